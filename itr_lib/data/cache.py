@@ -1,8 +1,9 @@
 """A folder of made data is either whole or absent.
 
-A cache that is half written, cut short or changed is worse than none: a lesson would train on it and report a
-number. So data is made in a temporary folder, described by a manifest (size and SHA-256 of every file), flushed
-to the disk and renamed into place in one step; and the manifest is checked each time the folder is opened.
+A cache that is half written, cut short or changed is worse than none: a lesson would train on it and report
+a number. So data is made in a temporary folder, described by a manifest (size and SHA-256 of every file),
+flushed to the disk and renamed into place in one step; and the manifest is checked whenever the folder is
+opened.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import platformdirs
 
 MANIFEST = "manifest.json"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL_IN_NUMPY = ("requested and", "Not enough free space")  # numpy reports a full disk without a number
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 log = logging.getLogger(__name__)
 
@@ -77,7 +79,7 @@ def damage(folder: Path) -> str | None:
 
 
 def _still_whole(folder: Path) -> bool:
-    """Look again once the lock is held: another process may have made or repaired it; clear what is damaged."""
+    """Look again once the lock is held (another process may have made it meanwhile); clear what is damaged."""
     if not folder.exists():
         return False
     problem = damage(folder)
@@ -108,7 +110,8 @@ def _seal(folder: Path) -> None:
     """Write the manifest and see to it that everything is on the disk before the folder gets its name."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)} for path in paths
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)}
+        for path in paths
     }
     (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1))
     for path in [*paths, folder / MANIFEST]:
@@ -134,11 +137,10 @@ def _flush(path: Path) -> None:
 
 def _explained(error: OSError, folder: Path) -> OSError:
     """The same error as one sentence that says what to do; any other error as it is."""
-    # numpy reports a full disk without an error number: "400 requested and 120 written".
-    if error.errno in _FULL or "requested and" in str(error):
-        text = f"The disk of the cache folder {folder} is full: free some space, or set ITR_CACHE to another folder."
+    if error.errno in _FULL or any(words in str(error) for words in _FULL_IN_NUMPY):
+        text = f"The disk of the cache folder {folder} is full: free some space, or set ITR_CACHE to another."
         return OSError(errno.ENOSPC, text)
     if error.errno in _REFUSED:
-        text = f"The cache folder {folder} cannot be written to ({error.strerror}): set ITR_CACHE to one that can."
+        text = f"The cache folder {folder} cannot be written to ({error.strerror}): set ITR_CACHE to another."
         return OSError(error.errno, text)
     return error
