@@ -1,0 +1,72 @@
+# The course as commands. `make` lists them. Each sets up .venv first, when it is missing or out of date.
+# Parameters: make course PROFILE=smoke LESSONS="00 01" DEVICE=cpu DATA=flickr8k ROOT=folder SEED=1
+
+PYTHON ?= python3
+PROFILE ?= quick
+LESSONS ?=
+DEVICE ?= auto
+DATA ?= scenes
+ROOT ?=
+SEED ?= 0
+# Extra arguments of pytest, e.g. ARGS="-m 'not slow'"
+ARGS ?=
+
+# Not overridable by accident from the environment: everything here runs in the checkout's own .venv.
+override VENV := .venv
+override PY := $(VENV)/bin/python
+override STAMP := $(VENV)/.complete
+
+RUN_OPTIONS = --profile $(PROFILE) --device $(DEVICE) --data $(DATA) --root "$(ROOT)" --seed $(SEED) $(if $(strip $(LESSONS)),--lessons $(LESSONS))
+
+.PHONY: help course test lab build check execute lint doctor report clean setup
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@echo 'make TARGET [PROFILE=quick] [LESSONS="00 01"] [DEVICE=auto] [DATA=scenes] [ROOT=folder] [SEED=0]'
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  %-8s %s\n' "$$name" "$$text"; done
+
+course: $(STAMP) ## run the lessons, hold their numbers against what is expected, write the report
+	$(PY) -m itr_lib.course all $(RUN_OPTIONS)
+
+test: $(STAMP) ## every test, every notebook in the smoke profile included
+	$(PY) -m pytest -q -n 2 --dist loadfile $(ARGS)
+
+lab: $(STAMP) ## JupyterLab on the learner's notebooks
+	$(PY) -m jupyterlab --notebook-dir=notebooks
+
+build: $(STAMP) ## rebuild the notebooks from solutions/*.py
+	$(PY) -m itr_lib.course build
+
+check: $(STAMP) ## fail where a notebook differs from its source
+	$(PY) -m itr_lib.course check
+
+execute: $(STAMP) ## run the lessons and keep the outputs in solutions/*.ipynb (authors)
+	$(PY) -m itr_lib.course execute $(if $(strip $(LESSONS)),--lessons $(LESSONS))
+
+lint: $(STAMP) ## ruff on modules and notebooks, the schema of the workflow files
+	$(PY) -m ruff check .
+	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/cpu.yml .github/workflows/gpu.yml
+
+doctor: $(STAMP) ## what this machine offers, and what to mend
+	$(PY) -m itr_lib.course doctor
+
+report: $(STAMP) ## the report of the last run of PROFILE, again
+	$(PY) -m itr_lib.course report --profile $(PROFILE)
+
+setup: $(STAMP) ## only set up .venv
+
+clean: ## remove .venv, runs/ and what tools left (the data cache stays; `make doctor` names its folder)
+	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache itr_lib.egg-info
+
+# The stamp is written last. Without it, what lies in .venv is the rest of an interrupted set-up: begin again.
+# With an older one, bring the environment up to date in place. torch is pinned in the same call as everything
+# else: an open range would let pip fetch another, far larger build of it.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "No '$(PYTHON)' here: install Python 3.11 or later, or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version 2>&1) is too old: the course needs Python 3.11 or later. Name one: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) comes without its venv module: install it (Debian, Ubuntu: apt-get install python3-venv) or name another Python: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Setting up $(VENV): once, some minutes, about 2 GB"
+	@if [ -f $(STAMP) ] && $(PY) -c '' 2>/dev/null; then rm -f $(STAMP); else $(PYTHON) -m venv --clear $(VENV); fi
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 -e '.[dev]'
+	@touch $(STAMP)
