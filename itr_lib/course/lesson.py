@@ -1,0 +1,200 @@
+"""What a notebook calls first: seeds, device, figure style, a running clock, and the metrics it leaves."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import platform
+import random
+import sys
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PROFILES = ("smoke", "quick", "full")
+DATA = ("scenes", "flickr8k", "flickr30k", "coco")
+STYLE = {
+    "figure.dpi": 110,
+    "figure.figsize": (7.0, 3.6),
+    "figure.constrained_layout.use": True,
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "image.cmap": "viridis",
+    "savefig.bbox": "tight",
+}
+
+
+@dataclass
+class Lesson:
+    """A lesson under way. Made by :func:`open_lesson`.
+
+    Attributes:
+        name: the lesson's file name without its ending, e.g. ``"01_global_embeddings"``.
+        profile: ``"smoke"``, ``"quick"`` or ``"full"``.
+        device: ``"cpu"`` or ``"cuda"``, never ``"auto"``.
+        seed: what the random number generators started from.
+        data: the data set's name, e.g. ``"scenes"``.
+        root: the data set's folder, ``""`` for the embedded one.
+        metrics: what :meth:`record` was told, in that order.
+    """
+
+    name: str
+    profile: str
+    device: str
+    seed: int
+    data: str
+    root: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic, repr=False)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the lesson was opened."""
+        return time.monotonic() - self.started
+
+    def clock(self, minutes_planned: float) -> None:
+        """Print minutes since the start, and how many of a reader's minutes are still planned."""
+        minutes, seconds = divmod(int(self.seconds), 60)
+        print(f"⏱ {minutes:02d}:{seconds:02d} since the start · about {minutes_planned:g} minutes to go")
+
+    def record(self, **metrics: float) -> None:
+        """Keep numbers for the runner. Raises ``ValueError`` on a name used before or a number not finite."""
+        for name, value in metrics.items():
+            if name in self.metrics:
+                raise ValueError(f"metric {name!r} of {self.name} was recorded before: each name stands once")
+            try:
+                number = float(value)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"metric {name!r} of {self.name} is {value!r}, expected a number") from error
+            if not math.isfinite(number):
+                raise ValueError(f"metric {name!r} of {self.name} is {number}, expected a finite number")
+            self.metrics[name] = number
+
+    def finish(self) -> None:
+        """Write the metrics for the runner, where one listens (environment variable ``ITR_METRICS``)."""
+        folder = os.environ.get("ITR_METRICS")
+        if folder:
+            path = Path(folder) / f"{self.name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(self.summary(), indent=1)
+            path.with_suffix(".part").write_text(text, encoding="utf-8")
+            path.with_suffix(".part").replace(path)
+        many = "" if len(self.metrics) == 1 else "s"
+        print(f"{self.name}: {len(self.metrics)} metric{many} recorded, profile {self.profile}")
+
+    def summary(self) -> dict:
+        """Metrics, time, peak memory, parameters and versions, ready for JSON."""
+        return {
+            "lesson": self.name,
+            "profile": self.profile,
+            "data": self.data,
+            "device": self.device,
+            "seed": self.seed,
+            "metrics": self.metrics,
+            "seconds": round(self.seconds, 2),
+            "peak_memory_mb": round(_peak_memory_mb(self.device), 1),
+            "versions": _versions(),
+        }
+
+
+def open_lesson(
+    name: str,
+    *,
+    profile: str = "quick",
+    device: str = "auto",
+    seed: int = 0,
+    data: str = "scenes",
+    root: str = "",
+) -> Lesson:
+    """Seed everything, choose the device, set the figures' style, and start the clock.
+
+    Raises ``ValueError`` for a profile, device, seed or data set that does not exist, for a data set other
+    than ``"scenes"`` without a folder, and for ``device="cuda"`` where there is no GPU.
+    """
+    for what, got, known in [("profile", profile, PROFILES), ("data", data, DATA)]:
+        if got not in known:
+            raise ValueError(f"{what} is {got!r}, expected one of {', '.join(known)}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed!r}, expected a whole number from 0 to {2**32 - 1}")
+    if data != "scenes" and not Path(root or "/nowhere").expanduser().is_dir():
+        raise ValueError(f"data is {data!r} and root is {root!r}: expected the data set's folder")
+    device = choose_device(device)
+    _quiet()
+    _seed_everything(seed)
+    _figure_style()
+    lesson = Lesson(name, profile, device, seed, data, str(Path(root).expanduser()) if root else "")
+    print(f"{name} · profile {profile} · {device} · data {data} · seed {seed}")
+    return lesson
+
+
+def choose_device(device: str) -> str:
+    """``"auto"`` becomes ``"cuda"`` where there is a GPU and else ``"cpu"``. Raises ``ValueError``."""
+    import torch
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device is {device!r}, expected one of auto, cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is 'cuda', and torch finds no GPU here: use 'auto' or 'cpu'")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def _seed_everything(seed: int) -> None:
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - for libraries that still draw from the global generator
+    torch.manual_seed(seed)
+
+
+def _figure_style() -> None:
+    import matplotlib as mpl
+
+    mpl.rcParams.update(STYLE)
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("png")
+
+
+def _quiet() -> None:
+    """Silence what libraries say on stderr about themselves: nbgrader scores 0 for anything there."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="(transformers|accelerate|torch)")
+
+
+def _peak_memory_mb(device: str) -> float:
+    """The process's largest resident memory, and on a GPU what torch held there, in MiB."""
+    try:
+        import resource
+
+        unit = 1 if platform.system() == "Darwin" else 1024  # macOS counts bytes, Linux KiB
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    except ImportError:  # Windows
+        import psutil
+
+        peak = psutil.Process().memory_info().peak_wset
+    if device == "cuda":
+        import torch
+
+        peak += torch.cuda.max_memory_allocated()
+    return peak / 2**20
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    names = ("torch", "transformers", "numpy", "matplotlib")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
