@@ -1,0 +1,99 @@
+"""Captions to token vectors, through ``transformers``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from tokenizers import BertWordPieceTokenizer
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+
+class TokenisedCaptions(NamedTuple):
+    """Token ids and mask (True = a real token, ``[CLS]`` and ``[SEP]`` included) of many captions, padded to one width."""
+
+    ids: Int[np.ndarray, "captions tokens"]
+    mask: Bool[np.ndarray, "captions tokens"]
+
+
+def train_tokenizer(captions: Iterable[str], vocabulary_size: int = 8000) -> PreTrainedTokenizerFast:
+    """A lower-case WordPiece vocabulary of at most ``vocabulary_size`` entries, learnt from the training captions.
+
+    Never give it validation or test captions: words that occur only there must come out in pieces, or as ``[UNK]``.
+    """
+    wordpiece = BertWordPieceTokenizer(lowercase=True)
+    wordpiece.train_from_iterator(captions, vocab_size=vocabulary_size, min_frequency=2, show_progress=False)
+    special = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=wordpiece._tokenizer, **{f"{name}_token": token for name, token in special.items()}
+    )
+
+
+def load_tokenizer(name: str | os.PathLike) -> PreTrainedTokenizerBase:
+    """The tokenizer of a pretrained model: a hub name such as ``"bert-base-uncased"``, or a folder."""
+    return _load(AutoTokenizer, name, "tokenizer")
+
+
+def tokenise(tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], max_tokens: int = 64) -> TokenisedCaptions:
+    """Token ids of all captions, padded to the longest; what exceeds ``max_tokens`` is cut off before ``[SEP]``."""
+    encoded = tokenizer(list(captions), padding=True, truncation=True, max_length=max_tokens, return_tensors="np")
+    return TokenisedCaptions(encoded["input_ids"].astype(np.int32), encoded["attention_mask"].astype(bool))
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The text side: ``pretrained`` (a hub name or a folder), or else a BERT of this shape from scratch."""
+
+    vocabulary_size: int
+    hidden: int = 128
+    layers: int = 2
+    heads: int = 4
+    dropout: float = 0.1
+    pretrained: str | None = None
+
+
+class TextEncoder(nn.Module):
+    """A BERT and a linear layer: one vector a token, ``[CLS]`` first (TERAN, section 4.2; VSE-infinity, section 4)."""
+
+    def __init__(self, config: TextConfig, dim: int):
+        super().__init__()
+        self.bert = _load(AutoModel, config.pretrained, "text model") if config.pretrained else _small_bert(config)
+        self.project = nn.Linear(self.bert.config.hidden_size, dim)
+
+    def forward(
+        self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """One vector a token; padded positions hold numbers without meaning, so keep the mask."""
+        return self.project(self.bert(input_ids=ids, attention_mask=mask.long()).last_hidden_state)
+
+
+def _small_bert(config: TextConfig) -> BertModel:
+    return BertModel(
+        BertConfig(
+            vocab_size=config.vocabulary_size,
+            hidden_size=config.hidden,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            intermediate_size=2 * config.hidden,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
+            max_position_embeddings=128,
+        ),
+        add_pooling_layer=False,
+    )
+
+
+def _load(loader: type, name: str | os.PathLike, what: str):
+    try:
+        return loader.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise OSError(
+            f"could not load the {what} {str(name)!r} ({reason}). Give the name of a model on the Hugging Face hub and a "
+            "network to fetch it over, or a folder written by save_pretrained with its vocabulary beside it."
+        ) from error

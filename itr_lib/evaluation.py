@@ -1,0 +1,218 @@
+"""Scores to metrics: what the field reports, with the rules spelled out.
+
+One rule for ties, everywhere in this module: a tie is decided against the model. A model that gives every pair
+the same score has found nothing, and must not be paid for the order in which the data happen to lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.special import gammaln
+from torch import Tensor
+
+Scores = Float[Tensor, "images captions"] | Float[np.ndarray, "images captions"]
+CUTOFFS = (1, 5, 10)
+ROWS_AT_ONCE = 256  # keeps the comparisons of a 5,000 x 25,000 matrix in some 25 MB
+
+
+@dataclass(frozen=True)
+class RetrievalMetrics:
+    """Recall in percent, ranks counted from 1; i2t: an image asks for its captions, t2i: a caption for its image."""
+
+    i2t_r1: float
+    i2t_r5: float
+    i2t_r10: float
+    t2i_r1: float
+    t2i_r5: float
+    t2i_r10: float
+    rsum: float
+    i2t_medr: float
+    i2t_meanr: float
+    t2i_medr: float
+    t2i_meanr: float
+
+    def as_dict(self) -> dict[str, float]:
+        """The metrics by name."""
+        return asdict(self)
+
+
+def retrieval_metrics(scores: Scores, image_of_caption: Int[np.ndarray, " captions"]) -> RetrievalMetrics:
+    """R@1, R@5, R@10, rSum, median and mean rank in both directions.
+
+    The rank of a query is the position of its best-ranked true match (any of an image's captions; the one image
+    of a caption), after every false candidate that scores at least as much.
+
+    Args:
+        scores: (N, M), row = image, column = caption; array or tensor.
+        image_of_caption: (M,) ints, the row of each caption's image; every image has at least one caption.
+
+    Raises:
+        ValueError: for a NaN among the scores, shapes that do not fit, or an image without captions.
+    """
+    scores, owner = _as_gallery(scores, image_of_caption)
+    i2t, t2i = caption_ranks(scores, owner), image_ranks(scores, owner)
+    recalls = {f"i2t_r{k}": _percent(i2t <= k) for k in CUTOFFS} | {f"t2i_r{k}": _percent(t2i <= k) for k in CUTOFFS}
+    return RetrievalMetrics(
+        **recalls,
+        rsum=sum(recalls.values()),
+        i2t_medr=float(np.median(i2t)),
+        i2t_meanr=float(i2t.mean()),
+        t2i_medr=float(np.median(t2i)),
+        t2i_meanr=float(t2i.mean()),
+    )
+
+
+def caption_ranks(scores: Scores, image_of_caption: Int[np.ndarray, " captions"]) -> Int[np.ndarray, " images"]:
+    """Rank of each image's best true caption (image-to-text), ties against the model."""
+    scores, owner = _as_gallery(scores, image_of_caption)
+    ranks = [1 + ((rows >= best) & ~own).sum(dim=1) for rows, own, best in _image_queries(scores, owner)]
+    return torch.cat(ranks).cpu().numpy()
+
+
+def image_ranks(scores: Scores, image_of_caption: Int[np.ndarray, " captions"]) -> Int[np.ndarray, " captions"]:
+    """Rank of each caption's image (text-to-image), ties against the model."""
+    scores, owner = _as_gallery(scores, image_of_caption)
+    truth = scores[owner, torch.arange(len(owner), device=scores.device)]
+    # The true image counts itself once, which is the 1 that ranks start from.
+    return sum((rows >= truth).sum(dim=0) for rows in scores.split(ROWS_AT_ONCE)).cpu().numpy()
+
+
+def expected_recall(scores: Scores, image_of_caption: Int[np.ndarray, " captions"]) -> dict[str, float]:
+    """R@K and rSum in percent when ties are broken by lot, as an exact expectation.
+
+    This is no way to grade a model, it is for reference lines: constant scores give chance, and the scores
+    ``truth / truth.sum(axis=0)`` of a reader who knows which caption is true of which picture give the ceiling.
+    A query with ``a`` false candidates above its best true match, ``t`` false and ``p`` true ones level with it,
+    is found within K with probability ``1 - C(t, K - a) / C(t + p, K - a)``.
+    """
+    scores, owner = _as_gallery(scores, image_of_caption)
+    i2t = [
+        ((rows > best).sum(dim=1), ((rows == best) & ~own).sum(dim=1), ((rows == best) & own).sum(dim=1))
+        for rows, own, best in _image_queries(scores, owner)
+    ]
+    truth = scores[owner, torch.arange(len(owner), device=scores.device)]
+    above = (scores > truth).sum(dim=0)
+    level = (scores == truth).sum(dim=0) - 1
+    t2i = (above, level, torch.ones_like(above))
+    counts = {"i2t": [torch.cat(column) for column in zip(*i2t, strict=True)], "t2i": t2i}
+    recalls = {
+        f"{direction}_r{k}": 100 * float(_chance_within(k, *(c.cpu().numpy() for c in columns)).mean())
+        for direction, columns in counts.items()
+        for k in CUTOFFS
+    }
+    return recalls | {"rsum": sum(recalls.values())}
+
+
+def ceiling_scores(truth: Bool[np.ndarray, "images captions"]) -> Float[np.ndarray, "images captions"]:
+    """Scores of a perfect reader: a caption that is true of n pictures names each of them with weight 1 / n."""
+    return truth / np.maximum(truth.sum(axis=0, keepdims=True), 1)
+
+
+def ndcg(scores: Scores, relevance: Scores, k: int = 25) -> float:
+    """Normalised discounted cumulative gain at k, mean over the queries, linear gain (Järvelin & Kekäläinen 2002).
+
+    ``DCG = sum_r relevance(r) / log2(r + 1)`` over ranks r = 1..k, divided by the DCG of the best order. Among
+    equal scores the least relevant candidate stands first. A query with no relevant candidate scores 0.
+
+    Args:
+        scores: (Q, C), row = query, column = candidate.
+        relevance: (Q, C) graded relevance, 0 or more.
+        k: how far down the list to look; more than C means all of it.
+
+    Raises:
+        ValueError: for shapes that differ, negative or NaN relevance, NaN scores, or k < 1.
+    """
+    scores, relevance = _as_matrix("scores", scores), _as_matrix("relevance", relevance).double()
+    if scores.shape != relevance.shape:
+        raise ValueError(f"relevance has shape {tuple(relevance.shape)}, expected {tuple(scores.shape)} as scores")
+    if (relevance < 0).any():
+        raise ValueError("relevance holds a negative number, expected grades of 0 or more")
+    if k < 1:
+        raise ValueError(f"k is {k}, expected 1 or more")
+    relevance = relevance.to(scores.device)
+    worst_first = relevance.argsort(dim=1, stable=True)
+    order = scores.gather(1, worst_first).argsort(dim=1, descending=True, stable=True)[:, :k]
+    gained = relevance.gather(1, worst_first.gather(1, order))
+    best = relevance.topk(min(k, relevance.shape[1]), dim=1).values
+    discount = 1 / torch.arange(2, best.shape[1] + 2, device=best.device, dtype=best.dtype).log2()
+    ideal = best @ discount
+    return float((gained @ discount / torch.where(ideal > 0, ideal, 1)).mean())
+
+
+def pair_accuracy(scores: Scores) -> dict[str, float]:
+    """Forced choices on twins: rows 2k, 2k+1 and columns 2k, 2k+1 are a pair, each its own match; percent.
+
+    ``image``: for each caption, is its own picture preferred to the twin (chance 50)? ``text``: for each
+    picture, its own caption (chance 50)? ``group``: all four choices of a pair right (chance 1/6 for scores drawn
+    at random; Winoground, Thrush et al., CVPR 2022). In ``image`` and ``text`` a tie counts one half, since a
+    model that sees no difference can do no better than guess; in ``group`` it counts as wrong.
+
+    Raises:
+        ValueError: unless scores are square with an even number of rows.
+    """
+    scores = _as_matrix("scores", scores)
+    if scores.shape[0] != scores.shape[1] or scores.shape[0] % 2:
+        raise ValueError(f"scores has shape {tuple(scores.shape)}, expected (2P, 2P) for P pairs")
+    own = scores.diagonal()
+    row = torch.arange(len(scores), device=scores.device)
+    text_gap, image_gap = own - scores[row, row ^ 1], own - scores[row ^ 1, row]
+    all_right = ((text_gap > 0) & (image_gap > 0)).view(-1, 2).all(dim=1)
+    return {
+        "image": 50 * float((1 + image_gap.sign().double()).mean()),
+        "text": 50 * float((1 + text_gap.sign().double()).mean()),
+        "group": _percent(all_right.cpu().numpy()),
+    }
+
+
+def _percent(hits: Bool[np.ndarray, " queries"]) -> float:
+    return 100 * float(np.mean(hits))
+
+
+def _as_matrix(name: str, values: Scores) -> Tensor:
+    matrix = torch.as_tensor(values)
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise ValueError(f"{name} has shape {tuple(matrix.shape)}, expected a matrix with at least one row and column")
+    if matrix.is_floating_point() and matrix.isnan().any():
+        raise ValueError(f"{name} holds NaN at {tuple(matrix.isnan().nonzero()[0].tolist())}")
+    return matrix.detach()
+
+
+def _as_gallery(scores: Scores, image_of_caption: Int[np.ndarray, " captions"]) -> tuple[Tensor, Tensor]:
+    scores = _as_matrix("scores", scores)
+    owner = torch.as_tensor(image_of_caption, device=scores.device)
+    if owner.ndim != 1 or len(owner) != scores.shape[1] or owner.is_floating_point() or owner.dtype == torch.bool:
+        raise ValueError(
+            f"image_of_caption has shape {tuple(owner.shape)} and type {owner.dtype}, "
+            f"expected {scores.shape[1]} ints, one a column of scores"
+        )
+    if owner.min() < 0 or owner.max() >= len(scores):
+        raise ValueError(f"image_of_caption names a row outside 0..{len(scores) - 1}, the rows of scores")
+    counts = torch.bincount(owner.long(), minlength=len(scores))
+    if (counts == 0).any():
+        raise ValueError(f"image {int(counts.argmin())} has no caption, expected at least one an image")
+    return scores, owner.long()
+
+
+def _image_queries(scores: Tensor, owner: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Blocks of (scores, which captions are the image's own, score of its best own caption)."""
+    for start in range(0, len(scores), ROWS_AT_ONCE):
+        rows = scores[start : start + ROWS_AT_ONCE]
+        own = owner == torch.arange(start, start + len(rows), device=scores.device)[:, None]
+        lowest = -torch.inf if rows.is_floating_point() else torch.iinfo(rows.dtype).min
+        yield rows, own, rows.masked_fill(~own, lowest).amax(dim=1, keepdim=True)
+
+
+def _chance_within(k: int, above: np.ndarray, level: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Probability that one of ``true`` of the ``level + true`` candidates tied after ``above`` falls within k."""
+    places = np.clip(k - above, 0, level + true)
+    certain = places > level
+    safe = np.where(certain, 0, places)
+    log_missed = gammaln(level + 1) - gammaln(level - safe + 1) - gammaln(level + true + 1) + gammaln(
+        level + true - safe + 1
+    )
+    return np.where(certain, 1.0, 1 - np.exp(log_missed))

@@ -1,0 +1,57 @@
+"""Global embeddings: one vector an image, one a caption, one dot product to compare them.
+
+VSE++ (Faghri et al., BMVC 2018) trains it with the hardest negative, VSE-infinity (Chen et al., CVPR 2021) pools
+with GPO. Everything later in the course is a reply to what this model cannot say in one vector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from itr_lib.data.batches import CaptionBatch, ImageBatch
+from itr_lib.encoders.pooling import Pooling
+from itr_lib.encoders.regions import RegionEncoder
+from itr_lib.encoders.text import TextConfig, TextEncoder
+from itr_lib.similarity import cosine_scores, l2_normalise
+
+
+@dataclass(frozen=True)
+class VSEConfig:
+    """Sizes of the two encoders; ``dim`` is the width of the common space."""
+
+    feature_dim: int
+    text: TextConfig
+    dim: int = 256
+    pooling: str = "gpo"
+    region_layers: int = 1
+    heads: int = 4
+    dropout: float = 0.1
+
+
+class VSE(nn.Module):
+    """Region encoder and text encoder, each pooled to one vector of length 1."""
+
+    def __init__(self, config: VSEConfig):
+        super().__init__()
+        self.config = config
+        self.regions = RegionEncoder(config.feature_dim, config.dim, config.region_layers, config.heads, config.dropout)
+        self.text = TextEncoder(config.text, config.dim)
+        self.pool_regions = Pooling(config.pooling)
+        self.pool_words = Pooling(config.pooling)
+
+    def encode_images(self, batch: ImageBatch) -> Float[Tensor, "images dim"]:
+        """One unit vector an image."""
+        return l2_normalise(self.pool_regions(self.regions(*batch), batch.mask))
+
+    def encode_captions(self, batch: CaptionBatch) -> Float[Tensor, "captions dim"]:
+        """One unit vector a caption."""
+        return l2_normalise(self.pool_words(self.text(*batch), batch.mask))
+
+    def scores(
+        self, images: Float[Tensor, "images dim"], captions: Float[Tensor, "captions dim"]
+    ) -> Float[Tensor, "images captions"]:
+        """Cosine of every image with every caption."""
+        return cosine_scores(images, captions)
