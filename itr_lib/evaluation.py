@@ -212,7 +212,7 @@ def _chance_within(k: int, above: np.ndarray, level: np.ndarray, true: np.ndarra
     places = np.clip(k - above, 0, level + true)
     certain = places > level
     safe = np.where(certain, 0, places)
-    log_missed = gammaln(level + 1) - gammaln(level - safe + 1) - gammaln(level + true + 1) + gammaln(
-        level + true - safe + 1
+    log_missed = (
+        gammaln(level + 1) - gammaln(level - safe + 1) - gammaln(level + true + 1) + gammaln(level + true - safe + 1)
     )
     return np.where(certain, 1.0, 1 - np.exp(log_missed))

@@ -64,7 +64,10 @@ def caption_batch(
 
 
 def pair_batch(
-    data: RetrievalData, tokens: TokenisedCaptions, captions: Int[np.ndarray, " batch"], device: torch.device | str = "cpu"
+    data: RetrievalData,
+    tokens: TokenisedCaptions,
+    captions: Int[np.ndarray, " batch"],
+    device: torch.device | str = "cpu",
 ) -> Batch:
     """The batch of these captions and their images."""
     images = data.image_of_caption[captions]

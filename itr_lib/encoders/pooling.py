@@ -14,13 +14,17 @@ from itr_lib.validation import expect_choice, expect_dims, expect_mask
 POOLINGS = ("mean", "first", "gpo")
 
 
-def mean_pool(tokens: Float[Tensor, "batch tokens dim"], mask: Bool[Tensor, "batch tokens"]) -> Float[Tensor, "batch dim"]:
+def mean_pool(
+    tokens: Float[Tensor, "batch tokens dim"], mask: Bool[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch dim"]:
     """Average of the real tokens; zeros for a row that is all padding."""
     _check(tokens, mask)
     return tokens.masked_fill(~mask[..., None], 0).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def first_token(tokens: Float[Tensor, "batch tokens dim"], mask: Bool[Tensor, "batch tokens"]) -> Float[Tensor, "batch dim"]:
+def first_token(
+    tokens: Float[Tensor, "batch tokens dim"], mask: Bool[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch dim"]:
     """The vector at position 0: ``[CLS]`` of a caption, the whole-picture box of an image; zeros if that is padding."""
     _check(tokens, mask)
     return tokens[:, 0].masked_fill(~mask[:, :1], 0)

@@ -11,7 +11,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from tokenizers import BertWordPieceTokenizer
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 
 class TokenisedCaptions(NamedTuple):

@@ -1,0 +1,66 @@
+"""The models by name; one file a paper."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from itr_lib.encoders.text import TextConfig
+from itr_lib.models.vse import VSE, VSEConfig
+from itr_lib.validation import expect_choice
+
+MODELS = {"vse": (VSE, VSEConfig)}
+
+
+def build(name: str, *, feature_dim: int, text: TextConfig, **settings) -> nn.Module:
+    """A new model with random weights (from torch's global generator: seed it first).
+
+    Args:
+        name: ``"vse"``.
+        feature_dim: width of the region vectors, ``RetrievalData.feature_dim``.
+        text: the text side.
+        settings: fields of the model's configuration, e.g. ``dim=256, pooling="gpo"`` for :class:`VSEConfig`.
+
+    Raises:
+        ValueError: for an unknown model or setting.
+    """
+    expect_choice("name", name, tuple(MODELS))
+    model, config = MODELS[name]
+    try:
+        return model(config(feature_dim=feature_dim, text=text, **settings))
+    except TypeError as error:
+        raise ValueError(f"model {name!r} does not take these settings: {error}") from error
+
+
+def save_model(model: nn.Module, folder: str | Path) -> None:
+    """Write ``config.json`` and ``model.safetensors`` into ``folder``, enough for :func:`load_model`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = next(name for name, (kind, _) in MODELS.items() if type(model) is kind)
+    (folder / "config.json").write_text(json.dumps({"model": name, **asdict(model.config)}, indent=2) + "\n")
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors")
+
+
+def load_model(folder: str | Path) -> nn.Module:
+    """Read a model that :func:`save_model` wrote, on the CPU, in evaluation mode.
+
+    Raises:
+        ValueError: when the folder does not hold such a model, or a file of it is damaged.
+    """
+    folder = Path(folder)
+    try:
+        settings = json.loads((folder / "config.json").read_text())
+        text = TextConfig(**settings.pop("text"))
+        model = build(settings.pop("model"), text=text, **settings)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder} does not hold a model written by save_model: {error}") from error
+    return model.eval()
+
+
+__all__ = ["MODELS", "TextConfig", "build", "load_model", "save_model"]

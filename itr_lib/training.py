@@ -1,0 +1,311 @@
+"""One training loop for every model of the course."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from filelock import FileLock
+from jaxtyping import Float
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from itr_lib.data.batches import Batch, caption_batch, epoch_order, image_batch, pair_batch
+from itr_lib.data.dataset import RetrievalData
+from itr_lib.encoders.text import tokenise
+from itr_lib.evaluation import retrieval_metrics
+from itr_lib.objectives import info_nce, triplet_loss
+from itr_lib.validation import expect_choice
+
+Objective = Callable[[nn.Module, Batch, int], Tensor]
+
+
+@dataclass(frozen=True)
+class TripletObjective:
+    """Hinge loss; the first ``warmup_epochs`` use all negatives, since the hardest from step one can collapse a model."""
+
+    margin: float = 0.2
+    warmup_epochs: int = 1
+    mask_same_image: bool = True
+
+    def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
+        """Loss of one batch in the given epoch (counted from 0), per query."""
+        scores = _scores(model, batch)
+        negatives = "all" if epoch < self.warmup_epochs else "hardest"
+        same_image = batch.same_image if self.mask_same_image else None
+        return triplet_loss(scores, self.margin, negatives, same_image) / len(scores)
+
+
+@dataclass(frozen=True)
+class InfoNCEObjective:
+    """Symmetric cross-entropy at a fixed temperature."""
+
+    temperature: float = 0.05
+    mask_same_image: bool = True
+
+    def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
+        """Loss of one batch."""
+        return info_nce(_scores(model, batch), self.temperature, batch.same_image if self.mask_same_image else None)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train. Learning rates are AdamW's; a step is one batch.
+
+    The learning rate climbs over ``warmup_steps``, stays, and falls to a tenth after ``decay_after`` of the epochs.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup_steps: int = 50
+    decay_after: float = 0.6
+    clip_norm: float = 2.0
+    unique_images: bool = True
+    seed: int = 0
+
+    def learning_rate_factor(self, step: int, steps_per_epoch: int) -> float:
+        """What the learning rate is multiplied by at ``step``, counted from 0."""
+        late = step >= math.ceil(self.decay_after * self.epochs) * steps_per_epoch
+        return min(1.0, (step + 1) / max(1, self.warmup_steps)) * (0.1 if late else 1.0)
+
+
+@dataclass
+class History:
+    """One entry an epoch: mean training ``loss``, ``rsum`` and R@1 on validation images, ``seconds`` taken."""
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch (from 0) with the highest validation rSum; the first of equals."""
+        return int(np.argmax([epoch["rsum"] for epoch in self.epochs]))
+
+
+def train(
+    model: nn.Module,
+    objective: Objective,
+    tokenizer: PreTrainedTokenizerBase,
+    train_data: RetrievalData,
+    val_data: RetrievalData,
+    config: TrainConfig,
+    *,
+    device: str = "cpu",
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> History:
+    """Train ``model`` in place and leave it with the weights of its best epoch on ``val_data``.
+
+    With a ``folder`` the state is written after each epoch, atomically, and a run that was killed goes on from
+    there when the same call is made again; on the CPU it ends with the same weights, bit for bit, as a run that
+    nobody disturbed. Weights are not shared with another configuration: that raises ``ValueError``.
+
+    Args:
+        model: with ``encode_images``, ``encode_captions`` and ``scores``.
+        objective: ``(model, batch, epoch) -> loss``, e.g. :class:`TripletObjective`.
+        tokenizer: the model's own.
+        train_data: what gradients come from.
+        val_data: what the epoch is chosen by; never the split that is reported.
+        config: see :class:`TrainConfig`.
+        device: ``"cpu"`` or ``"cuda"``.
+        folder: where checkpoints go; nowhere by default.
+        progress: show a bar.
+    """
+    expect_choice("device", device, ("cpu", "cuda"))
+    tokens = tokenise(tokenizer, train_data.captions)
+    batches = [len(list(_epoch(train_data, config, epoch))) for epoch in range(config.epochs)]
+    label = _fingerprint(model, objective, config, train_data, val_data)
+    torch.manual_seed(config.seed)
+    run = _Run.start(model, config, batches[0], device)
+    with _training_folder(folder) as checkpoint:
+        if checkpoint and checkpoint.exists():
+            run.load(checkpoint, label)
+        done = len(run.history.epochs)
+        with tqdm(total=sum(batches), initial=sum(batches[:done]), desc="training", disable=not progress) as bar:
+            for epoch in range(done, config.epochs):
+                started = time.perf_counter()
+                loss = run.train_epoch(objective, train_data, tokens, config, epoch, bar)
+                metrics = evaluate(run.model, tokenizer, val_data, device=device)
+                run.close_epoch(loss, metrics, time.perf_counter() - started)
+                bar.set_postfix(loss=f"{loss:.3f}", val_rsum=f"{metrics['rsum']:.0f}")
+                if checkpoint:
+                    run.save(checkpoint, label)
+    model.load_state_dict(run.best)
+    model.eval()
+    return run.history
+
+
+@torch.no_grad()
+def encode(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    data: RetrievalData,
+    *,
+    device: str = "cpu",
+    batch_size: int = 256,
+) -> tuple[Tensor, Tensor]:
+    """Every image and every caption of a split through its encoder, in evaluation mode; ``(images, captions)``."""
+    training = model.training
+    model.eval()
+    tokens = tokenise(tokenizer, data.captions)
+    images = [model.encode_images(image_batch(data, rows, device)) for rows in _chunks(len(data), batch_size)]
+    # Captions of like length go together, so that little padding is computed; then back to their order.
+    order = np.argsort(tokens.mask.sum(axis=1), kind="stable")
+    captions = [
+        model.encode_captions(caption_batch(tokens, order[rows], device))
+        for rows in _chunks(len(data.captions), batch_size)
+    ]
+    model.train(training)
+    back = torch.from_numpy(np.argsort(order)).to(device)
+    return torch.cat(images), torch.cat(captions)[back]
+
+
+@torch.no_grad()
+def score(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, data: RetrievalData, *, device: str = "cpu"
+) -> Float[Tensor, "images captions"]:
+    """The score matrix of a split, on the CPU."""
+    return model.scores(*encode(model, tokenizer, data, device=device)).float().cpu()
+
+
+def evaluate(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, data: RetrievalData, *, device: str = "cpu"
+) -> dict[str, float]:
+    """Retrieval metrics of a split, see :func:`itr_lib.evaluation.retrieval_metrics`."""
+    return retrieval_metrics(score(model, tokenizer, data, device=device), data.image_of_caption).as_dict()
+
+
+@dataclass
+class _Run:
+    """What a run consists of between two epochs: enough to stop and to go on."""
+
+    accelerator: Accelerator
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    history: History = field(default_factory=History)
+    best: dict[str, Tensor] | None = None
+
+    @classmethod
+    def start(cls, model: nn.Module, config: TrainConfig, steps_per_epoch: int, device: str) -> _Run:
+        AcceleratorState._reset_state(reset_partial_state=True)  # it is global, and would refuse a second device
+        accelerator = Accelerator(cpu=device == "cpu")
+        optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        model, optimizer = accelerator.prepare(model, optimizer)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: config.learning_rate_factor(step, steps_per_epoch)
+        )
+        return cls(accelerator, model, optimizer, schedule)
+
+    def train_epoch(self, objective, data, tokens, config: TrainConfig, epoch: int, bar: tqdm) -> float:
+        self.model.train()
+        losses = []
+        for captions in _epoch(data, config, epoch):
+            loss = objective(self.model, pair_batch(data, tokens, captions, self.accelerator.device), epoch)
+            self.optimizer.zero_grad()
+            self.accelerator.backward(loss)
+            self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+            self.optimizer.step()
+            self.schedule.step()
+            losses.append(loss.detach())
+            bar.update()
+        return torch.stack(losses).mean().item()
+
+    def close_epoch(self, loss: float, metrics: dict[str, float], seconds: float) -> None:
+        keep = {name: metrics[name] for name in ("rsum", "i2t_r1", "t2i_r1")}
+        self.history.epochs.append({"loss": loss, **keep, "seconds": seconds})
+        if self.history.best_epoch == len(self.history.epochs) - 1:
+            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def save(self, path: Path, label: str) -> None:
+        state = {
+            "label": label,
+            "model": self.model.state_dict(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "history": self.history.epochs,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all(),
+        }
+        unfinished = path.with_name(f"{path.name}.unfinished")
+        with open(unfinished, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)  # the old checkpoint or the new one, never half of either
+
+    def load(self, path: Path, label: str) -> None:
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+        except Exception as error:  # torch raises many kinds for a damaged file
+            raise ValueError(f"{path} is no readable checkpoint ({error}); delete it to start again") from error
+        if state["label"] != label:
+            raise ValueError(
+                f"{path} was written by another run:\n  there: {state['label']}\n  here:  {label}\n"
+                "Give another folder, or delete that file to start again."
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.history.epochs = state["history"]
+        device = next(self.model.parameters()).device
+        self.best = {name: value.to(device) for name, value in state["best"].items()}
+        torch.set_rng_state(state["rng"])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+
+def _scores(model: nn.Module, batch: Batch) -> Float[Tensor, "batch batch"]:
+    return model.scores(model.encode_images(batch.images), model.encode_captions(batch.captions))
+
+
+def _epoch(data: RetrievalData, config: TrainConfig, epoch: int):
+    """The epoch's batches depend on seed and epoch alone, so that a resumed run sees the same ones."""
+    rng = np.random.default_rng([config.seed, epoch])
+    return epoch_order(data.image_of_caption, config.batch_size, rng, config.unique_images)
+
+
+def _chunks(total: int, size: int):
+    return (np.arange(start, min(start + size, total)) for start in range(0, total, size))
+
+
+@contextmanager
+def _training_folder(folder: str | Path | None) -> Iterator[Path | None]:
+    """The checkpoint's path in a folder that one process has for itself; a second one waits, then finds it done."""
+    if folder is None:
+        yield None
+        return
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        yield folder / "training.pt"
+
+
+def _fingerprint(model, objective, config, train_data, val_data) -> str:
+    """Everything that decides how a run ends, in a line that can be compared and read."""
+    data = [
+        f"{d.name}/{d.split} {len(d)} images #{_checksum([d.features, repr(d.captions)])}"
+        for d in (train_data, val_data)
+    ]
+    weights = _checksum([value.detach().cpu().numpy() for value in model.state_dict().values()])
+    return f"{type(model).__name__} #{weights}, {objective}, {config}, {', '.join(data)}, torch {torch.__version__}"
+
+
+def _checksum(parts: list) -> str:
+    total = 0
+    for part in parts:
+        total = zlib.crc32(part.encode() if isinstance(part, str) else np.ascontiguousarray(part), total)
+    return f"{total:08x}"
