@@ -82,9 +82,7 @@ def test_a_failing_maker_leaves_nothing():
     assert [p.name for p in cache_folder().iterdir()] == ["k.lock"]
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left"), OSError("400 requested and 120 written")]
-)
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), OSError("400 requested and 120 written")])
 def test_full_disk_is_one_sentence(error):
     def fail(path):
         raise error
@@ -141,9 +139,7 @@ cached_folder("k", make)
 
 
 def start() -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", SLOW_MAKER], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([sys.executable, "-c", SLOW_MAKER], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
 
 
 def test_two_processes_make_it_once():

@@ -79,7 +79,7 @@ def damage(folder: Path) -> str | None:
 
 
 def _still_whole(folder: Path) -> bool:
-    """Look again once the lock is held (another process may have made it meanwhile); clear what is damaged."""
+    """Look again once the lock is held (another process may have made it); clear what is damaged."""
     if not folder.exists():
         return False
     problem = damage(folder)
@@ -110,8 +110,7 @@ def _seal(folder: Path) -> None:
     """Write the manifest and see to it that everything is on the disk before the folder gets its name."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)}
-        for path in paths
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": _sha256(path)} for path in paths
     }
     (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1))
     for path in [*paths, folder / MANIFEST]:

@@ -1,0 +1,45 @@
+"""Bad records: each gets a sentence; they stop a strict run and are listed by a tolerant one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One bad record: its ``cause`` (to group by), its name, and a whole sentence."""
+
+    cause: str
+    record: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+@dataclass
+class Problems:
+    """Collects what is wrong; with ``strict`` the first one is raised as a ``ValueError``."""
+
+    strict: bool = False
+    found: list[Problem] = field(default_factory=list)
+
+    def add(self, cause: str, record: str, sentence: str) -> None:
+        """Note one bad record, or raise its sentence."""
+        if self.strict:
+            raise ValueError(sentence)
+        self.found.append(Problem(cause, record, sentence))
+
+
+def by_cause(problems: Iterable[Problem], names: int = 3) -> list[str]:
+    """One line a cause: how many records and the first few names."""
+    groups = defaultdict(list)
+    for problem in problems:
+        groups[problem.cause].append(problem.record)
+    lines = []
+    for cause, records in groups.items():
+        first = ", ".join(records[:names]) + (", ..." if len(records) > names else "")
+        lines.append(f"{len(records):,} skipped: {cause} ({first})")
+    return lines
