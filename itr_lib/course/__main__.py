@@ -1,4 +1,4 @@
-"""The course's commands: ``python -m itr_lib.course build | check``."""
+"""The course's commands: ``python -m itr_lib.course COMMAND --help`` says more."""
 
 from __future__ import annotations
 
@@ -6,26 +6,99 @@ import argparse
 import sys
 
 from itr_lib.course import build as builder
-from itr_lib.course.source import SourceError
+from itr_lib.course.run import BUDGET_SECONDS, Options
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m itr_lib.course", description=__doc__)
-    parser.add_argument("command", choices=("build", "check"))
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        if options.command == "build":
-            for path in builder.build():
-                print(f"wrote {builder.relative(path, builder.REPO)}")
-            return 0
-        lines = builder.differences()
-    except SourceError as error:
+        return COMMANDS[options.command][0](options)
+    except ValueError as error:  # a source, a lesson or a band that is not as it should be; the message says where
         print(error, file=sys.stderr)
-        return 1
-    print("\n".join(lines) or "notebooks agree with their sources")
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m itr_lib.course", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (_, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if name in ("run", "all", "execute"):
+            command.add_argument("--lessons", nargs="+", default=[], metavar="NN", help="default: every lesson")
+        if name in ("run", "all", "execute", "report"):
+            command.add_argument("--profile", default="quick", choices=list(BUDGET_SECONDS))
+        if name in ("run", "all"):
+            command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+            command.add_argument("--data", default="scenes", help="scenes, flickr8k, flickr30k or coco")
+            command.add_argument("--root", default="", help="the data set's folder")
+            command.add_argument("--seed", default=0, type=int)
+            command.add_argument("--copies", default="solutions", choices=list(builder.FOLDERS))
+            command.add_argument("--strict-time", action="store_true", help="a lesson over its time fails")
+    return parser
+
+
+def _build(_: argparse.Namespace) -> int:
+    for path in builder.build():
+        print(f"wrote {builder.relative(path, builder.REPO)}")
+    return 0
+
+
+def _check(_: argparse.Namespace) -> int:
+    lines = builder.differences()
+    print("\n".join(lines) or "the notebooks are what their sources build")
     return 1 if lines else 0
 
+
+def _run(options: argparse.Namespace) -> int:
+    from itr_lib.course.run import all_passed, run
+
+    names = ("profile", "device", "data", "root", "seed", "copies")
+    chosen = Options(lessons=tuple(options.lessons), **{name: getattr(options, name) for name in names})
+    results = run(chosen, strict_time=options.strict_time)
+    passed = sum(result.status == "passed" for result in results)
+    print(f"{passed} of {len(results)} lessons passed in {sum(r.seconds for r in results):.0f} s")
+    return 0 if all_passed(results) else 1
+
+
+def _report(options: argparse.Namespace) -> int:
+    from itr_lib.course.report import write_report
+
+    folder = builder.REPO / "runs" / options.profile
+    if getattr(options, "copies", "solutions") == "learner":
+        folder /= "learner"
+    print(f"report: {builder.relative(write_report(folder), builder.REPO)}")
+    return 0
+
+
+def _all(options: argparse.Namespace) -> int:
+    status = _run(options)
+    return _report(options) or status
+
+
+def _execute(options: argparse.Namespace) -> int:
+    from itr_lib.course.execute import execute
+
+    problems = execute(tuple(options.lessons), profile=options.profile)
+    print("\n".join(problems) or "executed, with nothing to mend")
+    return 1 if problems else 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from itr_lib.course.doctor import doctor
+
+    return doctor()
+
+
+COMMANDS = {
+    "build": (_build, "rebuild the notebooks from solutions/*.py"),
+    "check": (_check, "fail where a notebook differs from its source"),
+    "run": (_run, "run lessons and hold their metrics against tests/expected/<profile>.json"),
+    "execute": (_execute, "run lessons and keep the outputs in solutions/*.ipynb"),
+    "report": (_report, "write the report of the last run of a profile"),
+    "all": (_all, "run, then report"),
+    "doctor": (_doctor, "what this machine offers, and what to mend"),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

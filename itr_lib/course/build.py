@@ -31,7 +31,7 @@ markdown cells before the next exercise:
 The builder puts a line with difficulty, minutes and points under the heading of the text, gives solution and
 check nbgrader's metadata (schema 3), and in the learner's copy replaces each region between nbgrader's marks
 by ``# your code here`` and a ``raise NotImplementedError`` of the same indentation. A cell tagged
-``key-figure`` shows in the report's overview; one tagged ``solutions-only`` is left out of the learner's copy.
+``key-figure`` shows in the report's overview; one tagged ``solutions-only`` stays out of the learner's copy.
 
 Two builds are byte-identical: cell ids come from the slug or the cell's place, the notebook's metadata is
 minimal. Outputs of ``solutions/NN_name.ipynb`` are kept while the code they came from (``metadata.itr``) is
@@ -76,7 +76,7 @@ def build(repo: Path = REPO) -> list[Path]:
 
 
 def differences(repo: Path = REPO) -> list[str]:
-    """One line for each notebook that is not what its source builds (outputs left out); empty: all is well."""
+    """One line for each notebook that is not what its source builds (outputs left out); empty: all well."""
     wanted = built_notebooks(repo)
     lines = []
     for path, notebook in wanted.items():
@@ -148,8 +148,7 @@ def _cell(source: Source, place: int, copies: str) -> NotebookNode:
 def _with_header(text: str, exercise: Exercise) -> str:
     dots = "●" * exercise.difficulty + "○" * (5 - exercise.difficulty)
     minutes, points = (
-        f"{n} {word}{'s' * (n != 1)}"
-        for n, word in [(exercise.minutes, "minute"), (exercise.points, "point")]
+        f"{n} {word}{'s' * (n != 1)}" for n, word in [(exercise.minutes, "minute"), (exercise.points, "point")]
     )
     header = f"**Exercise · {exercise.slug}** · difficulty {dots} · {minutes} · {points}"
     first, _, rest = text.partition("\n")

@@ -137,9 +137,7 @@ def _one_exercise(path: Path, cells: list[NotebookNode], start: int, stop: int) 
             cell,
             f'exercise {slug!r} has {len(hits)} cells {kind}="{slug}" before the next exercise, expected 1',
         )
-        require(
-            cells[hits[0]].cell_type == "code", path, hits[0], cells[hits[0]], f"{kind} must be a code cell"
-        )
+        require(cells[hits[0]].cell_type == "code", path, hits[0], cells[hits[0]], f"{kind} must be a code cell")
         places[kind] = hits[0]
     require(places["solution"] < places["check"], path, start, cell, "the check stands before the solution")
     helps = sum(c.source.count("<details") for c in cells[start:stop] if c.cell_type == "markdown")

@@ -1,0 +1,179 @@
+"""The runner: each lesson through papermill, its time, its memory, and its metrics against the bands."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+import warnings
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from itr_lib.course.bands import Bands, load_bands, out_of_band, unbanded
+from itr_lib.course.build import FOLDERS, REPO, relative
+from itr_lib.course.kernels import QUIET, environment, watch_memory
+
+BUDGET_SECONDS = {"smoke": 180, "quick": 300, "full": 600}
+LONGER = {("quick", "05"): 360}  # lesson 05 trains two more models
+HUNG = 4  # a cell that takes this many budgets hangs: stop it
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run and how; the last five fields become the notebooks' parameters."""
+
+    lessons: tuple[str, ...] = ()
+    copies: str = "solutions"
+    profile: str = "quick"
+    device: str = "auto"
+    seed: int = 0
+    data: str = "scenes"
+    root: str = ""
+
+    def parameters(self) -> dict[str, str | int]:
+        """The notebooks' parameters; a relative ``root`` is made absolute, for kernels start elsewhere."""
+        root = str(Path(self.root).expanduser().resolve()) if self.root else ""
+        names = ("profile", "device", "seed", "data")
+        return {name: getattr(self, name) for name in names} | {"root": root}
+
+
+@dataclass
+class Result:
+    """How one lesson went. ``status`` is ``"passed"``, ``"out of band"`` or ``"failed"``."""
+
+    lesson: str
+    notebook: str
+    status: str = "passed"
+    seconds: float = 0.0
+    budget: float = 0.0
+    peak_memory_mb: float = 0.0
+    metrics: dict[str, float] = field(default_factory=dict)
+    bands: dict[str, dict] = field(default_factory=dict)
+    unbanded: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def select(options: Options, repo: Path = REPO) -> list[Path]:
+    """The notebooks to run. Raises ``ValueError`` on a lesson that does not exist, or where there is none."""
+    folder = repo / FOLDERS[options.copies]
+    known = [path for path in sorted(folder.glob("*.ipynb")) if path.stem.count(".") == 0]
+    if not known:
+        raise ValueError(f"{relative(folder, repo)}/ holds no notebook: run `make build`")
+    chosen = []
+    for wanted in options.lessons:
+        hits = [path for path in known if path.stem == wanted or path.stem.split("_")[0] == wanted]
+        if not hits:
+            names = ", ".join(path.stem for path in known)
+            raise ValueError(f"there is no lesson {wanted!r}: expected one of {names}, or its number")
+        chosen += hits
+    return sorted(set(chosen)) or known
+
+
+def run(options: Options, repo: Path = REPO, out: Path | None = None, strict_time: bool = False) -> list[Result]:
+    """Run the chosen lessons one after the other; one that fails does not stop the others.
+
+    Executed copies, metrics and ``summary.json`` go to ``out`` (default ``runs/<profile>``, learner's copies in
+    a folder there). Raises ``ValueError`` on a lesson that does not exist or a band that is no band.
+    """
+    out = (out or repo / "runs" / options.profile) / ("learner" if options.copies == "learner" else "")
+    bands = load_bands(repo / "tests" / "expected" / f"{options.profile}.json", options.data)
+    notebooks, results = select(options, repo), []
+    out.mkdir(parents=True, exist_ok=True)
+    for number, path in enumerate(notebooks, start=1):
+        print(f"[{number}/{len(notebooks)}] {path.stem}", end=" ", flush=True)
+        result = run_lesson(path, options, out, bands.get(path.stem, {}), strict_time)
+        results.append(result)
+        print(one_line(result))
+        for line in result.problems:
+            print("    " + line.replace("\n", "\n    "))
+        summary = {"options": asdict(options), "results": [asdict(r) for r in results]}
+        (out / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    return results
+
+
+def run_lesson(path: Path, options: Options, out: Path, bands: Bands, strict_time: bool = False) -> Result:
+    """Run one lesson and judge it."""
+    target = out / path.name
+    work, metrics = out / "work" / path.stem, out / "metrics"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    (metrics / f"{path.stem}.json").unlink(missing_ok=True)
+    budget = LONGER.get((options.profile, path.stem[:2]), BUDGET_SECONDS[options.profile])
+    result = Result(path.stem, str(target), budget=budget, bands={k: asdict(b) for k, b in bands.items()})
+    started = time.monotonic()
+    with watch_memory() as peak, environment(ITR_METRICS=str(metrics.resolve()), ITR_GRADING=None):
+        error = _execute(path, target, options.parameters(), work, HUNG * budget)
+    result.seconds = round(time.monotonic() - started, 1)
+    result.peak_memory_mb = round(peak.megabytes)
+    _judge(result, error, metrics / f"{path.stem}.json", bands)
+    if result.seconds > budget:
+        result.problems.append(f"over time: {result.seconds:.0f} s, expected at most {budget} s")
+        if strict_time and result.status == "passed":
+            result.status = "out of band"
+    return result
+
+
+def _execute(path: Path, target: Path, parameters: dict, work: Path, cell_seconds: int) -> str:
+    """Run through papermill; returns what went wrong, ``""`` when nothing did."""
+    unknown = set(parameters) - set(papermill.inspect_notebook(str(path)))
+    if unknown:  # papermill itself only warns, and would run the defaults
+        return f"does not know the parameter{'s' * (len(unknown) > 1)} {', '.join(sorted(unknown))}"
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            papermill.execute_notebook(
+                str(path), str(target), parameters, kernel_name="python3", cwd=str(work), config=QUIET,
+                progress_bar=False, log_output=False, execution_timeout=cell_seconds,
+            )  # fmt: skip
+    except PapermillExecutionError as error:
+        return _cell_error(error)
+    except Exception as error:  # a time-out, a kernel that died: the saved file would call all cells completed
+        last = (str(error).strip().splitlines() or [""])[-1]
+        return f"{type(error).__name__}: {last}"
+    return ""
+
+
+def _cell_error(error: PapermillExecutionError) -> str:
+    lines = [line for line in error.source.splitlines() if line.strip()]
+    head = "\n".join(f"  | {line}" for line in lines[:4])
+    message = (str(error.evalue).strip().splitlines() or [""])[-1]
+    return f"cell {error.cell_index + 1} failed:\n{head}\n{error.ename}: {message}"
+
+
+def _judge(result: Result, error: str, written: Path, bands: Bands) -> None:
+    """Fill in metrics, problems and status from what the lesson left behind."""
+    if error:
+        result.status = "failed"
+        result.problems.append(error)
+        return
+    if not written.exists():
+        result.status = "failed"
+        result.problems.append("wrote no metrics: its last cell must call lesson.finish()")
+        return
+    summary = json.loads(written.read_text(encoding="utf-8"))
+    result.metrics = summary["metrics"]
+    result.peak_memory_mb = round(max(result.peak_memory_mb, summary["peak_memory_mb"]))
+    result.unbanded = unbanded(result.metrics, bands)
+    result.problems += out_of_band(result.metrics, bands)
+    if result.problems:
+        result.status = "out of band"
+
+
+def one_line(result: Result) -> str:
+    """A lesson's result in one line."""
+    line = f"{result.status} · {result.seconds:.1f} s of {result.budget:.0f} · {result.peak_memory_mb:.0f} MB"
+    if result.metrics:
+        line += f" · {len(result.metrics)} metrics"
+        if result.unbanded:
+            line += f" ({len(result.unbanded)} without a band)"
+    return line
+
+
+def all_passed(results: list[Result]) -> bool:
+    """Whether every lesson ran and every metric is in its band."""
+    return bool(results) and all(result.status == "passed" for result in results)
