@@ -1,0 +1,49 @@
+"""What all tests share: a cache folder of their own, two threads, and real files where the checkout has some."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+THREADS = "2"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything is imported: tests make their own data, in a folder that goes away after them."""
+    for name in ("ITR_PROFILE", "ITR_GRADING", "ITR_METRICS"):
+        os.environ.pop(name, None)  # a developer's own settings are not the tests' business
+    os.environ.setdefault("OMP_NUM_THREADS", THREADS)
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    if "ITR_CACHE" not in os.environ:  # with xdist the workers inherit the folder, and share what is in it
+        config._itr_cache = os.environ["ITR_CACHE"] = tempfile.mkdtemp(prefix="itr-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the cache folder, where this process made it."""
+    folder = getattr(config, "_itr_cache", None)
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.environ.pop("ITR_CACHE", None)
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The checkout."""
+    return REPO
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real files in the field's formats: ``ITR_SHARED``, or ``shared/data`` beside the checkout."""
+    named = os.environ.get("ITR_SHARED")
+    folder = Path(named) if named else REPO.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(
+            f"no real data here: {'ITR_SHARED' if named else 'the folder shared/data beside the checkout'} is missing"
+        )
+    return folder

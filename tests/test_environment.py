@@ -1,0 +1,140 @@
+"""The ways to set up the course agree with each other, and the workflow files are what GitHub expects."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PARAMETERS = {"PROFILE": "smoke", "LESSONS": "00 01", "DEVICE": "cpu", "DATA": "flickr8k", "ROOT": "my photographs"}
+# What only other platforms or GPU builds of torch bring.
+ELSEWHERE = re.compile(r"nvidia-.*|triton|cuda-.*|appnope|colorama|pywin.*")
+
+
+@pytest.fixture(scope="module")
+def project(repo: Path) -> dict:
+    """pyproject.toml's table ``project``."""
+    return tomllib.loads((repo / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def pins(repo: Path) -> dict[str, str]:
+    """constraints.txt: version by name. Each line must be an exact version."""
+    found = {}
+    for line in (repo / "constraints.txt").read_text().splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            (specifier,) = requirement.specifier
+            assert specifier.operator == "==", f"{line}: expected an exact version"
+            assert canonicalize_name(requirement.name) not in found, f"{line}: stands twice"
+            found[canonicalize_name(requirement.name)] = specifier.version
+    return found
+
+
+def all_requirements(project: dict) -> list[Requirement]:
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    return [Requirement(line) for group in groups for line in group]
+
+
+def test_extras_are_named(project: dict) -> None:
+    assert set(project["optional-dependencies"]) == {"dev", "classroom", "scale"}
+
+
+def test_every_requirement_has_bounds_and_a_pin_inside_them(project: dict, pins: dict[str, str]) -> None:
+    for requirement in all_requirements(project):
+        operators = {specifier.operator for specifier in requirement.specifier}
+        assert {">=", "<"} <= operators, f"{requirement}: expected a lower and an upper bound"
+        pin = pins.get(canonicalize_name(requirement.name))
+        assert pin, f"{requirement}: constraints.txt pins no version"
+        assert pin in requirement.specifier, f"{requirement}: constraints.txt pins {pin}"
+
+
+def test_constraints_name_every_package_that_an_install_brings(project: dict, pins: dict[str, str]) -> None:
+    installed = {canonicalize_name(d.metadata["Name"]): d for d in distributions()}
+    todo = [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["dev"]]
+    seen = set()
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}) or name in seen:
+            continue
+        seen.add(name)
+        if name in installed:
+            todo += [Requirement(line) for line in installed[name].requires or []]
+            assert name in pins or ELSEWHERE.fullmatch(name), (
+                f"{name} is installed, and constraints.txt pins no version"
+            )
+
+
+def test_conda_takes_the_same_versions(repo: Path, project: dict, pins: dict[str, str]) -> None:
+    *conda, pip = yaml.safe_load((repo / "environment.yml").read_text())["dependencies"]
+    (python,) = [line for line in conda if line.startswith("python=")]
+    assert python.removeprefix("python=") in Requirement("python" + project["requires-python"]).specifier
+    assert pip["pip"] == ["-c constraints.txt", f"torch=={pins['torch']}", "-e .[dev]"]
+
+
+def test_make_installs_torch_pinned_in_the_same_call(repo: Path, pins: dict[str, str]) -> None:
+    (line,) = [line for line in (repo / "Makefile").read_text().splitlines() if " pip install" in line]
+    assert f" torch=={pins['torch']} " in line and "-c constraints.txt" in line and "'.[dev]'" in line
+
+
+@pytest.mark.parametrize("name", ["Makefile", "pyproject.toml", "constraints.txt", "environment.yml", ".ci/run"])
+def test_no_registry_is_named(repo: Path, name: str) -> None:
+    assert not re.search(r"index-url|find-links|trusted-host|https?://", (repo / name).read_text())
+
+
+def test_make_passes_parameters_through(repo: Path) -> None:
+    words = [f"{name}={value}" for name, value in PARAMETERS.items()]
+    result = subprocess.run(["make", "-n", "course", *words], cwd=repo, capture_output=True, text=True, check=True)
+    last = result.stdout.strip().splitlines()[-1]
+    for option in ["--profile smoke", "--lessons 00 01", "--device cpu", "--data flickr8k", '--root "my photographs"']:
+        assert option in last, last
+
+
+def test_make_alone_lists_every_target(repo: Path) -> None:
+    result = subprocess.run(["make"], cwd=repo, capture_output=True, text=True, check=True)
+    for target in ["course", "test", "lab", "build", "check", "lint", "doctor", "report", "clean"]:
+        assert re.search(rf"^  {target} ", result.stdout, flags=re.M), result.stdout
+
+
+@pytest.mark.parametrize("python", ["no-such-python", "old"])
+def test_a_python_that_will_not_do_gets_a_sentence(repo: Path, tmp_path: Path, python: str) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_text((repo / name).read_text())
+    if python == "old":
+        python = tmp_path / "python3.8"
+        python.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.8.1 && exit 0\nexit 1\n')
+        python.chmod(0o755)
+    result = subprocess.run(["make", f"PYTHON={python}", "check"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode != 0
+    assert "Python 3.11 or later" in result.stderr, result.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_workflows_are_valid(repo: Path) -> None:
+    files = sorted(str(path) for path in (repo / ".github" / "workflows").glob("*.yml"))
+    assert [Path(file).name for file in files] == ["cpu.yml", "gpu.yml"]
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", *files]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_workflows_call_targets_that_exist(repo: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (repo / "Makefile").read_text(), flags=re.M))
+    called = set()
+    for path in (repo / ".github" / "workflows").glob("*.yml"):
+        for job in yaml.safe_load(path.read_text())["jobs"].values():
+            called |= {step["run"].split()[1] for step in job["steps"] if "run" in step}
+    assert {"lint", "check", "test", "course"} <= called <= targets
+
+
+def test_ci_calls_make_test(repo: Path) -> None:
+    assert (repo / ".ci" / "run").read_text().rstrip().endswith("make --no-print-directory test")
