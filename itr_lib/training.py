@@ -33,7 +33,7 @@ Objective = Callable[[nn.Module, Batch, int], Tensor]
 
 @dataclass(frozen=True)
 class TripletObjective:
-    """Hinge loss; the first ``warmup_epochs`` use all negatives, since the hardest from step one can collapse a model."""
+    """Hinge loss: all negatives in the first ``warmup_epochs``, then the hardest, which can collapse a new model."""
 
     margin: float = 0.2
     warmup_epochs: int = 1

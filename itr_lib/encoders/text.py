@@ -31,7 +31,7 @@ class TokenisedCaptions(NamedTuple):
 def train_tokenizer(captions: Iterable[str], vocabulary_size: int = 8000) -> PreTrainedTokenizerFast:
     """A lower-case WordPiece vocabulary of at most ``vocabulary_size`` entries, learnt from the training captions.
 
-    Never give it validation or test captions: words that occur only there must come out in pieces, or as ``[UNK]``.
+    Give it training captions only: a word that occurs nowhere else must come out in pieces, or as ``[UNK]``.
     """
     wordpiece = BertWordPieceTokenizer(lowercase=True)
     wordpiece.train_from_iterator(captions, vocab_size=vocabulary_size, min_frequency=2, show_progress=False)
@@ -102,5 +102,5 @@ def _load(loader: type, name: str | os.PathLike, what: str):
         reason = str(error).splitlines()[0]
         raise OSError(
             f"could not load the {what} {str(name)!r} ({reason}). Give the name of a model on the Hugging Face hub and a "
-            "network to fetch it over, or a folder written by save_pretrained with its vocabulary beside it."
+            "network to fetch it, or a folder written by save_pretrained with its vocabulary beside it."
         ) from error

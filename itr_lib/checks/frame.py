@@ -1,0 +1,172 @@
+"""How every check works: cases, a specification, and the mistakes that explain a difference."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-5}
+Inputs = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise's check.
+
+    Attributes:
+        slug: its name in the notebook.
+        cases: inputs by argument name, made anew at each call; floats in float64.
+        specification: the right answer as plain loops.
+        mistakes: what a learner is told -> the wrong function that would give just that result.
+        gradients: names of the inputs by which the result is differentiated too.
+        properties: used instead of ``specification`` where many answers are right: takes inputs and result,
+            raises AssertionError with the diagnosis.
+    """
+
+    slug: str
+    cases: Callable[[], Iterator[Inputs]]
+    specification: Callable | None = None
+    mistakes: dict[str, Callable] = field(default_factory=dict)
+    gradients: tuple[str, ...] = ()
+    properties: Callable[[Inputs, Any], None] | None = None
+
+
+def verify(exercise: Exercise, answer: Callable) -> int:
+    """Run the check; returns the number of cases. Raises AssertionError with the diagnosis."""
+    if not callable(answer):
+        raise AssertionError(f"check got a {type(answer).__name__}, expected the function itself, without calling it")
+    total = 0
+    for inputs in exercise.cases():
+        for version in _versions(inputs):
+            total += 1
+            _verify_case(exercise, answer, version)
+    return total
+
+
+def _versions(inputs: Inputs) -> Iterator[Inputs]:
+    """The same case in float64, in float32, and on the GPU where there is one."""
+    yield inputs
+    if any(_is_float(value) for value in inputs.values()):
+        yield {name: value.float() if _is_float(value) else value for name, value in inputs.items()}
+    if torch.cuda.is_available() and any(isinstance(value, Tensor) for value in inputs.values()):
+        yield {name: value.cuda() if isinstance(value, Tensor) else value for name, value in inputs.items()}
+
+
+def _verify_case(exercise: Exercise, answer: Callable, inputs: Inputs) -> None:
+    result, gradients = _run(answer, inputs, exercise.gradients)
+    if exercise.properties is not None:
+        exercise.properties(inputs, result)
+        return
+    expected, expected_gradients = _run(exercise.specification, inputs, exercise.gradients, trusted=True)
+    _expect_kind(result, expected, inputs)
+    if not _same(result, expected, inputs):
+        raise AssertionError(_diagnosis(exercise, inputs, result, expected))
+    for name, own, right in zip(exercise.gradients, gradients, expected_gradients, strict=True):
+        if not _same(own, right, inputs):
+            raise AssertionError(
+                f"the value is right, but its gradient by {name} is not: an operation without a gradient "
+                f"(.item(), .detach(), a comparison, a new tensor) stands between {name} and your result"
+            )
+
+
+def _run(function: Callable, inputs: Inputs, gradients: tuple[str, ...], trusted: bool = False):
+    """Call the function on copies; returns its result and the gradients asked for."""
+    given = {n: v.detach().clone() if isinstance(v, Tensor) else copy.deepcopy(v) for n, v in inputs.items()}
+    for name in gradients:
+        given[name].requires_grad_(True)
+    before = {name: (value, value.detach().clone()) for name, value in given.items() if isinstance(value, Tensor)}
+    try:
+        result = function(**given)
+    except (NotImplementedError, AssertionError):
+        raise
+    except Exception as error:
+        if trusted:
+            raise
+        if "in-place" in str(error) or "inplace" in str(error):
+            raise AssertionError(f"your function changes its input in place: work on a copy ({error})") from error
+        raise AssertionError(
+            f"your function stopped with {type(error).__name__}: {error}\n{_shapes(inputs)}"
+        ) from error
+    for name, (after, original) in before.items():
+        if not torch.equal(after.nan_to_num(), original.nan_to_num()):
+            raise AssertionError(f"your function changes its input {name} in place: work on a copy")
+    if not gradients or not isinstance(result, Tensor) or not result.requires_grad:
+        return _detached(result), [torch.zeros_like(given[name]) for name in gradients]
+    weights = torch.linspace(0.5, 1.5, result.numel(), dtype=result.dtype, device=result.device).view(result.shape)
+    found = torch.autograd.grad((result * weights).sum(), [given[n] for n in gradients], allow_unused=True)
+    return result.detach(), [
+        torch.zeros_like(given[n]) if g is None else g for n, g in zip(gradients, found, strict=True)
+    ]
+
+
+def _expect_kind(result: Any, expected: Any, inputs: Inputs) -> None:
+    if result is None:
+        raise AssertionError("your function returned None: is a return missing at its end?")
+    if isinstance(expected, Tensor):
+        if not isinstance(result, Tensor):
+            raise AssertionError(f"your function returned a {type(result).__name__}, expected a tensor")
+        if result.shape != expected.shape:
+            raise AssertionError(
+                f"your result has shape {tuple(result.shape)}, expected {tuple(expected.shape)}\n{_shapes(inputs)}"
+            )
+    elif isinstance(expected, float) and not isinstance(result, (int, float)):
+        number = isinstance(result, Tensor) and result.numel() == 1
+        if not number:
+            raise AssertionError(f"your function returned a {type(result).__name__}, expected a number")
+
+
+def _same(result: Any, expected: Any, inputs: Inputs) -> bool:
+    result, expected = _as_double(result), _as_double(expected)
+    if result.shape != expected.shape:
+        return False
+    kinds = [value.dtype for value in inputs.values() if _is_float(value)]
+    tolerance = max((TOLERANCE[kind] for kind in kinds), default=1e-9)
+    scale = max(1.0, float(expected[expected.isfinite()].abs().max())) if expected.isfinite().any() else 1.0
+    return torch.allclose(result, expected, rtol=0, atol=tolerance * scale, equal_nan=True)
+
+
+def _diagnosis(exercise: Exercise, inputs: Inputs, result: Any, expected: Any) -> str:
+    for message, mistake in exercise.mistakes.items():
+        try:
+            wrong, _ = _run(mistake, inputs, (), trusted=True)
+        except Exception:  # a mistake that cannot be made on this case explains nothing
+            continue
+        if _same(result, wrong, inputs) and not _same(wrong, expected, inputs):
+            return f"{message}\n{_difference(result, expected)}"
+    if not bool(_as_double(result).isfinite().all()):
+        return (
+            f"your result holds NaN or infinity where it should not\n{_difference(result, expected)}\n{_shapes(inputs)}"
+        )
+    return f"your result differs from the specification\n{_difference(result, expected)}\n{_shapes(inputs)}"
+
+
+def _difference(result: Any, expected: Any) -> str:
+    result, expected = _as_double(result), _as_double(expected)
+    if result.ndim == 0:
+        return f"(yours {float(result):.6g}, expected {float(expected):.6g})"
+    gap = (result - expected).abs().nan_to_num(nan=torch.inf)
+    place = torch.unravel_index(gap.argmax(), gap.shape)
+    where = ", ".join(str(int(i)) for i in place)
+    return f"(largest difference at [{where}]: yours {float(result[place]):.6g}, expected {float(expected[place]):.6g})"
+
+
+def _shapes(inputs: Inputs) -> str:
+    parts = [f"{n} {tuple(v.shape)}" if isinstance(v, Tensor) else f"{n}={v!r}" for n, v in inputs.items()]
+    return f"The case: {', '.join(parts)}."
+
+
+def _as_double(value: Any) -> Tensor:
+    return torch.as_tensor(value, device="cpu" if not isinstance(value, Tensor) else None).detach().cpu().double()
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()

@@ -1,0 +1,106 @@
+"""Every check accepts right answers and turns down known wrong ones, each with its own diagnosis."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from wrong_answers import WRONG
+
+from itr_lib import objectives
+from itr_lib.checks import EXERCISES, check, exercises
+from itr_lib.data.batches import epoch_order
+from itr_lib.evaluation import caption_ranks, ndcg, pair_accuracy
+from itr_lib.similarity import cosine_scores
+
+
+def chance(images, captions_per_image, k):
+    total = images * captions_per_image
+    places = min(k, total)
+    return 100 * (1 - math.comb(total - captions_per_image, places) / math.comb(total, places))
+
+
+def sorted_pool(tokens, mask, weights):
+    ordered = tokens.masked_fill(~mask[..., None], -torch.inf).sort(dim=1, descending=True).values
+    return (ordered.masked_fill(ordered == -torch.inf, 0) * weights[..., None]).sum(1)
+
+
+RIGHT = {
+    "cosine-scores": cosine_scores,
+    "caption-ranks": lambda scores, image_of_caption: torch.from_numpy(caption_ranks(scores, image_of_caption)),
+    "recall-at-k": lambda ranks, k: 100 * float((ranks <= k).double().mean()),
+    "chance-recall": chance,
+    "ndcg": ndcg,
+    "triplet-loop": lambda scores, margin: objectives.triplet_loss(scores, margin, "all"),
+    "triplet-hardest": lambda scores, margin, same_image: objectives.triplet_loss(
+        scores, margin, "hardest", same_image
+    ),
+    "info-nce": objectives.info_nce,
+    "unique-batches": lambda image_of_caption, batch_size, rng: list(epoch_order(image_of_caption, batch_size, rng)),
+    "sorted-pool": sorted_pool,
+    "twin-choices": lambda scores: pair_accuracy(scores)["image"],
+}
+
+
+@pytest.mark.parametrize("slug", exercises())
+def test_accepts_a_right_answer(slug, capsys):
+    check(slug, RIGHT[slug])
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{slug}: the checks in this notebook passed") and err == ""
+
+
+@pytest.mark.parametrize(
+    ("slug", "answer", "told"),
+    [
+        pytest.param(slug, f, told, id=f"{slug}-{i}")
+        for slug, wrong in WRONG.items()
+        for i, (f, told) in enumerate(wrong)
+    ],
+)
+def test_names_the_mistake(slug, answer, told):
+    with pytest.raises(AssertionError) as caught:
+        check(slug, answer)
+    assert told in str(caught.value)
+
+
+def test_at_least_five_wrong_answers_for_every_exercise():
+    assert set(WRONG) == set(exercises()) == set(RIGHT)
+    assert min(len(wrong) for wrong in WRONG.values()) >= 5
+
+
+@pytest.mark.parametrize("slug", exercises())
+def test_each_mistake_is_caught_as_itself(slug):
+    """The built-in variants are wrong somewhere and recognised by their own message."""
+    for message, mistake in EXERCISES[slug].mistakes.items():
+        with pytest.raises(AssertionError) as caught:
+            check(slug, mistake)
+        first_line = str(caught.value).splitlines()[0]
+        assert first_line == message or "has shape" in first_line or "gradient" in first_line, (message, first_line)
+
+
+def test_not_attempted_lets_the_notebook_go_on_but_not_under_grading(monkeypatch, capsys):
+    def stub(**_):
+        raise NotImplementedError
+
+    check("info-nce", stub)
+    assert capsys.readouterr().out.startswith("info-nce: not attempted yet")
+    monkeypatch.setenv("ITR_GRADING", "1")
+    with pytest.raises(NotImplementedError):
+        check("info-nce", stub)
+
+
+def test_unknown_exercise_and_forgotten_function():
+    with pytest.raises(ValueError, match="did you mean 'info-nce'"):
+        check("info-nec", lambda: None)
+    with pytest.raises(AssertionError, match="without calling it"):
+        check("info-nce", 3.0)
+    with pytest.raises(AssertionError, match="stopped with IndexError"):
+        check("recall-at-k", lambda ranks, k: ranks[10_000])
+
+
+def test_checks_leave_numpy_generators_alone():
+    state = np.random.get_state()[1].copy()
+    check("unique-batches", RIGHT["unique-batches"])
+    assert np.array_equal(state, np.random.get_state()[1])

@@ -1,0 +1,536 @@
+"""Plausible wrong answers to every exercise, as a learner would write them, and what each must be told."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+# --- lesson 00 -------------------------------------------------------------------------------------------------------
+
+
+def cosine_without_lengths(images, captions):
+    return images @ captions.T
+
+
+def cosine_over_batch(images, captions):
+    return F.normalize(images, dim=0) @ F.normalize(captions, dim=0).T
+
+
+def cosine_nan(images, captions):
+    lengths = images.norm(dim=1)[:, None] * captions.norm(dim=1)[None, :]
+    return (images @ captions.T) / lengths
+
+
+def cosine_images_only(images, captions):
+    return F.normalize(images, dim=1) @ captions.T
+
+
+def cosine_captions_only(images, captions):
+    return images @ F.normalize(captions, dim=1).T
+
+
+def cosine_transposed(images, captions):
+    return F.normalize(captions, dim=1) @ F.normalize(images, dim=1).T
+
+
+def cosine_squared(images, captions):
+    lengths = (images**2).sum(1)[:, None] * (captions**2).sum(1)[None, :]
+    return torch.where(lengths > 0, (images @ captions.T) / lengths, 0)
+
+
+def cosine_in_place(images, captions):
+    images /= images.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return images @ F.normalize(captions, dim=1).T
+
+
+def cosine_pairs_only(images, captions):
+    size = min(len(images), len(captions))
+    return F.cosine_similarity(images[:size], captions[:size])
+
+
+def ranks_by_sorting(scores, image_of_caption):
+    ranks = []
+    for i, row in enumerate(scores):
+        order = row.argsort(descending=True, stable=True)
+        hits = (image_of_caption[order] == i).nonzero()[:, 0]
+        ranks.append(int(hits[0]) + 1)
+    return torch.tensor(ranks)
+
+
+def ranks_for_the_model(scores, image_of_caption):
+    best = torch.stack([row[image_of_caption == i].max() for i, row in enumerate(scores)])
+    return 1 + (scores > best[:, None]).sum(1)
+
+
+def ranks_from_zero(scores, image_of_caption):
+    own = image_of_caption[None] == torch.arange(len(scores))[:, None]
+    best = scores.masked_fill(~own, -math.inf).amax(1, keepdim=True)
+    return ((scores >= best) & ~own).sum(1)
+
+
+def ranks_of_the_worst(scores, image_of_caption):
+    own = image_of_caption[None] == torch.arange(len(scores))[:, None]
+    worst = scores.masked_fill(~own, math.inf).amin(1, keepdim=True)
+    return 1 + ((scores >= worst) & ~own).sum(1)
+
+
+def ranks_one_to_one(scores, image_of_caption):
+    return torch.stack([(scores[i] >= scores[i, i]).sum() for i in range(len(scores))])
+
+
+def ranks_in_blocks(scores, image_of_caption):
+    own = torch.arange(scores.shape[1])[None] // 5 == torch.arange(len(scores))[:, None]
+    best = torch.stack([row[mine].max() for row, mine in zip(scores, own, strict=True)])
+    return 1 + ((scores >= best[:, None]) & ~own).sum(1)
+
+
+def ranks_own_as_rivals(scores, image_of_caption):
+    own = image_of_caption[None] == torch.arange(len(scores))[:, None]
+    best = scores.masked_fill(~own, -math.inf).amax(1, keepdim=True)
+    return 1 + (scores >= best).sum(1)
+
+
+def ranks_upwards(scores, image_of_caption):
+    own = image_of_caption[None] == torch.arange(len(scores))[:, None]
+    best = scores.masked_fill(~own, math.inf).amin(1, keepdim=True)
+    return 1 + ((scores <= best) & ~own).sum(1)
+
+
+def chance_with_replacement(images, captions_per_image, k):
+    return 100 * (1 - (1 - captions_per_image / (images * captions_per_image)) ** k)
+
+
+def chance_one_caption(images, captions_per_image, k):
+    return 100 * min(1, k / (images * captions_per_image))
+
+
+def chance_of_captions(images, captions_per_image, k):
+    return 100 * k / images
+
+
+def chance_fraction(images, captions_per_image, k):
+    total = images * captions_per_image
+    return 1 - math.comb(total - captions_per_image, min(k, total)) / math.comb(total, min(k, total))
+
+
+def chance_missed(images, captions_per_image, k):
+    total = images * captions_per_image
+    return 100 * math.comb(total - captions_per_image, min(k, total)) / math.comb(total, min(k, total))
+
+
+def chance_five(images, captions_per_image, k):
+    total = images * 5
+    return 100 * (1 - math.comb(total - 5, min(k, total)) / math.comb(total, min(k, total)))
+
+
+def _ordered(scores, relevance, k, descending=True):
+    return relevance.gather(1, scores.argsort(1, descending=descending))[:, :k]
+
+
+def _dcg(gains, shift=1.0):
+    return (gains / torch.log2(torch.arange(1, gains.shape[1] + 1) + shift)).sum(1)
+
+
+def ndcg_plain_dcg(scores, relevance, k):
+    return float(_dcg(_ordered(scores, relevance, k)).mean())
+
+
+def ndcg_no_discount(scores, relevance, k):
+    best = relevance.sort(1, descending=True).values[:, :k]
+    return float((_ordered(scores, relevance, k).sum(1) / best.sum(1)).mean())
+
+
+def ndcg_shifted(scores, relevance, k):
+    best = relevance.sort(1, descending=True).values[:, :k]
+    return float((_dcg(_ordered(scores, relevance, k), 2.0) / _dcg(best, 2.0)).mean())
+
+
+def ndcg_whole_ideal(scores, relevance, k):
+    best = relevance.sort(1, descending=True).values
+    return float((_dcg(_ordered(scores, relevance, k)) / _dcg(best)).mean())
+
+
+def ndcg_upwards(scores, relevance, k):
+    best = relevance.sort(1, descending=True).values[:, :k]
+    return float((_dcg(_ordered(scores, relevance, k, descending=False)) / _dcg(best)).mean())
+
+
+def ndcg_exponential(scores, relevance, k):
+    return _right_ndcg(scores, 2**relevance - 1, k)
+
+
+def ndcg_uncut(scores, relevance, k):
+    return _right_ndcg(scores, relevance, scores.shape[1])
+
+
+def _right_ndcg(scores, relevance, k):
+    best = relevance.sort(1, descending=True).values[:, :k]
+    return float((_dcg(_ordered(scores, relevance, k)) / _dcg(best)).mean())
+
+
+# --- lesson 01 -------------------------------------------------------------------------------------------------------
+
+
+def _costs(scores, margin):
+    positive = scores.diag()
+    off = ~torch.eye(len(scores), dtype=torch.bool)
+    return (margin + scores - positive[:, None]), (margin + scores - positive), off
+
+
+def triplet_images_only(scores, margin):
+    rows, _, off = _costs(scores, margin)
+    return rows.clamp(min=0)[off].sum()
+
+
+def triplet_captions_only(scores, margin):
+    _, columns, off = _costs(scores, margin)
+    return columns.clamp(min=0)[off].sum()
+
+
+def triplet_with_positive(scores, margin):
+    rows, columns, _ = _costs(scores, margin)
+    return rows.clamp(min=0).sum() + columns.clamp(min=0).sum()
+
+
+def triplet_uncut(scores, margin):
+    rows, columns, off = _costs(scores, margin)
+    return rows[off].sum() + columns[off].sum()
+
+
+def triplet_turned(scores, margin):
+    positive = scores.diag()
+    off = ~torch.eye(len(scores), dtype=torch.bool)
+    rows, columns = margin - scores + positive[:, None], margin - scores + positive
+    return rows.clamp(min=0)[off].sum() + columns.clamp(min=0)[off].sum()
+
+
+def triplet_batch_mean(scores, margin):
+    rows, columns, off = _costs(scores, margin)
+    return (rows.clamp(min=0)[off].sum() + columns.clamp(min=0)[off].sum()) / scores.shape[0]
+
+
+def triplet_no_margin(scores, margin):
+    rows, columns, off = _costs(scores, 0)
+    return rows.clamp(min=0)[off].sum() + columns.clamp(min=0)[off].sum()
+
+
+def hardest(scores, margin, same_image, diagonal_only=False, rows=True, columns=True, mask=True):
+    never = torch.eye(len(scores), dtype=torch.bool) if diagonal_only else same_image
+    total = 0
+    if rows:
+        cost = (margin + scores - scores.diag()[:, None]).clamp(min=0)
+        total = total + (cost.masked_fill(never, 0) if mask else cost).max(1).values.sum()
+    if columns:
+        cost = (margin + scores - scores.diag()).clamp(min=0)
+        total = total + (cost.masked_fill(never, 0) if mask else cost).max(0).values.sum()
+    return total
+
+
+def hardest_false_negatives(scores, margin, same_image):
+    return hardest(scores, margin, same_image, diagonal_only=True)
+
+
+def hardest_images_only(scores, margin, same_image):
+    return hardest(scores, margin, same_image, columns=False)
+
+
+def hardest_captions_only(scores, margin, same_image):
+    return hardest(scores, margin, same_image, rows=False)
+
+
+def hardest_all(scores, margin, same_image):
+    rows, columns, _ = _costs(scores, margin)
+    return sum(cost.clamp(min=0).masked_fill(same_image, 0).sum() for cost in (rows, columns))
+
+
+def hardest_with_positive(scores, margin, same_image):
+    return hardest(scores, margin, same_image, mask=False)
+
+
+def hardest_mean(scores, margin, same_image):
+    return hardest(scores, margin, same_image) / len(scores)
+
+
+def hardest_detached(scores, margin, same_image):
+    return hardest(scores.detach(), margin, same_image)
+
+
+def hardest_zero_filled(scores, margin, same_image):
+    negatives = scores * ~same_image
+    worst = negatives.max(1).values + negatives.max(0).values
+    return sum((margin + negatives.max(d).values - scores.diag()).clamp(min=0).sum() for d in (0, 1)) + 0 * worst.sum()
+
+
+def nce_clip_tutorial(scores, temperature, same_image):
+    """The best-known wrong CLIP loss: targets from similarities, softmaxed, instead of the pairs."""
+    logits = scores / temperature
+    targets = F.softmax((scores + scores.T) / 2 * temperature, dim=-1)
+    images = (-targets.T * logits.T.log_softmax(-1)).sum(1)
+    captions = (-targets * logits.log_softmax(-1)).sum(1)
+    return ((images + captions) / 2).mean()
+
+
+def nce_unmasked(scores, temperature, same_image):
+    target = torch.arange(len(scores))
+    logits = scores / temperature
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def nce_rows_only(scores, temperature, same_image):
+    logits = (scores / temperature).masked_fill(same_image & ~torch.eye(len(scores), dtype=torch.bool), -math.inf)
+    return F.cross_entropy(logits, torch.arange(len(scores)))
+
+
+def nce_columns_only(scores, temperature, same_image):
+    return nce_rows_only(scores.T, temperature, same_image.T)
+
+
+def nce_both(scores, temperature, same_image):
+    return nce_rows_only(scores, temperature, same_image) + nce_columns_only(scores, temperature, same_image)
+
+
+def nce_times_temperature(scores, temperature, same_image):
+    return nce_both(scores, 1 / temperature, same_image) / 2
+
+
+def nce_unguarded_exp(scores, temperature, same_image):
+    grown = (scores / temperature).exp().masked_fill(same_image & ~torch.eye(len(scores), dtype=torch.bool), 0)
+    return -(torch.log(grown.diag() / grown.sum(1)) + torch.log(grown.diag() / grown.sum(0))).mean() / 2
+
+
+def nce_summed(scores, temperature, same_image):
+    return nce_both(scores, temperature, same_image) / 2 * len(scores)
+
+
+def batches_of_captions(image_of_caption, batch_size, rng):
+    return np.array_split(rng.permutation(len(image_of_caption)), -(-len(image_of_caption) // batch_size))
+
+
+def batches_one_caption_an_image(image_of_caption, batch_size, rng):
+    chosen = [rng.choice(np.flatnonzero(image_of_caption == i)) for i in rng.permutation(image_of_caption.max() + 1)]
+    return [np.array(chosen[s : s + batch_size]) for s in range(0, len(chosen), batch_size)]
+
+
+def batches_of_images(image_of_caption, batch_size, rng):
+    images = rng.permutation(image_of_caption.max() + 1)
+    return [images[s : s + batch_size] for s in range(0, len(images), batch_size)] * 2
+
+
+def _rounds(image_of_caption):
+    seen: dict[int, int] = {}
+    rounds: dict[int, list[int]] = {}
+    for caption, image in enumerate(image_of_caption):
+        turn = seen[image] = seen.get(image, -1) + 1
+        rounds.setdefault(turn, []).append(caption)
+    return list(rounds.values())
+
+
+def batches_unshuffled(image_of_caption, batch_size, rng):
+    return [r[s : s + batch_size] for r in _rounds(image_of_caption) for s in range(0, len(r), batch_size)]
+
+
+def batches_last_dropped(image_of_caption, batch_size, rng):
+    rounds = [rng.permutation(r) for r in _rounds(image_of_caption)]
+    return [r[s : s + batch_size] for r in rounds for s in range(0, len(r) - batch_size + 1, batch_size)]
+
+
+def batches_whole_rounds(image_of_caption, batch_size, rng):
+    return [rng.permutation(r) for r in _rounds(image_of_caption)]
+
+
+def batches_of_one(image_of_caption, batch_size, rng):
+    return [[caption] for caption in rng.permutation(len(image_of_caption))]
+
+
+def batches_missing(image_of_caption, batch_size, rng):
+    batches_whole_rounds(image_of_caption, batch_size, rng)
+
+
+def _sorted_sum(filled, weights, descending=True):
+    ordered = filled.sort(1, descending=descending).values
+    return torch.einsum("bk,bkd->bd", weights, ordered)
+
+
+def pool_zero_padding(tokens, mask, weights):
+    return _sorted_sum(tokens * mask[..., None], weights)
+
+
+def pool_padding_as_is(tokens, mask, weights):
+    return _sorted_sum(tokens, weights)
+
+
+def pool_nan(tokens, mask, weights):
+    return _sorted_sum(tokens.masked_fill(~mask[..., None], -math.inf), weights)
+
+
+def pool_upwards(tokens, mask, weights):
+    ordered = tokens.masked_fill(~mask[..., None], math.inf).sort(1).values.nan_to_num(posinf=0)
+    return torch.einsum("bk,bkd->bd", weights, ordered)
+
+
+def pool_unsorted(tokens, mask, weights):
+    return (tokens * mask[..., None] * weights[..., None]).sum(1)
+
+
+def pool_mean(tokens, mask, weights):
+    return (tokens * mask[..., None]).sum(1) / mask.sum(1)[:, None]
+
+
+def pool_max(tokens, mask, weights):
+    return tokens.masked_fill(~mask[..., None], -math.inf).max(1).values
+
+
+def pool_numpy(tokens, mask, weights):
+    result = []
+    for row, real, theta in zip(tokens.detach().numpy(), mask.numpy(), weights.numpy(), strict=True):
+        ordered = -np.sort(-row[real], axis=0)
+        result.append((theta[: len(ordered), None] * ordered).sum(0))
+    return torch.from_numpy(np.stack(result))
+
+
+def twin_rows(scores):
+    pairs = scores.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).diagonal(dim1=0, dim2=2)
+    own, other = pairs.diagonal(), torch.stack([pairs[0, 1], pairs[1, 0]], 1)
+    return 100 * float(((own > other).double() + 0.5 * (own == other).double()).mean())
+
+
+def _columns(scores):
+    own, other = [], []
+    for k in range(0, len(scores), 2):
+        own += [scores[k, k], scores[k + 1, k + 1]]
+        other += [scores[k + 1, k], scores[k, k + 1]]
+    return torch.stack(own), torch.stack(other)
+
+
+def twin_ties_lose(scores):
+    own, other = _columns(scores)
+    return 100 * float((own > other).double().mean())
+
+
+def twin_ties_win(scores):
+    own, other = _columns(scores)
+    return 100 * float((own >= other).double().mean())
+
+
+def twin_recall(scores):
+    return 100 * float((scores.argmax(0) == torch.arange(len(scores))).double().mean())
+
+
+def twin_fraction(scores):
+    own, other = _columns(scores)
+    return float(((own > other).double() + 0.5 * (own == other).double()).mean())
+
+
+def twin_first_only(scores):
+    own, other = (side[::2] for side in _columns(scores))
+    return 100 * float(((own > other).double() + 0.5 * (own == other).double()).mean())
+
+
+WRONG = {
+    "cosine-scores": [
+        (cosine_without_lengths, "plain dot product"),
+        (cosine_over_batch, "normalised over the batch"),
+        (cosine_nan, "divide by zero"),
+        (cosine_images_only, "only the images"),
+        (cosine_captions_only, "only the captions"),
+        (cosine_transposed, "(5, 3), expected (3, 5)"),
+        (cosine_squared, "squared length"),
+        (cosine_in_place, "changes its input images in place"),
+        (cosine_pairs_only, "has shape (3,), expected (3, 5)"),
+    ],
+    "caption-ranks": [
+        (ranks_by_sorting, "order in which the data lie"),
+        (ranks_for_the_model, "ties are decided for the model"),
+        (ranks_from_zero, "start from 0"),
+        (ranks_of_the_worst, "worst true caption"),
+        (ranks_one_to_one, "one caption an image"),
+        (ranks_in_blocks, "blocks of five"),
+        (ranks_own_as_rivals, "counted among the rivals"),
+        (ranks_upwards, "the order is reversed"),
+    ],
+    "recall-at-k": [
+        (lambda ranks, k: 100 * float((ranks < k).float().mean()), "not < k"),
+        (lambda ranks, k: sum(r <= k for r in ranks.tolist()) / len(ranks), "fraction"),
+        (lambda ranks, k: sum(r <= k for r in ranks.tolist()), "count of hits"),
+        (lambda ranks, k: 100 * sum(r > k for r in ranks.tolist()) / len(ranks), "misses"),
+        (lambda ranks, k: 100 * sum(r <= k for r in ranks.tolist()) / len(ranks) / k, "precision"),
+        (lambda ranks, k: 100 * sum(r == k for r in ranks.tolist()) / len(ranks), "only rank k itself"),
+        (lambda ranks, k: None, "returned None"),
+    ],
+    "chance-recall": [
+        (chance_with_replacement, "with replacement"),
+        (chance_one_caption, "one caption an image"),
+        (chance_of_captions, "the chance of a caption that looks for its one image"),
+        (chance_fraction, "give percent"),
+        (chance_missed, "the chance to miss"),
+        (chance_five, "differs from the specification"),
+    ],
+    "ndcg": [
+        (ndcg_plain_dcg, "this is DCG"),
+        (ndcg_no_discount, "discount is missing"),
+        (ndcg_shifted, "one too far"),
+        (ndcg_whole_ideal, "best order is not cut"),
+        (ndcg_upwards, "sorted upwards"),
+        (ndcg_exponential, "exponential gain"),
+        (ndcg_uncut, "not cut at k"),
+    ],
+    "triplet-loop": [
+        (triplet_images_only, "only images ask"),
+        (triplet_captions_only, "only captions ask"),
+        (triplet_with_positive, "its own negative"),
+        (triplet_uncut, "cut each term off"),
+        (triplet_turned, "sign is turned"),
+        (triplet_batch_mean, "divided by the batch"),
+        (triplet_no_margin, "margin is missing"),
+    ],
+    "triplet-hardest": [
+        (hardest_false_negatives, "use same_image"),
+        (hardest_images_only, "only images ask"),
+        (hardest_captions_only, "only captions ask"),
+        (hardest_all, "only the worst one"),
+        (hardest_with_positive, "positive takes part"),
+        (hardest_mean, "divided by the batch"),
+        (hardest_detached, "gradient"),
+    ],
+    "info-nce": [
+        (nce_unmasked, "below the line"),
+        (nce_rows_only, "only images ask"),
+        (nce_columns_only, "only captions ask"),
+        (nce_both, "directions are added"),
+        (nce_times_temperature, "not multiplied"),
+        (nce_unguarded_exp, "NaN or infinity"),
+        (nce_summed, "sum over queries"),
+        (nce_clip_tutorial, "targets made from similarities"),
+    ],
+    "unique-batches": [
+        (batches_of_captions, "two captions of one picture"),
+        (batches_one_caption_an_image, "one caption an image for the whole epoch"),
+        (batches_of_images, "times in one epoch"),
+        (batches_unshuffled, "in their order in the data"),
+        (batches_last_dropped, "never come"),
+        (batches_whole_rounds, "more than batch_size"),
+        (batches_of_one, "no query has a negative"),
+        (batches_missing, "returned None"),
+    ],
+    "sorted-pool": [
+        (pool_zero_padding, "stands before the negative values"),
+        (pool_padding_as_is, "as it came"),
+        (pool_nan, "-inf times a weight of 0"),
+        (pool_upwards, "sorted upwards"),
+        (pool_unsorted, "nothing is sorted"),
+        (pool_mean, "mean pooling"),
+        (pool_max, "max pooling"),
+        (pool_numpy, "gradient"),
+    ],
+    "twin-choices": [
+        (twin_rows, "two captions for one picture"),
+        (twin_ties_lose, "a tie counts one half: who"),
+        (twin_ties_win, "not a whole"),
+        (twin_recall, "R@1"),
+        (twin_fraction, "fraction"),
+        (twin_first_only, "only the first caption"),
+    ],
+}
