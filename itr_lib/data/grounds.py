@@ -85,12 +85,12 @@ def _joints(body, along, down, width, height, colour):
 def _snow(x, y, rng):
     drifts = _wave(2.2 * y + 1.2 * _noise(x, y, rng, 3, 3))
     soft = _noise(x, y, rng, 14, 14)
-    return _mix(0.6 * drifts + 0.4 * soft, (0.80, 0.87, 0.95), (0.97, 0.98, 1.0))
+    return _mix(0.6 * drifts + 0.4 * soft, (0.70, 0.79, 0.91), (0.91, 0.94, 0.99))
 
 
 def _night_sky(x, y, rng):
     clouds = _noise(x, y, rng, 4, 4) * (0.4 + 0.6 * y)
-    sky = _mix(clouds, (0.04, 0.05, 0.14), (0.17, 0.19, 0.40))
+    sky = _mix(clouds, (0.07, 0.09, 0.24), (0.22, 0.26, 0.50))
     stars = rng.random((70, 3), dtype=np.float32)
     glow_x = np.exp(-(((x.reshape(-1, 1) - stars[:, 0]) / 0.0055) ** 2))
     glow_y = np.exp(-(((y.reshape(-1, 1) - stars[:, 1]) / 0.0055) ** 2))
@@ -106,8 +106,8 @@ def _stone(x, y, rng):
     row = down.astype(int)
     along = np.clip(x * columns + 0.5 * (row % 2) + 0.55 * lean, 0.0, columns + 0.999)
     tone = rng.random((rows, columns + 1), dtype=np.float32)[row, along.astype(int)]
-    body = _mix(0.65 * tone + 0.35 * _noise(x, y, rng, 36, 36), (0.47, 0.48, 0.50), (0.70, 0.70, 0.70))
-    return _joints(body, along, down, 0.09, 0.09, (0.33, 0.33, 0.34))
+    body = _mix(0.65 * tone + 0.35 * _noise(x, y, rng, 36, 36), (0.55, 0.56, 0.58), (0.76, 0.76, 0.75))
+    return _joints(body, along, down, 0.09, 0.09, (0.42, 0.42, 0.43))
 
 
 _GROUNDS = {

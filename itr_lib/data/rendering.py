@@ -13,15 +13,17 @@ from itr_lib.data.shapes import signed_distance
 from itr_lib.data.world import Scene, SceneObject
 
 PALETTE = {
-    "red": (0.86, 0.10, 0.12), "orange": (0.98, 0.50, 0.06), "yellow": (0.99, 0.87, 0.12), "green": (0.05, 0.52, 0.16),
-    "turquoise": (0.10, 0.78, 0.76), "blue": (0.10, 0.27, 0.88), "purple": (0.49, 0.14, 0.68), "pink": (1.00, 0.52, 0.74),
+    "red": (0.86, 0.10, 0.12), "orange": (0.98, 0.50, 0.06), "yellow": (0.99, 0.87, 0.12),
+    "green": (0.05, 0.52, 0.16), "turquoise": (0.10, 0.78, 0.76), "blue": (0.10, 0.27, 0.88),
+    "purple": (0.49, 0.14, 0.68), "pink": (1.00, 0.52, 0.74),
     "white": (0.97, 0.97, 0.97), "black": (0.10, 0.10, 0.11),
 }  # fmt: skip
 # The second tone of a texture keeps the hue: lighter for deep colours, darker for light ones.
 SECOND_TONE = {
-    "red": (1.00, 0.66, 0.62), "orange": (1.00, 0.83, 0.58), "yellow": (0.80, 0.60, 0.02), "green": (0.55, 0.88, 0.52),
-    "turquoise": (0.02, 0.44, 0.46), "blue": (0.60, 0.76, 1.00), "purple": (0.85, 0.66, 0.96), "pink": (0.80, 0.20, 0.48),
-    "white": (0.60, 0.62, 0.66), "black": (0.55, 0.55, 0.58),
+    "red": (1.00, 0.66, 0.62), "orange": (1.00, 0.83, 0.58), "yellow": (0.80, 0.60, 0.02),
+    "green": (0.55, 0.88, 0.52), "turquoise": (0.02, 0.44, 0.46), "blue": (0.60, 0.76, 1.00),
+    "purple": (0.85, 0.66, 0.96), "pink": (0.80, 0.20, 0.48),
+    "white": (0.60, 0.62, 0.66), "black": (0.66, 0.66, 0.70),
 }  # fmt: skip
 OUTLINE_WIDTH = 0.011
 SHADOW_OFFSET = (0.012, 0.020)
@@ -54,7 +56,8 @@ def _paint_object(canvas: np.ndarray, axis: np.ndarray, thing: SceneObject, phas
 
     window = canvas[rows, columns]
     window *= 1.0 - _shadow_alpha(shadow)[..., None]
-    coverage = np.clip(0.5 - body / pixel, 0.0, 1.0)[..., None]  # anti-aliasing: the share of the pixel inside
+    # anti-aliasing: the share of the pixel that lies inside
+    coverage = np.clip(0.5 - body / pixel, 0.0, 1.0)[..., None]
     window += coverage * (_surface(thing, u, v, body, phase, pixel) - window)
 
 
@@ -84,7 +87,8 @@ def _surface(thing: SceneObject, u, v, distance, phase, pixel) -> np.ndarray:
     colour = colour * light[..., None]
     colour += gloss[..., None] * (1.0 - colour)
     edge = np.clip(0.5 + (distance + OUTLINE_WIDTH) / max(pixel, 0.004), 0.0, 1.0)
-    outline = second if thing.colour == "black" else 0.42 * base  # black needs a light rim to stand out at night
+    # a light rim lets black be seen at night
+    outline = 1.2 * second if thing.colour == "black" else 0.42 * base
     return colour + edge[..., None] * (outline - colour)
 
 

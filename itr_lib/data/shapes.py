@@ -12,16 +12,14 @@ POLYGONS = {
     "triangle": [(0, -0.87), (0.90, 0.70), (-0.90, 0.70)],
     "diamond": [(0, -0.96), (0.76, 0), (0, 0.96), (-0.76, 0)],
     "arrow": [(0, -1), (0.85, -0.02), (0.35, -0.02), (0.35, 0.95), (-0.35, 0.95), (-0.35, -0.02), (-0.85, -0.02)],
-    "star": [
-        (r * np.sin(k * np.pi / 5), 0.05 - r * np.cos(k * np.pi / 5)) for k, r in enumerate([1.05, 0.47] * 5)
-    ],
+    "star": [(r * np.sin(k * np.pi / 5), 0.05 - r * np.cos(k * np.pi / 5)) for k, r in enumerate([1.05, 0.47] * 5)],
     "cone": [(0, -1), (0.547, 0.029), (-0.547, 0.029)],  # the drop's upper part, tangent to its circle
 }
 ROUNDING = {"triangle": 0.08, "diamond": 0.04}
 
 
 def signed_distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Distance from the points (u, v) to the shape's outline; the arrays broadcast, the result has their joint shape."""
+    """Distance from the points (u, v) to the shape's outline; the result has their joint shape."""
     u, v = np.broadcast_arrays(u, v)
     if shape in POLYGONS:
         return _polygon(u, v, POLYGONS[shape]) - np.float32(ROUNDING.get(shape, 0.0))

@@ -12,7 +12,10 @@ from itertools import permutations
 
 import numpy as np
 
-SHAPES = ("circle", "square", "triangle", "star", "heart", "diamond", "arrow", "cross", "ring", "crescent", "flower", "drop")
+SHAPES = (
+    "circle", "square", "triangle", "star", "heart", "diamond",
+    "arrow", "cross", "ring", "crescent", "flower", "drop",
+)  # fmt: skip
 COLOURS = ("red", "orange", "yellow", "green", "turquoise", "blue", "purple", "pink", "white", "black")
 SIZES = ("small", "medium", "large")
 TEXTURES = ("plain", "striped", "spotted", "checked")
@@ -42,7 +45,7 @@ LOW, HIGH = 0.38, 0.62  # the picture's left and right (top and bottom) parts
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One thing in a scene: canonical names of its attributes, centre (x, y) and radius in units of the picture's side."""
+    """One thing in a scene: its attributes' names, its centre (x, y) and radius in units of the picture's side."""
 
     shape: str
     colour: str
