@@ -101,6 +101,7 @@ def run_lesson(path: Path, options: Options, out: Path, bands: Bands, strict_tim
     work, metrics = out / "work" / path.stem, out / "metrics"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
+    metrics.mkdir(exist_ok=True)
     (metrics / f"{path.stem}.json").unlink(missing_ok=True)
     budget = LONGER.get((options.profile, path.stem[:2]), BUDGET_SECONDS[options.profile])
     result = Result(path.stem, str(target), budget=budget, bands={k: asdict(b) for k, b in bands.items()})

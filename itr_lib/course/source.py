@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import jupytext
@@ -97,7 +98,7 @@ def _exercises(path: Path, cells: list[NotebookNode]) -> list[Exercise]:
     """Every exercise with its solution and check, in order; each rule that is broken raises."""
     starts = [place for place, cell in enumerate(cells) if "exercise" in cell.metadata]
     found, used = [], set()
-    for start, stop in zip(starts, [*starts[1:], len(cells)], strict=True):
+    for start, stop in pairwise([*starts, len(cells)]):
         exercise = _one_exercise(path, cells, start, stop)
         require(
             exercise.slug not in {e.slug for e in found},

@@ -1,0 +1,378 @@
+"""The builder, the runner and the report, on small lessons that the tests make themselves."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from itr_lib.course import build as builder
+from itr_lib.course import open_lesson
+from itr_lib.course.bands import Band, load_bands, out_of_band, unbanded
+from itr_lib.course.build import build, differences, read_notebook
+from itr_lib.course.execute import committed_problems, execute, output_problems
+from itr_lib.course.report import write_report
+from itr_lib.course.run import Options, run, select
+from itr_lib.course.source import SourceError, read_source
+
+HEAD = """\
+# %% [markdown]
+# # A small lesson
+#
+# A formula $\\frac{x^\\top y}{\\lVert x \\rVert}$ and $$\\sum_i s_{ij}$$
+
+# %% tags=["parameters"]
+import os
+
+profile = os.environ.get("ITR_PROFILE", "quick")
+device = "auto"
+seed = 0
+data = "scenes"
+root = ""
+"""
+EXERCISE = '''
+# %% [markdown] exercise="mean-of-two" difficulty=2 minutes=8 points=3
+# ### Two numbers
+#
+# Write the mean.
+#
+# <details><summary>First help</summary>Add.</details>
+#
+# <details><summary>Second help</summary>Halve.</details>
+
+# %% solution="mean-of-two"
+def mean_of_two(a, b):
+    """1, 3 -> 2"""
+    total = 0
+    for _ in range(1):
+        ### BEGIN SOLUTION
+        total = a + b
+        ### END SOLUTION
+    return total / 2
+
+# %% check="mean-of-two"
+check("mean-of-two", mean_of_two)
+'''
+CHECK = '''
+# %%
+def check(slug, answer):
+    """The frame of itr_lib.checks, small."""
+    try:
+        print(slug, answer(1, 3))
+    except NotImplementedError:
+        print(f"{slug}: not attempted yet")
+'''
+TAIL = """
+# %%
+import json
+from pathlib import Path
+
+summary = {"metrics": {"r1": 40.0, "extra": 1.0}, "seconds": 1.0, "peak_memory_mb": 10.0}
+Path(os.environ["ITR_METRICS"], "00_small.json").write_text(json.dumps(summary))
+"""
+
+
+@pytest.fixture
+def course(tmp_path: Path):
+    """Write sources into a repository of their own; returns its folder."""
+
+    def make(text: str = HEAD + CHECK + EXERCISE + TAIL, name: str = "00_small") -> Path:
+        (tmp_path / "solutions").mkdir(exist_ok=True)
+        (tmp_path / "solutions" / f"{name}.py").write_text(text)
+        return tmp_path
+
+    return make
+
+
+# --- the builder
+
+
+def test_two_builds_are_byte_identical(course) -> None:
+    repo = course()
+    first = {path: path.read_bytes() for path in build(repo)}
+    assert sorted(path.parent.name for path in first) == ["notebooks", "solutions"]
+    assert build(repo) == []
+    for path in first:
+        path.unlink()
+    assert {path: path.read_bytes() for path in build(repo)} == first
+
+
+def test_cell_ids_are_valid_unique_and_named_after_the_exercise(course) -> None:
+    repo = course()
+    for path in build(repo):
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        ids = [cell.id for cell in notebook.cells]
+        assert len(set(ids)) == len(ids)
+        assert {"mean-of-two-text", "mean-of-two-solution", "mean-of-two-check"} < set(ids)
+        assert set(notebook.metadata) <= {"kernelspec", "language_info", "itr"}
+
+
+def test_learner_gets_a_stub_of_the_same_indentation_and_no_solution(course) -> None:
+    repo = course()
+    build(repo)
+    text = (repo / "notebooks" / "00_small.ipynb").read_text()
+    assert "a + b" not in text and "SOLUTION" not in text
+    cells = {cell.id: cell for cell in nbformat.reads(text, as_version=4).cells}
+    assert cells["mean-of-two-solution"].source.splitlines()[3:] == [
+        "    for _ in range(1):",
+        "        # your code here",
+        '        raise NotImplementedError("write your answer to mean-of-two here")',
+        "    return total / 2",
+    ]
+    assert all(not cell.get("outputs") for cell in cells.values())
+    header = "**Exercise · mean-of-two** · difficulty ●●○○○ · 8 minutes · 3 points"
+    assert cells["mean-of-two-text"].source.startswith(f"### Two numbers\n\n{header}\n\nWrite the mean.")
+
+
+def test_nbgrader_metadata(course) -> None:
+    repo = course()
+    build(repo)
+    cells = {cell.id: cell for cell in read_notebook(repo / "solutions" / "00_small.ipynb").cells}
+    base = {"schema_version": 3, "task": False}
+    solution = base | {"grade": False, "solution": True, "locked": False, "grade_id": "mean-of-two"}
+    check = base | {"grade": True, "solution": False, "locked": True, "grade_id": "mean-of-two-check", "points": 3}
+    assert cells["mean-of-two-solution"].metadata["nbgrader"] == solution
+    assert cells["mean-of-two-check"].metadata["nbgrader"] == check
+
+
+def test_nbgrader_accepts_the_notebooks(course) -> None:
+    validator = pytest.importorskip("nbgrader.nbgraderformat", reason="nbgrader is the extra `classroom`")
+    for path in build(course()):
+        validator.MetadataValidatorV3().validate_nb(nbformat.read(path, as_version=4))
+
+
+def test_drift_a_missing_notebook_and_an_orphan_are_found(course) -> None:
+    repo = course()
+    build(repo)
+    assert differences(repo) == []
+    solution, learner = repo / "solutions" / "00_small.ipynb", repo / "notebooks" / "00_small.ipynb"
+    solution.write_text(solution.read_text().replace("total = a + b", "total = a - b"))
+    learner.unlink()
+    (repo / "notebooks" / "07_gone.ipynb").write_text("{}")
+    lines = differences(repo)
+    assert len(lines) == 3
+    assert "solutions/00_small.ipynb differs" in lines[0]
+    assert "notebooks/00_small.ipynb is missing" in lines[1]
+    assert "notebooks/07_gone.ipynb has no source" in lines[2]
+
+
+def test_answers_of_a_learner_are_set_aside_before_a_build(course) -> None:
+    repo = course()
+    build(repo)
+    path = repo / "notebooks" / "00_small.ipynb"
+    path.write_text(path.read_text().replace("# your code here", "total = a + b"))
+    answered = path.read_text()
+    assert "holds answers" in differences(repo)[0]
+    build(repo)
+    assert path.with_name("00_small.mine.ipynb").read_text() == answered
+    assert differences(repo) == []
+
+
+SOURCES_THAT_BREAK_A_RULE = {
+    "no solution": (EXERCISE.replace('solution="mean-of-two"', ""), "BEGIN SOLUTION"),
+    "no check": (EXERCISE.replace('check="mean-of-two"', ""), 'has 0 cells check="mean-of-two"'),
+    "no exercise": (EXERCISE.replace(' exercise="mean-of-two"', ""), "follows no markdown cell"),
+    "one layer of help": (EXERCISE.replace("<details><summary>Second", "<p><summary>Second"), "at least 2 layers"),
+    "difficulty": (EXERCISE.replace("difficulty=2", "difficulty=6"), "difficulty is 6"),
+    "points": (EXERCISE.replace("points=3", ""), "points is None"),
+    "slug": (EXERCISE.replace("mean-of-two", "Mean_of"), "lower-case words"),
+    "region": (EXERCISE.replace("### END SOLUTION", ""), "END SOLUTION"),
+    "check calls another": (EXERCISE.replace('check("mean-of-two", ', 'check("other", '), "exactly one statement"),
+    "check has a value": (EXERCISE + "\n1 + 1\n", "exactly one statement"),
+    "not runnable": ("# %%\ndef f(:\n", "is not runnable"),
+    "twice": (EXERCISE + EXERCISE, "stands here twice"),
+}
+
+
+@pytest.mark.parametrize("rule", SOURCES_THAT_BREAK_A_RULE)
+def test_a_source_that_breaks_a_rule_is_named_with_its_cell(course, rule: str) -> None:
+    text, message = SOURCES_THAT_BREAK_A_RULE[rule]
+    repo = course(HEAD + text)
+    with pytest.raises(SourceError, match=r"solutions/00_small\.py, cell \d+ .*" + re.escape(message)):
+        read_source(repo / "solutions" / "00_small.py")
+
+
+def test_a_slug_in_two_lessons_is_refused(course) -> None:
+    course()
+    repo = course(name="01_other")
+    with pytest.raises(SourceError, match="stands in solutions/00_small.py too"):
+        build(repo)
+
+
+def test_no_lesson_is_an_error_and_not_an_empty_success(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="holds no lesson"):
+        differences(tmp_path)
+
+
+# --- the bands
+
+
+def test_bands() -> None:
+    bands = {"a": Band(1, 2, 3), "b": Band(0, 1, 3)}
+    assert out_of_band({"a": 2.0, "b": 0.0}, bands) == []
+    assert out_of_band({"a": 2.5, "c": 1.0}, bands) == [
+        "a: 2.5 is out of band, expected 1 to 2 (3 seeds)",
+        "b: missing, expected 0 to 1 (3 seeds)",
+    ]
+    assert unbanded({"a": 1.0, "c": 1.0}, bands) == ["c"]
+
+
+@pytest.mark.parametrize(
+    "entry", [{"low": 2, "high": 1, "seeds": 3}, {"low": 1, "high": 2}, {"low": 1, "high": 2, "seeds": 0}]
+)
+def test_a_band_that_is_none_is_named(tmp_path: Path, entry: dict) -> None:
+    path = tmp_path / "quick.json"
+    path.write_text(json.dumps({"scenes": {"00_small": {"r1": entry}}}))
+    with pytest.raises(ValueError, match="quick.json: scenes/00_small/r1"):
+        load_bands(path, "scenes")
+
+
+# --- runner and report: each starts a kernel, about 2 s
+
+
+def expect(repo: Path, bands: dict) -> None:
+    folder = repo / "tests" / "expected"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "smoke.json").write_text(json.dumps({"scenes": {"00_small": bands}}))
+
+
+def test_a_lesson_in_band_passes_and_its_report_needs_no_network(course) -> None:
+    repo = course()
+    build(repo)
+    expect(repo, {"r1": {"low": 30, "high": 50, "seeds": 3}})
+    (result,) = run(Options(profile="smoke"), repo)
+    assert (result.status, result.problems, result.unbanded) == ("passed", [], ["extra"])
+    assert result.peak_memory_mb > 10
+    page = write_report(repo / "runs" / "smoke").read_text()
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
+    assert not re.search(r"@import|url\(|<link\b", page)
+    assert page.count("<math") == 2 and "MathJax" not in page
+    assert "A small lesson" in page and "30 to 50" in page and "in band" in page
+
+
+def test_out_of_band_and_missing_metrics_fail(course) -> None:
+    repo = course()
+    build(repo)
+    expect(repo, {"r1": {"low": 50, "high": 60, "seeds": 3}, "r5": {"low": 50, "high": 60, "seeds": 3}})
+    (result,) = run(Options(profile="smoke"), repo)
+    assert result.status == "out of band"
+    assert [line.split(":")[0] for line in result.problems] == ["r1", "r5"]
+
+
+def test_a_failing_cell_is_shown_and_the_other_lessons_go_on(course, capsys) -> None:
+    course(HEAD + "\n# %%\nprint('before')\nraise RuntimeError('first line\\nthe last line')\n", name="01_fails")
+    course(HEAD.replace('root = ""', "rot = 1") + TAIL, name="02_parameters")
+    course(HEAD, name="03_silent")
+    repo = course()
+    build(repo)
+    results = {result.lesson: result for result in run(Options(profile="smoke"), repo)}
+    assert {name: result.status for name, result in results.items()} == {
+        "00_small": "passed", "01_fails": "failed", "02_parameters": "failed", "03_silent": "failed",
+    }  # fmt: skip
+    shown = capsys.readouterr().out
+    assert "  | print('before')" in shown and "RuntimeError: the last line" in shown
+    assert "does not know the parameter root" in shown
+    assert "must call lesson.finish()" in shown
+    assert "RuntimeError" in write_report(repo / "runs" / "smoke").read_text()
+
+
+def test_a_fresh_learners_copy_is_never_blocked(course) -> None:
+    repo = course()
+    build(repo)
+    (result,) = run(Options(profile="smoke", copies="learner"), repo)
+    assert result.status == "passed"
+    assert "mean-of-two: not attempted yet" in Path(result.notebook).read_text()
+
+
+def test_an_unknown_lesson_is_an_error(course) -> None:
+    repo = course()
+    with pytest.raises(ValueError, match="make build"):
+        select(Options(), repo)
+    build(repo)
+    with pytest.raises(ValueError, match="no lesson '09': expected one of 00_small"):
+        select(Options(lessons=("09",)), repo)
+
+
+# --- executed copies
+
+
+def test_executed_outputs_are_kept_until_the_code_changes(course) -> None:
+    repo = course(HEAD + CHECK + EXERCISE)
+    path = repo / "solutions" / "00_small.ipynb"
+    build(repo)
+    assert "was not executed" in " ".join(output_problems(read_notebook(path)))
+    assert execute(repo=repo, profile="smoke") == []
+    assert committed_problems(repo) == []
+    first = path.read_bytes()
+    assert b"mean-of-two 2.0" in first and b"papermill" not in first and b"iopub" not in first
+    assert differences(repo) == [] and build(repo) == []
+    course(HEAD.replace("A small", "A little") + CHECK + EXERCISE)  # prose alone
+    build(repo)
+    assert committed_problems(repo) == []
+    course(HEAD + CHECK + EXERCISE.replace("a + b", "b + a"))
+    build(repo)
+    assert "is stale" in committed_problems(repo)[0]
+
+
+def test_outputs_that_may_not_be_committed_are_named(course) -> None:
+    text = (
+        HEAD + "\n# %%\nimport sys\nfrom pathlib import Path\n\nprint(Path.home(), file=sys.stderr)\nprint(object())\n"
+    )
+    problems = " ".join(execute(repo=course(text), profile="smoke"))
+    assert "prints on stderr" in problems and "memory address" in problems and "shows the path" in problems
+
+
+# --- what a notebook calls first
+
+
+def test_open_lesson_seeds_and_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    import torch
+
+    monkeypatch.setenv("ITR_METRICS", str(tmp_path))
+    draws = []
+    for _ in range(2):
+        lesson = open_lesson("00_small", profile="smoke", device="cpu", seed=3)
+        draws.append(torch.rand(3).tolist())
+    assert draws[0] == draws[1]
+    lesson.clock(12)
+    lesson.record(r1=torch.tensor(40.0), rsum=200)
+    lesson.finish()
+    summary = json.loads((tmp_path / "00_small.json").read_text())
+    assert summary["metrics"] == {"r1": 40.0, "rsum": 200.0}
+    assert summary["peak_memory_mb"] > 10 and summary["versions"]["torch"]
+    assert re.search(r"00:0\d since the start · about 12 minutes to go", capsys.readouterr().out)
+    with pytest.raises(ValueError, match="'r1' .*recorded before"):
+        lesson.record(r1=1.0)
+    with pytest.raises(ValueError, match="finite"):
+        lesson.record(r5=float("nan"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"profile": "fast"}, {"device": "gpu"}, {"data": "mnist"}, {"seed": -1}, {"data": "coco", "root": ""}]
+)
+def test_open_lesson_names_what_is_wrong(wrong: dict) -> None:
+    (name,) = list(wrong)[-1:]
+    with pytest.raises(ValueError, match=f"{name} is"):
+        open_lesson("00_small", **wrong)
+
+
+def test_cuda_where_there_is_none_says_so() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ValueError, match="torch finds no GPU"):
+        open_lesson("00_small", device="cuda")
+
+
+def test_every_command_shows_its_help(capsys) -> None:
+    from itr_lib.course.__main__ import COMMANDS, main
+
+    for name in COMMANDS:
+        with pytest.raises(SystemExit, match="0"):
+            main([name, "--help"])
+    assert builder.REPO.joinpath("pyproject.toml").exists()
