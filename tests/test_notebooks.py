@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,21 +77,13 @@ def test_solutions_run_in_smoke_and_their_stable_outputs_are_the_same(repo: Path
     assert notebook is not None, f"{path.name} is missing: run `make build execute`"
     # nbval passes cells without an execution count without running them
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code"), "run `make execute`"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--nbval-lax",
-        "--nbval-cell-timeout=300",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-    ]
-    command += ["-p", "no:xdist", "--rootdir", str(repo / "solutions"), "-c", os.devnull, str(path)]
+    copy = shutil.copy(path, tmp_path)  # nbval runs a notebook in its own folder: keep the checkout clean
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-cell-timeout=300", "-q", "-c", os.devnull]
+    command += ["-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(tmp_path), copy]
     environment = os.environ | {"ITR_PROFILE": "smoke", "ITR_METRICS": str(tmp_path)}
     for name in [name for name in environment if name.startswith("PYTEST_")]:
         environment.pop(name)
-    result = subprocess.run(command, cwd=repo / "solutions", env=environment, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
     passed = int(re.search(r"(\d+) passed", result.stdout).group(1))
     assert passed == sum(cell.cell_type == "code" for cell in notebook.cells)
