@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -91,16 +92,24 @@ def test_no_registry_is_named(repo: Path, name: str) -> None:
     assert not re.search(r"index-url|find-links|trusted-host|https?://", (repo / name).read_text())
 
 
+def make(repo: Path, *words: str) -> subprocess.CompletedProcess:
+    """Run make as from a shell of its own, though it is `make test` that runs the tests."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    }
+    return subprocess.run(["make", *words], cwd=repo, env=environment, capture_output=True, text=True)
+
+
 def test_make_passes_parameters_through(repo: Path) -> None:
     words = [f"{name}={value}" for name, value in PARAMETERS.items()]
-    result = subprocess.run(["make", "-n", "course", *words], cwd=repo, capture_output=True, text=True, check=True)
+    result = make(repo, "-n", "course", *words)
     last = result.stdout.strip().splitlines()[-1]
     for option in ["--profile smoke", "--lessons 00 01", "--device cpu", "--data flickr8k", '--root "my photographs"']:
         assert option in last, last
 
 
 def test_make_alone_lists_every_target(repo: Path) -> None:
-    result = subprocess.run(["make"], cwd=repo, capture_output=True, text=True, check=True)
+    result = make(repo)
     for target in ["course", "test", "lab", "build", "check", "lint", "doctor", "report", "clean"]:
         assert re.search(rf"^  {target} ", result.stdout, flags=re.M), result.stdout
 
@@ -113,7 +122,7 @@ def test_a_python_that_will_not_do_gets_a_sentence(repo: Path, tmp_path: Path, p
         python = tmp_path / "python3.8"
         python.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.8.1 && exit 0\nexit 1\n')
         python.chmod(0o755)
-    result = subprocess.run(["make", f"PYTHON={python}", "check"], cwd=tmp_path, capture_output=True, text=True)
+    result = make(tmp_path, f"PYTHON={python}", "check")
     assert result.returncode != 0
     assert "Python 3.11 or later" in result.stderr, result.stderr
     assert not (tmp_path / ".venv").exists()
