@@ -1,6 +1,8 @@
 """The eight grounds: cheap functions of the coordinates, sines and value noise.
 
-Noise and stars are sums of products f(y) g(x), so a whole picture of them is one small matrix product.
+Noise interpolates a small lattice first down and then across, and a star is a product f(y) g(x): both cost little more
+than the picture has pixels. No matrix product is used, because its threads get in each other's way when several
+processes draw, and because it may round differently from machine to machine.
 """
 
 from __future__ import annotations
@@ -19,16 +21,22 @@ def _mix(amount: np.ndarray, first: tuple, second: tuple) -> np.ndarray:
     return low + amount[..., None] * (high - low)
 
 
-def _hat(axis: np.ndarray, cells: int) -> np.ndarray:
-    """Smooth interpolation weights (size, cells + 1); each row sums to 1."""
-    t = np.clip(1.0 - np.abs(axis.reshape(-1, 1) * cells - np.arange(cells + 1)), 0.0, 1.0)
-    return (t * t * (3.0 - 2.0 * t)).astype(np.float32)
+def _lattice_cells(axis: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each coordinate the lattice line before it, and how far it has come to the next, smoothly in [0, 1]."""
+    along = axis.ravel() * np.float32(cells)
+    before = np.minimum(along.astype(int), cells - 1)
+    t = along - before.astype(np.float32)
+    return before, t * t * (3.0 - 2.0 * t)
 
 
 def _noise(x: np.ndarray, y: np.ndarray, rng: np.random.Generator, across: int, down: int) -> np.ndarray:
     """Value noise (size, size) in [0, 1] on a lattice of `across` by `down` cells."""
     lattice = rng.random((down + 1, across + 1), dtype=np.float32)
-    return _hat(y, down) @ lattice @ _hat(x, across).T
+    row, t = _lattice_cells(y, down)
+    rows = lattice[row] + t[:, None] * (lattice[row + 1] - lattice[row])
+    column, s = _lattice_cells(x, across)
+    left = rows[:, column]
+    return left + s * (rows[:, column + 1] - left)
 
 
 def _wave(t: np.ndarray) -> np.ndarray:
@@ -91,10 +99,10 @@ def _snow(x, y, rng):
 def _night_sky(x, y, rng):
     clouds = _noise(x, y, rng, 4, 4) * (0.4 + 0.6 * y)
     sky = _mix(clouds, (0.07, 0.09, 0.24), (0.22, 0.26, 0.50))
-    stars = rng.random((70, 3), dtype=np.float32)
-    glow_x = np.exp(-(((x.reshape(-1, 1) - stars[:, 0]) / 0.0055) ** 2))
-    glow_y = np.exp(-(((y.reshape(-1, 1) - stars[:, 1]) / 0.0055) ** 2))
-    light = (glow_y * (0.3 + 0.7 * stars[:, 2] ** 2)) @ glow_x.T
+    stars = rng.random((48, 3), dtype=np.float32)
+    glow_x = np.exp(-(((x.reshape(-1, 1) - stars[:, 0]) / 0.006) ** 2))
+    glow_y = np.exp(-(((y.reshape(-1, 1) - stars[:, 1]) / 0.006) ** 2))
+    light = np.einsum("yk,xk->yx", glow_y * (0.3 + 0.7 * stars[:, 2] ** 2), glow_x)
     return sky + 0.9 * light[..., None] * np.array((1.0, 0.98, 0.88), np.float32)
 
 

@@ -23,7 +23,7 @@ SECOND_TONE = {
     "red": (1.00, 0.66, 0.62), "orange": (1.00, 0.83, 0.58), "yellow": (0.80, 0.60, 0.02),
     "green": (0.55, 0.88, 0.52), "turquoise": (0.02, 0.44, 0.46), "blue": (0.60, 0.76, 1.00),
     "purple": (0.85, 0.66, 0.96), "pink": (0.80, 0.20, 0.48),
-    "white": (0.60, 0.62, 0.66), "black": (0.66, 0.66, 0.70),
+    "white": (0.60, 0.62, 0.66), "black": (0.50, 0.50, 0.53),
 }  # fmt: skip
 OUTLINE_WIDTH = 0.011
 SHADOW_OFFSET = (0.012, 0.020)
@@ -88,7 +88,7 @@ def _surface(thing: SceneObject, u, v, distance, phase, pixel) -> np.ndarray:
     colour += gloss[..., None] * (1.0 - colour)
     edge = np.clip(0.5 + (distance + OUTLINE_WIDTH) / max(pixel, 0.004), 0.0, 1.0)
     # a light rim lets black be seen at night
-    outline = 1.2 * second if thing.colour == "black" else 0.42 * base
+    outline = 1.55 * second if thing.colour == "black" else 0.42 * base
     return colour + edge[..., None] * (outline - colour)
 
 
