@@ -58,6 +58,7 @@ def test_same_seed_same_bytes_in_this_and_in_a_fresh_process():
     [
         (lambda: S.make_twins(np.random.default_rng(0), "mirror"), "mirror"),
         (lambda: S.make_captions(S.make_scene(np.random.default_rng(0)), np.random.default_rng(0), 0), "count is 0"),
+        (lambda: S.make_captions(S.Scene("sand", (thing(),), 0), np.random.default_rng(0)), "1 objects"),
         (lambda: render(S.make_scene(np.random.default_rng(0)), 15), "15"),
         (lambda: thing(colour="mauve"), "mauve"),
         (lambda: S.Scene("lava", (thing(),), 0), "lava"),

@@ -59,10 +59,12 @@ def make_captions(scene: Scene, rng: np.random.Generator, count: int = 5) -> tup
     """`count` captions true of the scene, different in meaning, together speaking of most of its objects.
 
     Raises:
-        ValueError: `count` is not a positive whole number.
+        ValueError: `count` is not a whole number from 1 to 50, or the scene has fewer than three objects.
     """
-    if count != int(count) or count < 1:
-        raise ValueError(f"make_captions: count is {count!r}, expected a whole number of at least 1.")
+    if count != int(count) or not 1 <= count <= 50:  # beyond, a plain scene runs out of different things to say
+        raise ValueError(f"make_captions: count is {count!r}, expected a whole number from 1 to 50.")
+    if len(scene.objects) < 3:
+        raise ValueError(f"make_captions: the scene has {len(scene.objects)} objects, the grammar needs at least 3.")
     captions: list[Caption] = []
     mentions = np.zeros(len(scene.objects))
     plans: list = []
