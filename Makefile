@@ -8,7 +8,7 @@ DEVICE ?= auto
 DATA ?= scenes
 ROOT ?=
 SEED ?= 0
-# Extra arguments of pytest, e.g. ARGS="-m 'not slow'"
+# Extra arguments of pytest or JupyterLab, e.g. make test ARGS="-m 'not slow'", make lab ARGS=--no-browser
 ARGS ?=
 
 # Not overridable by accident from the environment: everything here runs in the checkout's own .venv.
@@ -30,10 +30,10 @@ course: $(STAMP) ## run the lessons, hold their numbers against what is expected
 	$(PY) -m itr_lib.course all $(RUN_OPTIONS)
 
 test: $(STAMP) ## every test, every notebook in the smoke profile included
-	$(PY) -m pytest -q -n 2 --dist loadfile $(ARGS)
+	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lab: $(STAMP) ## JupyterLab on the learner's notebooks
-	$(PY) -m jupyterlab --notebook-dir=notebooks
+	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
 build: $(STAMP) ## rebuild the notebooks from solutions/*.py
 	$(PY) -m itr_lib.course build

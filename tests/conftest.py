@@ -31,6 +31,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         os.environ.pop("ITR_CACHE", None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs whole notebooks comes last: a mistake shows early, and the workers end together."""
+    items.sort(key=lambda item: item.path.name.startswith("test_notebooks_"))
+
+
 @pytest.fixture(scope="session")
 def repo() -> Path:
     """The checkout."""

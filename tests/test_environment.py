@@ -146,4 +146,6 @@ def test_workflows_call_targets_that_exist(repo: Path) -> None:
 
 
 def test_ci_calls_make_test(repo: Path) -> None:
-    assert (repo / ".ci" / "run").read_text().rstrip().endswith("make --no-print-directory test")
+    text = (repo / ".ci" / "run").read_text()
+    assert "set -uo pipefail" in text
+    assert re.search(r"^make --no-print-directory test ", text, flags=re.M)

@@ -31,7 +31,8 @@ markdown cells before the next exercise:
 The builder puts a line with difficulty, minutes and points under the heading of the text, gives solution and
 check nbgrader's metadata (schema 3), and in the learner's copy replaces each region between nbgrader's marks
 by ``# your code here`` and a ``raise NotImplementedError`` of the same indentation. A cell tagged
-``key-figure`` shows in the report's overview; one tagged ``solutions-only`` stays out of the learner's copy.
+``key-figure`` shows in the report's overview; one tagged ``solutions-only`` stays out of the learner's copy; the
+output of one tagged ``nbval-check-output`` must be the same in every run and profile.
 
 Two builds are byte-identical: cell ids come from the slug or the cell's place, the notebook's metadata is
 minimal. Outputs of ``solutions/NN_name.ipynb`` are kept while the code they came from (``metadata.itr``) is
