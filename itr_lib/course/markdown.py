@@ -17,6 +17,9 @@ from nbformat import NotebookNode
 # What latex2mathml does not know, in words that it does.
 REWRITES = (
     (re.compile(r"\\(operatorname\*?|text(rm|normal)|mathrm)\b"), r"\\mathrm"),
+    (re.compile(r"\\arg(?=\\(min|max))"), r"\\mathrm{arg}\\,"),
+    (re.compile(r"\\arg(min|max)\b"), r"\\mathrm{arg\1}"),
+    (re.compile(r"\b(align|equation|gather)\}"), r"\1*}"),  # no numbers: nothing refers to them
     (re.compile(r"\\[lr]Vert\b"), r"\\|"),
     (re.compile(r"\\[lr]vert\b"), "|"),
 )
