@@ -14,6 +14,7 @@ from itr_lib.course import open_lesson
 from itr_lib.course.bands import Band, load_bands, out_of_band, unbanded
 from itr_lib.course.build import build, differences, read_notebook
 from itr_lib.course.execute import committed_problems, execute, output_problems
+from itr_lib.course.markdown import body
 from itr_lib.course.report import write_report
 from itr_lib.course.run import Options, run, select
 from itr_lib.course.source import SourceError, read_source
@@ -250,6 +251,7 @@ def test_a_lesson_in_band_passes_and_its_report_needs_no_network(course) -> None
     page = write_report(repo / "runs" / "smoke").read_text()
     assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
     assert not re.search(r"@import|url\(|<link\b", page)
+    assert "<details><summary>First help</summary>" in page
     assert page.count("<math") == 2 and "MathJax" not in page
     assert "A small lesson" in page and "30 to 50" in page and "in band" in page
 
@@ -295,6 +297,15 @@ def test_an_unknown_lesson_is_an_error(course) -> None:
     build(repo)
     with pytest.raises(ValueError, match="no lesson '09': expected one of 00_small"):
         select(Options(lessons=("09",)), repo)
+
+
+def test_help_stays_folded_and_pictures_come_inside(tmp_path: Path) -> None:
+    (tmp_path / "dot.svg").write_text("<svg/>")
+    text = '<details><summary>Help</summary>\n\nAdd $a$.\n\n</details>\n\n<img src="dot.svg" alt="a dot">'
+    cells = [nbformat.v4.new_markdown_cell(text)]
+    page = body(nbformat.v4.new_notebook(cells=cells), tmp_path)
+    assert re.search(r"<summary>Help</summary>\s*<p>Add <math.*</math>.</p>\s*</details>", page, flags=re.S)
+    assert 'src="data:image/svg+xml;base64,' in page
 
 
 # --- executed copies

@@ -62,7 +62,7 @@ class Lesson:
     def clock(self, minutes_planned: float) -> None:
         """Print minutes since the start, and how many of a reader's minutes are still planned."""
         minutes, seconds = divmod(int(self.seconds), 60)
-        print(f"⏱ {minutes:02d}:{seconds:02d} since the start · about {minutes_planned:g} minutes to go")
+        print(f"{minutes:02d}:{seconds:02d} since the start · about {minutes_planned:g} minutes to go")
 
     def record(self, **metrics: float) -> None:
         """Keep numbers for the runner. Raises ``ValueError`` on a name used before or a number not finite."""

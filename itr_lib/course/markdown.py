@@ -55,6 +55,12 @@ class OfflineRenderer(IPythonRenderer):
         """A formula in a line."""
         return mathml(body)
 
+    def _html_embed_images(self, html: str) -> str:
+        """Pictures of raw HTML put inside. nbconvert's own version closes an open ``<details>`` at once."""
+        return re.sub(
+            r'(<img\b[^>]*?\bsrc=")([^"]+)(")', lambda m: m[1] + (self._src_to_base64(m[2]) or m[2]) + m[3], html
+        )
+
     def _src_to_base64(self, src: str) -> str | None:
         """A picture beside the notebook, or elsewhere in the repository, as a data URL."""
         path = (Path(self.path) / src).resolve()
