@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from tokenizers import BertWordPieceTokenizer
+from tokenizers.trainers import WordPieceTrainer
 from torch import Tensor, nn
 from transformers import (
     AutoModel,
@@ -20,25 +21,42 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
 
 class TokenisedCaptions(NamedTuple):
-    """Token ids and mask (True = a real token, ``[CLS]`` and ``[SEP]`` included) of many captions, padded to one width."""
+    """Token ids of many captions, ``[CLS]`` and ``[SEP]`` included, padded to one width; mask: True = a real token."""
 
     ids: Int[np.ndarray, "captions tokens"]
     mask: Bool[np.ndarray, "captions tokens"]
 
 
-def train_tokenizer(captions: Iterable[str], vocabulary_size: int = 8000) -> PreTrainedTokenizerFast:
+def train_tokenizer(captions: Sequence[str], vocabulary_size: int = 8000) -> PreTrainedTokenizerFast:
     """A lower-case WordPiece vocabulary of at most ``vocabulary_size`` entries, learnt from the training captions.
 
-    Give it training captions only: a word that occurs nowhere else must come out in pieces, or as ``[UNK]``.
+    Give it training captions only: a word they do not hold must come out in pieces, or as ``[UNK]``.
+    The same captions give the same vocabulary.
     """
-    wordpiece = BertWordPieceTokenizer(lowercase=True)
-    wordpiece.train_from_iterator(captions, vocab_size=vocabulary_size, min_frequency=2, show_progress=False)
-    special = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=wordpiece._tokenizer, **{f"{name}_token": token for name, token in special.items()}
+    trained = BertWordPieceTokenizer(lowercase=True)
+    normalise = trained._tokenizer.normalizer.normalize_str
+    letters = sorted(set().union(*(normalise(caption) for caption in captions)) - {" "})
+    # The trainer numbers inner letters in the order of a randomly seeded hash table and breaks ties by that number,
+    # so two runs would learn two vocabularies. Naming these letters beforehand fixes their order.
+    trainer = WordPieceTrainer(
+        vocab_size=vocabulary_size,
+        min_frequency=2,
+        show_progress=False,
+        special_tokens=[*SPECIAL_TOKENS.values(), *(f"##{letter}" for letter in letters)],
     )
+    trained._tokenizer.train_from_iterator(captions, trainer)
+    wordpiece = BertWordPieceTokenizer(vocab=trained.get_vocab(), lowercase=True)
+    return PreTrainedTokenizerFast(tokenizer_object=wordpiece._tokenizer, **SPECIAL_TOKENS)
 
 
 def load_tokenizer(name: str | os.PathLike) -> PreTrainedTokenizerBase:
@@ -101,6 +119,6 @@ def _load(loader: type, name: str | os.PathLike, what: str):
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise OSError(
-            f"could not load the {what} {str(name)!r} ({reason}). Give the name of a model on the Hugging Face hub and a "
-            "network to fetch it, or a folder written by save_pretrained with its vocabulary beside it."
+            f"could not load the {what} {str(name)!r} ({reason}). Give the name of a model on the Hugging Face hub "
+            "and a network to fetch it, or a folder written by save_pretrained with its vocabulary beside it."
         ) from error
