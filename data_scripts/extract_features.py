@@ -1,0 +1,127 @@
+"""Extract CLIP or ViT features of a folder of pictures into one .npz file that the lessons read.
+
+The model is a name on the Hugging Face hub or a folder on disk. What is done is kept in FILE.npz.parts/, so a
+run that was stopped goes on where it was; the .npz appears only when it is complete.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from itr_lib.data.photographs import open_photograph
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+
+
+def load_model(name: str, device: str):
+    """The vision part of a model and its image processor; ``OSError`` says what to do where it is not found."""
+    from transformers import AutoImageProcessor, AutoModel  # slow to import: only when it is needed
+
+    try:
+        model = AutoModel.from_pretrained(name).eval().to(device)
+        # CLIP's own default needs torchvision; the Pillow version gives the same pixels on every machine
+        processor = AutoImageProcessor.from_pretrained(name, backend="pil")
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise OSError(
+            f"model {name!r} could not be loaded ({first}): without a network, download it on another machine with"
+            " `hf download NAME --local-dir FOLDER`, copy the folder here and give --model FOLDER"
+        ) from error
+    return model, processor
+
+
+@torch.inference_mode()
+def embed(model, processor, paths: list[Path], regions: str) -> np.ndarray:
+    """Features (n, 1, D), the picture as a whole, or (n, R, D), one vector a patch; float16."""
+    pixels = processor(images=[open_photograph(path) for path in paths], return_tensors="pt")["pixel_values"]
+    pixels = pixels.to(model.device)
+    if regions == "patches":
+        encoder = getattr(model, "vision_model", model)
+        vectors = encoder(pixel_values=pixels).last_hidden_state[:, 1:]  # without the class token
+    elif hasattr(model, "get_image_features"):
+        vectors = model.get_image_features(pixel_values=pixels)
+        # since transformers 5 an object, whose pooler_output is the vector projected into the joint space
+        vectors = getattr(vectors, "pooler_output", vectors)[:, None]
+    else:
+        vectors = model(pixel_values=pixels).last_hidden_state[:, :1]  # ViT: the class token
+    return vectors.float().cpu().numpy().astype(np.float16)
+
+
+def patch_boxes(count: int) -> np.ndarray:
+    """Boxes (count, 4) of a square grid of patches, row by row; one box for the whole picture if count is 1."""
+    side = round(count**0.5)
+    if side * side != count:
+        raise ValueError(f"{count} patches are not a square grid: this model cannot be used with --regions patches")
+    y, x = np.divmod(np.arange(count), side)
+    return (np.stack([x, y, x + 1, y + 1], axis=1) / side).astype(np.float32)
+
+
+def save_atomically(path: Path, **arrays: np.ndarray) -> None:
+    """Write an .npz that is either whole or absent."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as file:
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def extract_folder(images: Path, out: Path, model: str, regions: str, batch: int, device: str) -> int:
+    """Extract all pictures of a folder; returns their number. Raises ``ValueError`` on an unreadable picture."""
+    paths = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise ValueError(f"{str(images)!r} holds no picture ({', '.join(sorted(SUFFIXES))})")
+    names = [path.name for path in paths]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{str(images)!r} holds a file name twice in its sub-folders: extract each on its own")
+    settings = json.dumps([model, regions, batch, names])
+    parts = out.with_name(out.name + ".parts") / hashlib.sha256(settings.encode()).hexdigest()[:12]
+    net = None
+    for start in tqdm(range(0, len(paths), batch), desc="features", unit="batch"):
+        part = parts / f"{start:07d}.npz"
+        if not part.exists():
+            net = net or load_model(model, device)
+            parts.mkdir(parents=True, exist_ok=True)
+            save_atomically(part, features=embed(*net, paths[start : start + batch], regions))
+    features = np.concatenate([np.load(part, allow_pickle=False)["features"] for part in sorted(parts.glob("*.npz"))])
+    boxes = np.broadcast_to(patch_boxes(features.shape[1]), (*features.shape[:2], 4))
+    save_atomically(out, filenames=np.array(names), features=features, boxes=boxes)
+    shutil.rmtree(parts.parent)
+    return len(paths)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Extract and say where the result is."""
+    parser = argparse.ArgumentParser(prog="python -m data_scripts.extract_features", description=__doc__)
+    parser.add_argument("--images", type=Path, required=True, help="folder of pictures, with sub-folders or without")
+    parser.add_argument("--out", type=Path, required=True, help="the .npz file to write")
+    parser.add_argument("--model", default="openai/clip-vit-base-patch32", help="name or folder (default: %(default)s)")
+    parser.add_argument("--regions", choices=["image", "patches"], default="image", help="one vector, or one a patch")
+    parser.add_argument("--batch-size", type=int, default=32, help="pictures at a time (default: %(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    options = parser.parse_args(arguments)
+    if options.out.suffix != ".npz" or options.batch_size < 1:
+        parser.error("--out must end in .npz and --batch-size must be at least 1")
+    try:
+        count = extract_folder(
+            options.images, options.out, options.model, options.regions, options.batch_size, options.device
+        )
+    except (OSError, ValueError) as error:
+        print(f"extract_features: {error}", file=sys.stderr)
+        return 1
+    print(f"{count:,} pictures: {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
