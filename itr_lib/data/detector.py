@@ -103,15 +103,17 @@ def train_detector(
     crops: Float[Tensor, "n 3 24 24"], targets: dict[str, Tensor], seed: int, recipe: Recipe
 ) -> Detector:
     """Train on crops and their labels; the same seed gives the same weights on one machine."""
+    # Background is easy: half of it is enough, and saves a quarter of the time.
+    keep = torch.nonzero((targets["shape"] != BACKGROUND) | (torch.arange(len(crops)) % 2 == 0))[:, 0]
     with reproducible(seed):
         net = Detector().to(memory_format=torch.channels_last)  # the faster layout on a CPU
         optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.rate, weight_decay=1e-3)
-        batches = -(-len(crops) // recipe.batch)
+        batches = -(-len(keep) // recipe.batch)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, max_lr=recipe.rate, total_steps=recipe.epochs * batches, pct_start=0.15
         )
         for _ in range(recipe.epochs):
-            for rows in torch.randperm(len(crops)).split(recipe.batch):
+            for rows in keep[torch.randperm(len(keep))].split(recipe.batch):
                 hidden = net(crops[rows].contiguous(memory_format=torch.channels_last))
                 loss = sum(_loss(head(hidden), targets[name][rows]) for name, head in net.heads.items())
                 optimiser.zero_grad()
