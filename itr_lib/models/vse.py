@@ -26,7 +26,7 @@ class VSEConfig:
     text: TextConfig
     dim: int = 256
     pooling: str = "gpo"
-    region_layers: int = 1
+    region_layers: int = 0
     heads: int = 4
     dropout: float = 0.1
 

@@ -1,0 +1,61 @@
+"""One call for a lesson's data, whatever it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from itr_lib.data.dataset import RetrievalData
+from itr_lib.data.karpathy import hold_out, load_folder
+from itr_lib.data.scene_data import load_scenes
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a lesson works on.
+
+    Attributes:
+        train: what gradients come from.
+        val: what checkpoints and settings are chosen by.
+        test: what is reported, and nothing else.
+        probes: further splits by name; the scenes have ``"swaps"`` and ``"replaces"``.
+        notes: what a reader should know about where the data come from.
+    """
+
+    train: RetrievalData
+    val: RetrievalData
+    test: RetrievalData
+    probes: dict[str, RetrievalData] = field(default_factory=dict)
+    notes: str = ""
+
+
+def load_splits(name: str, root: str = "", *, profile: str = "quick", seed: int = 0, strict: bool = False) -> Splits:
+    """The embedded scenes, or photographs in Karpathy's format from the folder ``root``.
+
+    Photographs without a test split are reported on their val split; then a tenth of the training images is held
+    out to choose the checkpoint by, since a maximum over the reported split is no honest number. The smoke profile
+    takes the first 300 training images of photographs.
+
+    Raises:
+        ValueError: when the data cannot be read; ``strict``: at the first bad record.
+    """
+    if name == "scenes":
+        scenes = load_scenes(profile, seed)
+        named = ", ".join(f"{head} {100 * share:.0f} %" for head, share in scenes.detector.items())
+        return Splits(
+            scenes.train,
+            scenes.val,
+            scenes.test,
+            {"swaps": scenes.swaps, "replaces": scenes.replaces},
+            f"The detector behind the region features names, on pictures it never saw: {named}.",
+        )
+    read = load_folder(name, root, strict=strict)
+    parts = dict(read.splits)
+    if "train" not in parts or len(parts) < 2:
+        raise ValueError(f"{root!r} holds the splits {list(parts)}: a lesson needs train, and val or test to report on")
+    test = parts.get("test") or parts["val"]
+    train, val = parts["train"], parts.get("val")
+    if val is None or val is test:
+        train, val = hold_out(train)
+    if profile == "smoke":
+        train, val, test = (part.take(range(min(most, len(part)))) for part, most in ((train, 300), (val, 60), (test, 100)))
+    return Splits(train, val, test, {}, f"{read.report()}\nReported on: {test.split}; checkpoints chosen by: {val.split}.")
