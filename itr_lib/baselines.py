@@ -39,7 +39,9 @@ def tag_scores(data: RetrievalData) -> Float[Tensor, "images captions"]:
     return cosine_scores(_counts(pictures, names), _counts(captions, names))
 
 
-def neighbour_scores(train: RetrievalData, data: RetrievalData, neighbours: int = 10) -> Float[Tensor, "images captions"]:
+def neighbour_scores(
+    train: RetrievalData, data: RetrievalData, neighbours: int = 10
+) -> Float[Tensor, "images captions"]:
     """A picture borrows the words of the training pictures that look most like it (by the mean of its features).
 
     Words are weighted by their rarity among the training captions (inverse document frequency).

@@ -28,6 +28,27 @@ def show(figure: Figure, alt: str) -> None:
     plt.close(figure)
 
 
+def two_encoders() -> Figure:
+    """How a global model scores a pair: two encoders that meet in one cosine."""
+    figure, axis = plt.subplots(figsize=(8.6, 2.5))
+    lanes = {
+        0.74: ("picture", ["regions\n(features, boxes)", "MLP", "pooling"], "image vector $v$", COLOURS[0]),
+        0.24: ("“a red star …”", ["word pieces", "BERT", "pooling"], "caption vector $t$", COLOURS[1]),
+    }
+    for height, (start, boxes, end, colour) in lanes.items():
+        names = [start, *boxes, end]
+        for place, name in enumerate(names):
+            style = {"boxstyle": "round,pad=0.5", "fc": (*colour, 0.18), "ec": colour} if place else None
+            axis.text(0.07 + 0.175 * place, height, name, ha="center", va="center", fontsize=9, bbox=style)
+            if place:
+                _arrow(axis, (0.175 * place - 0.035, height), (0.175 * place - 0.005, height))
+        _arrow(axis, (0.845, height), (0.9, 0.49 + 0.12 * (height - 0.49)))
+    axis.text(0.955, 0.49, "cosine\n$s(v, t)$", ha="center", va="center", fontsize=10)
+    axis.set(xlim=(0, 1.01), ylim=(0, 1), title="Two encoders that meet only in the last step")
+    axis.axis("off")
+    return figure
+
+
 def picture_grid(data: RetrievalData, images: Sequence[int], title: str = "", captions: int = 1) -> Figure:
     """Pictures side by side, each over the first few of its captions."""
     columns = min(4, len(images))
@@ -35,8 +56,8 @@ def picture_grid(data: RetrievalData, images: Sequence[int], title: str = "", ca
     figure, axes = plt.subplots(rows, columns, figsize=(2.3 * columns, (2.3 + 0.42 * captions) * rows), squeeze=False)
     for axis, image in zip(axes.flat, images, strict=False):
         _picture(axis, data, image)
-        lines = [textwrap.fill(caption, 34) for caption in data.captions_of(image)[:captions]]
-        axis.set_title("\n".join(lines), y=-0.03, va="top", fontsize=7.5, loc="left")
+        lines = [textwrap.fill(f"· {caption}", 38) for caption in data.captions_of(image)[:captions]]
+        axis.text(0, -0.03, "\n".join(lines), va="top", fontsize=7.5, transform=axis.transAxes)
     for axis in axes.flat[len(images) :]:
         axis.axis("off")
     figure.suptitle(title, x=0.01, ha="left")
@@ -50,7 +71,7 @@ def boxes_on_picture(data: RetrievalData, image: int, title: str = "", most: int
     axis.imshow(picture)
     shown = data.truth.region_object[image] if data.truth is not None else None
     for region in np.flatnonzero(data.region_mask[image])[:most]:
-        x1, y1, x2, y2 = data.boxes[image, region].astype(float) * [picture.width, picture.height] * 2
+        x1, y1, x2, y2 = data.boxes[image, region].astype(float) * np.tile(picture.size, 2)
         hit = shown is not None and shown[region] >= 0
         axis.add_patch(
             Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=1.4 if hit else 0.7, ec=MATCH if hit else "white")
@@ -112,11 +133,12 @@ def caption_gallery(data: RetrievalData, scores: Scores, images: Sequence[int], 
         _picture(left, data, image)
         right.axis("off")
         for place, caption in enumerate(np.argsort(-values[image], kind="stable")[:k]):
+            words = textwrap.shorten(data.captions[caption], 92, placeholder=" …")
             own = data.image_of_caption[caption] == image
             right.text(
                 0.0,
                 0.9 - 0.19 * place,
-                f"{'✓' if own else '✗'}  {values[image, caption]:.2f}  {textwrap.shorten(data.captions[caption], 92)}",
+                f"{'✓' if own else '✗'}  {values[image, caption]:.2f}  {words}",
                 color=MATCH if own else "#444444",
                 weight="bold" if own else "normal",
                 fontsize=8.5,
@@ -140,7 +162,7 @@ def pair_figure(data: RetrievalData, scores: Scores, pair: int, title: str = "")
             for c in rows
         ]
         wrapped = [textwrap.fill(line, 52, subsequent_indent="      ") for line in lines]
-        axis.set_title("\n".join(wrapped), y=-0.04, va="top", fontsize=8, loc="left")
+        axis.text(0, -0.04, "\n".join(wrapped), va="top", fontsize=8, transform=axis.transAxes)
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
@@ -176,7 +198,8 @@ def recall_bars(
         values = np.array([[run[metric] for metric in metrics] for run in runs])
         seeds = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
         axis.bar(at, values.mean(axis=0), 0.92 * width, color=colour, alpha=0.75, label=f"{name}{seeds}")
-        axis.plot(np.tile(at, (len(runs), 1)).T, values.T, "o", ms=2.6, color="black", mew=0)
+        if len(runs) > 1:
+            axis.plot(np.tile(at, (len(runs), 1)).T, values.T, "o", ms=2.6, color="black", mew=0)
     for (name, values), style in zip((references or {}).items(), ("-", ":", "--"), strict=False):
         for place, metric in enumerate(metrics):
             axis.hlines(
@@ -189,7 +212,7 @@ def recall_bars(
         fontsize=8,
         ncols=min(4, len(results) + len(references or {})),
         loc="upper left",
-        bbox_to_anchor=(0, -0.1),
+        bbox_to_anchor=(0, -0.2),
     )
     return figure
 
@@ -233,6 +256,10 @@ def _bare(axis: Axes) -> None:
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set_visible(False)
+
+
+def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": REFERENCE})
 
 
 def _text(axis: Axes, body: str, note: str) -> None:

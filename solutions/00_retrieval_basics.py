@@ -20,10 +20,12 @@
 # %% tags=["parameters"]
 import os
 
-profile = os.environ.get("ITR_PROFILE", "quick")  # "smoke" (seconds), "quick" (a laptop), "full" (a GPU)
+# profile: "smoke" (seconds), "quick" (a laptop), "full" (a GPU)
+# data: "scenes", or "flickr8k", "flickr30k", "coco" with root = the folder that holds them
+profile = os.environ.get("ITR_PROFILE", "quick")
 device = "auto"
 seed = 0
-data = "scenes"  # or "flickr8k", "flickr30k", "coco" with root = the folder that holds them
+data = "scenes"
 root = ""
 
 # %%
@@ -148,10 +150,7 @@ check("cosine-scores", cosine_matrix)
 # What it cannot know is which word goes with which. Keep that in mind.
 
 # %%
-if data == "scenes":
-    scores = baselines.tag_scores(test)
-else:
-    scores = baselines.neighbour_scores(splits.train, test)
+scores = baselines.tag_scores(test) if data == "scenes" else baselines.neighbour_scores(splits.train, test)
 owner = test.image_of_caption
 few = torch.arange(4)
 columns = np.flatnonzero(owner < 4)[::2]
@@ -412,14 +411,14 @@ for size in sizes:
     for metric in curves:
         curves[metric].append(np.mean([getattr(m, metric) for m in drawn]))
 figure, axis = plt.subplots(figsize=(6.4, 3.4))
-for (metric, values), style in zip(curves.items(), ("s--", "o-")):
+for (metric, values), style in zip(curves.items(), ("s--", "o-"), strict=True):
     axis.plot(sizes, values, style, label="image to text" if metric == "i2t_r1" else "text to image")
 axis.set(xscale="log", xlabel="images in the gallery", ylabel="R@1 (%)", ylim=(0, 103), title="The same model, the smaller the gallery the better it looks")
 axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
 axis.minorticks_off()
 axis.legend(frameon=False)
 show(figure, alt="R@1 in both directions against the size of the gallery, falling steadily as the gallery grows.")
-print("   ".join(f"{size:,}: {value:.1f}" for size, value in zip(sizes, curves["t2i_r1"])), "(t2i R@1, mean of 20 draws)")
+print("   ".join(f"{size:,}: {value:.1f}" for size, value in zip(sizes, curves["t2i_r1"], strict=True)), "(t2i R@1, mean of 20 draws)")
 lesson.record(t2i_r1_gallery_10=curves["t2i_r1"][0])
 
 # %% [markdown]
@@ -530,10 +529,10 @@ if splits.probes:
 #
 # ## Three questions
 #
-# <details><summary>Why is the ceiling of image to text below 100 %, though every image has five captions to find?</summary>
+# <details><summary>17 % of the captions are true of several pictures. Why is the ceiling of text to image below 100 %, and that of image to text is not?</summary>
 #
-# A caption of another image can be true of this one as well, and may be as specific as its own. The reader cannot know that
-# it was written elsewhere, so it competes for rank 1.
+# An ambiguous caption has one image to find and cannot tell it from the others. An image needs only one of its five captions, and the perfect reader starts with
+# those that are true of nothing else.
 # </details>
 # <details><summary>Your model scores R@1 = 100 in both directions after the first epoch. What do you look at first?</summary>
 #

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.karpathy import hold_out, load_folder
 from itr_lib.data.scene_data import load_scenes
@@ -57,5 +59,7 @@ def load_splits(name: str, root: str = "", *, profile: str = "quick", seed: int 
     if val is None or val is test:
         train, val = hold_out(train)
     if profile == "smoke":
-        train, val, test = (part.take(range(min(most, len(part)))) for part, most in ((train, 300), (val, 60), (test, 100)))
-    return Splits(train, val, test, {}, f"{read.report()}\nReported on: {test.split}; checkpoints chosen by: {val.split}.")
+        sizes = ((train, 300), (val, 60), (test, 100))
+        train, val, test = (part.take(np.arange(min(most, len(part)))) for part, most in sizes)
+    notes = f"{read.report()}\nReported on: {test.split}; checkpoints chosen by: {val.split}."
+    return Splits(train, val, test, {}, notes)

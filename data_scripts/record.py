@@ -1,0 +1,114 @@
+"""Record the runs behind a lesson's tables of seeds and ablations; a run that is already recorded is not repeated.
+
+python -m data_scripts.record --lesson 01_global_embeddings --seeds 0 1 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from dataclasses import replace
+
+import torch
+import transformers
+from filelock import FileLock
+
+from itr_lib.course import recipes
+from itr_lib.course.recorded import RECORDED, recorded, write_record
+from itr_lib.data.load import Splits, load_splits
+from itr_lib.encoders.text import train_tokenizer
+from itr_lib.evaluation import pair_accuracy
+from itr_lib.training import InfoNCEObjective, TripletObjective, evaluate, score, train
+
+Variants = dict[str, recipes.Recipe]
+
+
+def lesson01(profile: str, data: str, seed: int) -> Variants:
+    """VSE++ and what lesson 01 changes in it, one thing at a time."""
+    base = recipes.vse(profile, data, seed)
+    captions_as_they_come = replace(base.training, unique_images=False)
+    return {
+        "VSE++ (hardest, GPO)": base,
+        "all negatives": replace(base, objective=TripletObjective(warmup_epochs=base.training.epochs)),
+        "InfoNCE": replace(base, objective=InfoNCEObjective()),
+        "mean pooling": replace(base, settings={**base.settings, "pooling": "mean"}),
+        "false negatives in": replace(
+            base, objective=TripletObjective(mask_same_image=False), training=captions_as_they_come
+        ),
+        "hardest from step one": replace(base, objective=TripletObjective(warmup_epochs=0)),
+    }
+
+
+LESSONS = {"01_global_embeddings": lesson01}
+
+
+def run(recipe: recipes.Recipe, splits: Splits, device: str) -> dict:
+    """Train one variant; its metrics on the test split and on the probes, and its history."""
+    tokenizer = train_tokenizer(splits.train.captions)
+    model = recipe.build(splits.train, tokenizer)
+    history = train(
+        model, recipe.objective, tokenizer, splits.train, splits.val, recipe.training, device=device, progress=False
+    )
+    metrics = evaluate(model, tokenizer, splits.test, device=device)
+    for kind, probe in splits.probes.items():
+        metrics[kind] = pair_accuracy(score(model, tokenizer, probe, device=device))["image"]
+    return {"metrics": metrics, "epochs": history.epochs}
+
+
+def main() -> None:
+    """Run what is missing, variant by variant, and write the record after each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lesson", required=True, choices=LESSONS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--profile", default="quick", choices=("smoke", "quick", "full"))
+    parser.add_argument("--data", default="scenes")
+    parser.add_argument("--root", default="")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--variants", nargs="+", help="only these, by their names in the record")
+    options = parser.parse_args()
+    splits = load_splits(options.data, options.root, profile=options.profile)
+    for seed in options.seeds:
+        for variant, recipe in LESSONS[options.lesson](options.profile, options.data, seed).items():
+            if options.variants and variant not in options.variants:
+                continue
+            if any((r["variant"], r["seed"]) == (variant, seed) for r in _read(options)["runs"]):
+                continue
+            result = run(recipe, splits, options.device)
+            with FileLock(RECORDED / ".lock"):  # two processes may share the seeds between them
+                record = _read(options)
+                record["runs"].append({"variant": variant, "seed": seed, "settings": repr(recipe), **result})
+                record["runs"].sort(key=lambda r: (r["variant"], r["seed"]))
+                write_record(options.lesson, record)
+            keep = ("t2i_r1", "i2t_r1", "rsum", "swaps", "replaces")
+            print(
+                f"{variant}, seed {seed}:",
+                {k: round(v, 1) for k, v in result["metrics"].items() if k in keep},
+                flush=True,
+            )
+
+
+def _read(options: argparse.Namespace) -> dict:
+    root = " --root FOLDER" if options.root else ""
+    record = recorded(options.lesson, options.data) or {
+        "command": f"python -m data_scripts.record --lesson {options.lesson} --profile {options.profile} "
+        f"--data {options.data}{root} --seeds {' '.join(map(str, options.seeds))}",
+        "profile": options.profile,
+        "data": options.data,
+        "device": options.device,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        "runs": [],
+    }
+    if record["profile"] != options.profile:
+        raise SystemExit(
+            f"the record of {options.lesson} on {options.data} was made on profile {record['profile']}: "
+            "remove it to start again"
+        )
+    return record
+
+
+if __name__ == "__main__":
+    main()
