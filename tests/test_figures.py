@@ -1,0 +1,88 @@
+"""Figures: what they mark is right, and they come with an alt text."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex
+from PIL import Image
+from toy import toy_data
+
+from itr_lib import figures
+
+FRAMES = {to_hex(figures.MATCH): "match", to_hex(figures.MISS): "miss"}
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def data():
+    toy = toy_data(images=6, captions=2)
+    colours = [(40 * i, 0, 0) for i in range(6)]
+    return type(toy)(
+        **{
+            **{name: getattr(toy, name) for name in toy.__dataclass_fields__},
+            "open_picture": lambda i: Image.new("RGB", (30, 20), colours[i]),
+        }
+    )
+
+
+def frames(figure):
+    return [FRAMES[to_hex(ax.spines["left"].get_edgecolor())] for ax in figure.axes if ax.axison]
+
+
+def test_the_true_picture_is_framed_and_its_rank_is_told(data):
+    scores = torch.zeros(6, 12)
+    scores[:, 4] = torch.tensor([0.1, 0.9, 0.5, 0.3, 0.2, 0.0])  # caption 4 belongs to image 2: second
+    figure = figures.image_gallery(data, scores, [4], k=3)
+    assert frames(figure) == ["miss", "match", "miss"]
+    assert any("rank 2" in text.get_text() for ax in figure.axes for text in ax.texts)
+
+
+def test_own_captions_are_ticked(data):
+    scores = np.random.default_rng(0).random((6, 12))
+    figure = figures.caption_gallery(data, scores, [3], k=12)
+    ticked = [text.get_text() for ax in figure.axes for text in ax.texts if text.get_text().startswith("✓")]
+    assert len(ticked) == 2
+
+
+def test_bars_show_means_and_every_seed():
+    runs = [{"t2i_r1": 40.0}, {"t2i_r1": 44.0}]
+    figure = figures.recall_bars({"a": runs}, {"chance": {"t2i_r1": 0.1}}, metrics=("t2i_r1",))
+    axis = figure.axes[0]
+    assert axis.patches[0].get_height() == 42
+    assert sorted(y for line in axis.lines for y in line.get_ydata()) == [40, 44]
+
+
+def test_the_map_does_not_depend_on_the_sign_of_an_axis():
+    g = torch.Generator().manual_seed(0)
+    images, captions = torch.randn(5, 4, generator=g), torch.randn(10, 4, generator=g)
+    figure = figures.embedding_map(images, captions, np.repeat(np.arange(5), 2))
+    assert len(figure.axes[0].lines) == 10 and len(figure.axes[0].collections[1].get_offsets()) == 5
+
+
+def test_the_other_figures_are_drawn(data):
+    epochs = [{"loss": 1.0, "t2i_r1": 10.0, "i2t_r1": 12.0}] * 2
+    pair = data.take(np.array([0, 1]))
+    for figure in (
+        figures.two_encoders(),
+        figures.picture_grid(data, range(5), "title"),
+        figures.boxes_on_picture(data, 0),
+        figures.similarity_heatmap(torch.eye(2), ["a", "b"], ["c", "d"], matches=np.eye(2, dtype=bool)),
+        figures.training_curves({"run": epochs}),
+        figures.pair_figure(pair, torch.rand(2, 4), 0),
+    ):
+        figure.canvas.draw()
+
+
+def test_shown_with_an_alt_text_and_closed(monkeypatch):
+    shown = []
+    monkeypatch.setattr(figures, "display", lambda figure, metadata: shown.append(metadata))
+    figures.show(figures.two_encoders(), alt="two lanes")
+    assert shown == [{"image/png": {"alt": "two lanes"}}] and not plt.get_fignums()

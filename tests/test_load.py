@@ -1,0 +1,97 @@
+"""One call for a lesson's data; baselines, recipes and records on it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from toy import toy_data
+
+from itr_lib import baselines
+from itr_lib.course import recipes
+from itr_lib.course.recorded import RECORDED, recorded, runs_of
+from itr_lib.data.load import load_splits
+from itr_lib.data.scenes import graph_relevance, truth_matrix
+from itr_lib.encoders.text import train_tokenizer
+from itr_lib.evaluation import ceiling_scores, expected_recall, ndcg, pair_accuracy, retrieval_metrics
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return load_splits("scenes", profile="smoke")
+
+
+def test_scenes_have_probes_and_a_detector(scenes):
+    assert set(scenes.probes) == {"swaps", "replaces"} and "detector" in scenes.notes
+    assert len({scenes.train.feature_dim, scenes.test.feature_dim, scenes.probes["swaps"].feature_dim}) == 1
+    assert not set(scenes.train.truth.scenes) & set(scenes.test.truth.scenes)
+
+
+def test_a_bag_with_perfect_eyes_sees_replacements_and_no_swaps(scenes):
+    assert pair_accuracy(baselines.tag_scores(scenes.probes["swaps"]))["image"] == 50
+    assert pair_accuracy(baselines.tag_scores(scenes.probes["replaces"]))["image"] == 100
+
+
+def test_a_bag_lies_between_chance_and_ceiling(scenes):
+    test = scenes.test
+    metrics = retrieval_metrics(baselines.tag_scores(test), test.image_of_caption)
+    truth = truth_matrix(test.truth.scenes, test.truth.captions)
+    ceiling = expected_recall(ceiling_scores(truth), test.image_of_caption)
+    chance = expected_recall(np.zeros(truth.shape), test.image_of_caption)
+    assert 5 * chance["t2i_r1"] < metrics.t2i_r1 < ceiling["t2i_r1"] <= 100
+    assert truth[test.image_of_caption, np.arange(len(test.captions))].all()
+
+
+def test_scene_graph_relevance_ranks_like_sense(scenes):
+    test = scenes.test
+    relevance = graph_relevance(test.truth.scenes, test.truth.captions, test.image_of_caption)
+    bag = ndcg(baselines.tag_scores(test).T, relevance.T)
+    lots = ndcg(np.random.default_rng(0).random(relevance.T.shape), relevance.T)
+    assert lots < bag < ndcg(relevance.T, relevance.T) == 1
+
+
+def test_tags_need_scenes():
+    with pytest.raises(ValueError, match="no known scenes"):
+        baselines.tag_scores(toy_data(images=3))
+
+
+def test_neighbours_lend_their_words():
+    train, test = toy_data(images=400, concepts=8), toy_data(images=40, split="test", concepts=8)
+    metrics = retrieval_metrics(baselines.neighbour_scores(train, test), test.image_of_caption)
+    assert metrics.t2i_r10 > 2 * 100 * 10 / 40
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick", "full"])
+def test_recipes_build_the_same_model_twice(profile, scenes):
+    recipe = recipes.vse(profile, seed=3)
+    tokenizer = train_tokenizer(scenes.train.captions)
+    first, second = recipe.build(scenes.train, tokenizer), recipe.build(scenes.train, tokenizer)
+    assert recipe.training.seed == 3
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_photographs_are_reported_on_images_that_chose_nothing(shared_data):
+    splits = load_splits("flickr8k", str(shared_data / "flickr8k"))
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (1625, 180, 308)
+    assert splits.test.split == "val" and splits.probes == {}
+    ids = [set(part.image_ids) for part in (splits.train, splits.val, splits.test)]
+    assert not (ids[0] & ids[1] or ids[0] & ids[2] or ids[1] & ids[2])
+    assert splits.train.picture(0).mode == "RGB"
+
+
+def test_records_hold_three_seeds_of_every_variant():
+    for path in RECORDED.glob("*.json"):
+        record = json.loads(path.read_text())
+        lesson, _, data = path.stem.rpartition("-")
+        assert recorded(lesson, data) == record and record["command"] and record["versions"]["torch"]
+        for variant in {run["variant"] for run in record["runs"]}:
+            assert len(runs_of(record, variant)) >= 3
+    assert recorded("01_global_embeddings") is not None and recorded("01_global_embeddings", "coco") is None
+
+
+def test_an_unknown_variant_is_named():
+    with pytest.raises(ValueError, match="no run of 'x'"):
+        runs_of(recorded("01_global_embeddings"), "x")
