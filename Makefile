@@ -52,7 +52,7 @@ doctor: $(STAMP) ## what this machine offers, and what to mend
 	$(PY) -m itr_lib.course doctor
 
 report: $(STAMP) ## the report of the last run of PROFILE, again
-	$(PY) -m itr_lib.course report --profile $(PROFILE)
+	$(PY) -m itr_lib.course report --profile $(PROFILE) --data $(DATA)
 
 setup: $(STAMP) ## only set up .venv
 

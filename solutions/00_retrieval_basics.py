@@ -40,7 +40,7 @@ from itr_lib.evaluation import caption_ranks, ceiling_scores, expected_recall, i
 from itr_lib.figures import show
 
 lesson = open_lesson("00_retrieval_basics", profile=profile, device=device, seed=seed, data=data, root=root)
-splits = load_splits(data, root, profile=profile, seed=seed)
+splits = load_splits(data, root, profile=profile)
 test = splits.test
 print(splits.notes)
 

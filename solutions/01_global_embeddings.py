@@ -44,7 +44,7 @@ from itr_lib.objectives import info_nce, triplet_loss
 from itr_lib.training import encode, score, train
 
 lesson = open_lesson("01_global_embeddings", profile=profile, device=device, seed=seed, data=data, root=root)
-splits = load_splits(data, root, profile=profile, seed=0)
+splits = load_splits(data, root, profile=profile)
 print(splits.notes)
 print(f"train {len(splits.train):,} images, val {len(splits.val):,}, test {len(splits.test):,}")
 
@@ -428,7 +428,7 @@ rows = {"this run": metrics.as_dict()} | references
 print(f"{len(test):,} test images, {len(test.captions):,} captions")
 for name, values in rows.items():
     print(f"{name:10s}" + "".join(f"  {metric} {values[metric]:5.1f}" for metric in references["chance"]))
-lesson.record(t2i_r1=metrics.t2i_r1, i2t_r1=metrics.i2t_r1, rsum=metrics.rsum, train_seconds=seconds)
+lesson.record(t2i_r1=metrics.t2i_r1, i2t_r1=metrics.i2t_r1, rsum=metrics.rsum)
 
 # %% [markdown]
 # One run is one draw. How far apart are runs that differ in nothing but the seed? And what is each ingredient worth? That takes longer than a lesson, so

@@ -1,4 +1,4 @@
-"""What all tests share: a cache folder of their own, two threads, and real files where the checkout has some."""
+"""What all tests share: a cache folder of their own, one thread each, and real files where the checkout has some."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
-THREADS = "2"
+THREADS = "1"  # two workers on two cores: more threads would only wait for each other
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -28,9 +28,10 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--lessons", nargs="+", default=[], metavar="NN", help="default: every lesson")
         if name in ("run", "all", "execute", "report"):
             command.add_argument("--profile", default="quick", choices=list(BUDGET_SECONDS))
+        if name in ("run", "all", "report"):
+            command.add_argument("--data", default="scenes", help="scenes, flickr8k, flickr30k or coco")
         if name in ("run", "all"):
             command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-            command.add_argument("--data", default="scenes", help="scenes, flickr8k, flickr30k or coco")
             command.add_argument("--root", default="", help="the data set's folder")
             command.add_argument("--seed", default=0, type=int)
             command.add_argument("--copies", default="solutions", choices=list(builder.FOLDERS))
@@ -68,9 +69,8 @@ def _run(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from itr_lib.course.report import write_report
 
-    folder = builder.REPO / "runs" / options.profile
-    if getattr(options, "copies", "solutions") == "learner":
-        folder /= "learner"
+    copies = getattr(options, "copies", "solutions")
+    folder = Options(profile=options.profile, data=options.data, copies=copies).folder(builder.REPO)
     print(f"report: {builder.relative(write_report(folder), builder.REPO)}")
     return 0
 

@@ -40,6 +40,11 @@ class Options:
         names = ("profile", "device", "seed", "data")
         return {name: getattr(self, name) for name in names} | {"root": root}
 
+    def folder(self, repo: Path = REPO) -> Path:
+        """``runs/<profile>``; other data sets and learner's copies have a folder of their own."""
+        name = self.profile if self.data == "scenes" else f"{self.profile}-{self.data}"
+        return repo / "runs" / name / ("learner" if self.copies == "learner" else "")
+
 
 @dataclass
 class Result:
@@ -76,10 +81,10 @@ def select(options: Options, repo: Path = REPO) -> list[Path]:
 def run(options: Options, repo: Path = REPO, out: Path | None = None, strict_time: bool = False) -> list[Result]:
     """Run the chosen lessons one after the other; one that fails does not stop the others.
 
-    Executed copies, metrics and ``summary.json`` go to ``out`` (default ``runs/<profile>``, learner's copies in
-    a folder there). Raises ``ValueError`` on a lesson that does not exist or a band that is no band.
+    Executed copies, metrics and ``summary.json`` go to ``out`` (default :meth:`Options.folder`).
+    Raises ``ValueError`` on a lesson that does not exist or a band that is no band.
     """
-    out = (out or repo / "runs" / options.profile) / ("learner" if options.copies == "learner" else "")
+    out = out or options.folder(repo)
     bands = load_bands(repo / "tests" / "expected" / f"{options.profile}.json", options.data)
     notebooks, results = select(options, repo), []
     out.mkdir(parents=True, exist_ok=True)
