@@ -15,6 +15,8 @@ from itr_lib.data.batches import epoch_order
 from itr_lib.evaluation import caption_ranks, ndcg, pair_accuracy
 from itr_lib.similarity import cosine_scores
 
+pytestmark = pytest.mark.filterwarnings("error")  # nbgrader scores 0 for anything on stderr
+
 
 def chance(images, captions_per_image, k):
     total = images * captions_per_image

@@ -466,7 +466,7 @@ WRONG = {
         (chance_of_captions, "the chance of a caption that looks for its one image"),
         (chance_fraction, "give percent"),
         (chance_missed, "the chance to miss"),
-        (chance_five, "differs from the specification"),
+        (chance_five, "you assume five captions"),
     ],
     "ndcg": [
         (ndcg_plain_dcg, "this is DCG"),

@@ -213,6 +213,9 @@ CHANCE_MISTAKES = {
     "you drew with replacement, (1 - p) ** k: a ranking never shows the same caption twice": (
         lambda images, captions_per_image, k: 100 * (1 - (1 - 1 / images) ** k)
     ),
+    "you assume five captions an image: use captions_per_image": lambda images, captions_per_image, k: (
+        chance_specification(images, 5, k)
+    ),
     "this is a probability: give percent, multiply by 100": lambda images, captions_per_image, k: (
         chance_specification(images, captions_per_image, k) / 100
     ),

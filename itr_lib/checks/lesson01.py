@@ -288,7 +288,7 @@ def pool_specification(tokens: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
     for row, real, theta in zip(tokens, mask, weights, strict=True):
         columns = []
         for d in range(tokens.shape[2]):
-            values = sorted((row[k, d] for k in range(len(row)) if real[k]), key=float, reverse=True)
+            values = sorted((row[k, d] for k in range(len(row)) if real[k]), key=Tensor.item, reverse=True)
             columns.append(sum(theta[k] * value for k, value in enumerate(values)))
         rows.append(torch.stack(columns))
     return torch.stack(rows)

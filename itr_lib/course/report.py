@@ -140,27 +140,28 @@ def _metric_row(lesson: str, name: str, value: float | None, band: dict | None) 
     )
 
 
-def key_figures(notebook: NotebookNode | None) -> list[tuple[str, str]]:
-    """(heading above, PNG as base64) of each picture in cells tagged ``key-figure``, else of the first."""
+def key_figures(notebook: NotebookNode | None) -> list[tuple[str, str, str]]:
+    """(section, PNG as base64, alt text) of each picture in cells tagged ``key-figure``, else of the first."""
     tagged, untagged, heading = [], [], ""
     for cell in notebook.cells if notebook else []:
         if cell.cell_type == "markdown":
-            found = re.findall(r"^#+ +(.+)$", cell.source, flags=re.M)
+            found = re.findall(r"^#{1,2} +(.+)$", cell.source, flags=re.M)
             heading = found[-1] if found else heading
             continue
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 kept = tagged if "key-figure" in cell.metadata.get("tags", []) else untagged
-                kept.append((heading, "".join(output.data["image/png"].split())))
+                alt = output.get("metadata", {}).get("image/png", {}).get("alt", heading)
+                kept.append((heading, "".join(output.data["image/png"].split()), alt))
     return tagged or untagged[:1]
 
 
 def _figures(notebooks: dict[str, NotebookNode | None]) -> str:
     figures = [
-        f"<figure><img alt='{escape(heading, quote=True)}' src='data:image/png;base64,{png}'>"
+        f"<figure><img alt='{escape(alt, quote=True)}' src='data:image/png;base64,{png}'>"
         f"<figcaption><a href='#{name}'>{escape(title(name, notebook))}</a> · {escape(heading)}</figcaption></figure>"
         for name, notebook in notebooks.items()
-        for heading, png in key_figures(notebook)
+        for heading, png, alt in key_figures(notebook)
     ]
     return f"<h2 id='figures'>Key figures</h2><div class='figures'>{''.join(figures)}</div>" if figures else ""
 
