@@ -16,12 +16,15 @@ from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.lexicon import CANONICAL
 from itr_lib.similarity import cosine_scores
 
+ATTRIBUTES = ("shape", "colour", "size", "texture")
+
 
 def tag_scores(data: RetrievalData) -> Float[Tensor, "images captions"]:
     """How many of a caption's words name something in the scene, with perfect eyes and no idea of binding.
 
     A picture is the bag of the names of its objects' attributes and its ground, taken from the scene itself; a
-    caption is the bag of its canonical words. The score is their cosine: many pairs tie.
+    caption is the bag of the attributes and the ground that it names, synonyms resolved. The score is their cosine:
+    many pairs tie.
 
     Raises:
         ValueError: for data without known scenes.
@@ -33,7 +36,9 @@ def tag_scores(data: RetrievalData) -> Float[Tensor, "images captions"]:
         for scene in data.truth.scenes
     ]
     captions = [
-        [CANONICAL[word.text][1] for word in caption.words if word.text in CANONICAL] for caption in data.truth.captions
+        [CANONICAL[word.text][1] for word in caption.words if word.kind in ATTRIBUTES]
+        + ([caption.meaning.ground] if caption.meaning.ground else [])
+        for caption in data.truth.captions
     ]
     names = {name: column for column, name in enumerate(sorted({n for bag in pictures + captions for n in bag}))}
     return cosine_scores(_counts(pictures, names), _counts(captions, names))

@@ -12,7 +12,7 @@
 # - pool a set of vectors with GPO, and see how much that is worth;
 # - train a retrieval model to many times chance, and show with twins what one vector cannot say.
 #
-# **Time** about 55 minutes, 6 exercises. **You need** lesson 00. On two CPU cores the notebook itself runs in under five minutes.
+# **Time** about 75 minutes with all 6 exercises, 45 if you read and do three. **You need** lesson 00. On two CPU cores the notebook itself runs in under five minutes.
 
 # %% tags=["parameters"]
 import os
@@ -59,7 +59,7 @@ show(figure, alt="Diagram: regions pass through an MLP and pooling to an image v
 
 # %% [markdown]
 # **Text.** A caption is cut into *word pieces* from a vocabulary learnt on the training captions. Common words are one piece, a word it never
-# saw comes in several. A small BERT turns the pieces into vectors that know their neighbours.
+# saw comes in several. A small BERT, a transformer that lets every piece look at all others, turns the pieces into vectors that know their neighbours.
 
 # %%
 tokenizer = train_tokenizer(splits.train.captions)
@@ -68,7 +68,7 @@ for caption in (splits.train.captions[0], "an unbelievably red hexagon"):
     print(caption, "→", " ".join(tokenizer.tokenize(caption)))
 
 # %% [markdown]
-# **Images.** Each region's features, together with where its box is, pass through a small MLP. Then **pooling** makes one vector of the set,
+# **Images.** Each region's features, together with where its box is, pass through an MLP (two linear layers). Then **pooling** makes one vector of the set,
 # on both sides. Let us follow three pairs through an untrained model and watch the shapes.
 
 # %%
@@ -83,7 +83,7 @@ print("region features", tuple(batch.images.features.shape), "→ region vectors
 print("token ids      ", tuple(batch.captions.ids.shape), "→ caption vectors", tuple(captions.shape))
 print("scores of the untrained model:\n", np.round(model.scores(images, captions).detach().cpu().numpy(), 2))
 print(f"{sum(p.numel() for p in model.parameters()):,} weights")
-lesson.clock(45)
+lesson.clock(68)
 
 # %% [markdown]
 # The true pairs stand on the **diagonal**. So far they score no better than the rest. A loss must say how wrong this is.
@@ -94,10 +94,10 @@ lesson.clock(45)
 # caption a **negative**. We want the positive to win by a **margin** $m$; each negative that comes closer costs the shortfall. Captions ask the same of
 # images:
 #
-# $$ L_\text{all} = \sum_{i} \sum_{j \ne i} \big[\, m + S_{ij} - S_{ii} \,\big]_+ + \big[\, m + S_{ji} - S_{ii} \,\big]_+ \qquad [x]_+ = \max(0, x) $$
+# $$ L_\text{all} = \sum_{i} \sum_{j \ne i} \Big( \big[\, m + S_{ij} - S_{ii} \,\big]_+ + \big[\, m + S_{ji} - S_{ii} \,\big]_+ \Big) \qquad [x]_+ = \max(0, x) $$
 
 # %% tags=["nbval-check-output"]
-S = torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.5, 0.6], [0.1, 0.2, 0.7]])
+S = torch.tensor([[0.9, 0.8, 0.8], [0.2, 0.5, 0.6], [0.1, 0.2, 0.7]])
 print("image 1 asks: its own caption scores 0.5, caption 2 scores 0.6")
 print(f"cost with margin 0.2: max(0, 0.2 + 0.6 - 0.5) = {max(0, 0.2 + 0.6 - 0.5):.1f}")
 
@@ -120,7 +120,7 @@ print(f"cost with margin 0.2: max(0, 0.2 + 0.6 - 0.5) = {max(0, 0.2 + 0.6 - 0.5)
 def triplet_loop(scores, margin):
     """Hinge loss over all negatives, both directions, summed: (B, B) -> scalar.
 
-    For the matrix S above and margin 0.2 it is 1.0.
+    For the matrix S above and margin 0.2 it is 1.4.
     """
     ### BEGIN SOLUTION
     loss = torch.zeros((), dtype=scores.dtype, device=scores.device)
@@ -140,8 +140,7 @@ check("triplet-loop", triplet_loop)
 # ## 3. False negatives
 #
 # “Every other caption in the batch is a negative.” Is it? Every image has five captions. Draw 128 captions at random, and some belong to the same
-# picture. The loss then pushes a picture away from a caption *that was written for it*. The most-read tutorial on building CLIP from scratch trained
-# like this for years.
+# picture. (That picture then stands in two rows.) The loss pushes it away from a caption *that was written for it*.
 
 # %%
 rng = np.random.default_rng(seed)
@@ -202,14 +201,14 @@ check("unique-batches", unique_batches)
 # In the library: `itr_lib.data.batches.epoch_order`, which also makes the pieces of a round alike in size.
 
 # %%
-lesson.clock(36)
+lesson.clock(50)
 
 # %% [markdown]
 # ## 4. The hardest negative
 #
-# Sum over all negatives, and a thousand easy ones drown the one that matters. VSE++ keeps only the worst of each query:
+# In the sum over all negatives many small violations outweigh the one large one, which is what decides R@1. VSE++ keeps only the worst of each query:
 #
-# $$ L_\text{hardest} = \sum_i \Big[\, m + \max_{j \ne i} S_{ij} - S_{ii} \,\Big]_+ + \Big[\, m + \max_{j \ne i} S_{ji} - S_{ii} \,\Big]_+ $$
+# $$ L_\text{hardest} = \sum_i \Big( \big[\, m + \max_{j \ne i} S_{ij} - S_{ii} \,\big]_+ + \big[\, m + \max_{j \ne i} S_{ji} - S_{ii} \,\big]_+ \Big) $$
 #
 # The difference shows best in the **gradient**: which scores does one step of training push, and how hard?
 
@@ -232,7 +231,7 @@ show(figure, alt="Three 8 by 8 heat maps: scores, gradient of the loss over all 
 # ### Your turn: hardest negatives, without loops
 #
 # Write `hardest_triplet(scores, margin, same_image)`. `same_image[i, j]` is True where caption $j$ belongs to the picture of row $i$: on the
-# diagonal, and wherever else. Those are never negatives. No loops, and the gradient must flow.
+# diagonal, and wherever else. Those are never negatives. Tensor operations instead of loops make it fast; the gradient must flow.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -241,7 +240,8 @@ show(figure, alt="Three 8 by 8 heat maps: scores, gradient of the loss over all 
 # </details>
 # <details><summary>Help 2: the mask</summary>
 #
-# After the hinge no cost is below 0, so setting the matches to 0 with `masked_fill` keeps them from winning the maximum. Before the hinge you would need `-torch.inf`.
+# After the hinge no cost is below 0, so setting the matches to a cost of 0 with `masked_fill` keeps them from winning. If you mask *scores* instead of costs, fill with `-torch.inf`:
+# scores can be negative, and then 0 would win.
 # </details>
 # <details><summary>Help 3: nearly there</summary>
 #
@@ -252,7 +252,7 @@ show(figure, alt="Three 8 by 8 heat maps: scores, gradient of the loss over all 
 def hardest_triplet(scores, margin, same_image):
     """Hinge loss with the hardest negative of each query, both directions, summed: (B, B), (B, B) bool -> scalar.
 
-    For S above, margin 0.2 and only the diagonal True it is 1.0.
+    For S above, margin 0.2 and only the diagonal True it is 1.2.
     """
     ### BEGIN SOLUTION
     positive = scores.diagonal()
@@ -292,7 +292,7 @@ print(f"128 x 128, one direction in Python loops {1e3 * loops:.1f} ms, both dire
 # CLIP's loss asks: which of these $B$ captions belongs to this image? A softmax over row $i$ of $S / \tau$ answers with probabilities, and cross-entropy wants all of it
 # on the diagonal. Columns ask for images; the loss is the mean of both.
 #
-# $$ L = -\frac{1}{2B} \sum_i \log \frac{e^{S_{ii}/\tau}}{\sum_{j} e^{S_{ij}/\tau}} + \log \frac{e^{S_{ii}/\tau}}{\sum_{j} e^{S_{ji}/\tau}} $$
+# $$ L = -\frac{1}{2B} \sum_i \bigg( \log \frac{e^{S_{ii}/\tau}}{\sum_{j} e^{S_{ij}/\tau}} + \log \frac{e^{S_{ii}/\tau}}{\sum_{j} e^{S_{ji}/\tau}} \bigg) $$
 #
 # The **temperature** $\tau$ decides how much of the push goes to the hardest negatives. At a low one, nearly all of it.
 
@@ -309,8 +309,8 @@ show(figure, alt="Share of the gradient against a negative's score for four temp
 # %% [markdown] exercise="info-nce" difficulty=3 minutes=8 points=3
 # ### Your turn: InfoNCE with a mask
 #
-# Write `nce(scores, temperature, same_image)`. Other captions of the same picture must stand neither above nor below the line: leave them out of the sums. The
-# diagonal stays.
+# Write `nce(scores, temperature, same_image)`. Other captions of the same picture are no negatives: leave them out of the denominators. The diagonal stays, above and
+# below.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -344,13 +344,13 @@ check("info-nce", nce)
 
 # %%
 print(f"log 128 = {np.log(128):.3f}; the library on 128 equal scores: {float(info_nce(torch.zeros(128, 128))):.3f}")
-lesson.clock(24)
+lesson.clock(30)
 
 # %% [markdown]
 # ## 6. Pooling: from a set to one vector
 #
 # Thirty region vectors must become one. The mean? Then a small star among thirty boxes has a thirtieth of a say. The maximum of each dimension? Then one loud box
-# has it all. **GPO** (2021) learns what lies between: *sort* each dimension over the set, largest first, and add up with learnt weights $\theta_k$ for the ranks,
+# has it all. **GPO**, the *generalised pooling operator* (2021), learns what lies between: *sort* each dimension over the set, largest first, and add up with learnt weights $\theta_k$ for the ranks,
 #
 # $$ v_d = \sum_k \theta_k \cdot (k\text{-th largest value of dimension } d) $$
 #
@@ -488,8 +488,8 @@ print(f"of {asked} images with a second caption in the batch, that caption is th
 lesson.record(false_hardest=100 * wrong / max(asked, 1))
 
 # %% [markdown]
-# So the hardest-negative loss, of all losses, finds precisely the false ones. They are rare here because there are thousands of images for a batch of 128; with
-# fewer images or larger batches there are more, in proportion.
+# So the hardest-negative loss, of all losses, finds precisely the false ones. They are rare here because there are thousands of images for a batch of 128; per query, their
+# number grows with the batch and falls with the number of images.
 #
 # ## 9. Where one vector fails
 #
@@ -534,7 +534,7 @@ if splits.probes:
         accuracy = pair_accuracy(score(model, tokenizer, probe, device=lesson.device))["image"]
         others = [run[kind] for run in base]
         half = 196 * np.sqrt(0.25 / len(probe))
-        print(f"{kind:9s} {accuracy:5.1f} % (recorded seeds {min(others):.1f} to {max(others):.1f}; a coin: 50 ± {half:.1f})")
+        print(f"{kind:9s} {accuracy:5.1f} % (recorded seeds {min(others):.1f} to {max(others):.1f}; a coin lands within 50 ± {half:.1f} in 95 of 100 cases)")
         lesson.record(**{kind: accuracy})
     swaps = splits.probes["swaps"]
     figure = figures.pair_figure(swaps, score(model, tokenizer, swaps, device=lesson.device), 0, "Twins: the trained model scores both captions alike")
@@ -563,7 +563,7 @@ else:
 # </details>
 # <details><summary>You double the batch size. What happens to the number of false negatives of captions drawn at random?</summary>
 #
-# It grows with the square: each of the B captions meets B - 1 others, and the chance that two belong to one picture stays the same. For each query it doubles.
+# In the batch it grows fourfold: twice as many captions each meet twice as many others, and the chance that two belong to one picture stays the same. Per query it doubles.
 # </details>
 #
 # ## Further reading

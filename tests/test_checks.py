@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from wrong_answers import WRONG
+from wrong_answers import WRONG, batches_right
 
 from itr_lib import objectives
 from itr_lib.checks import EXERCISES, check, exercises
@@ -51,6 +51,56 @@ def test_accepts_a_right_answer(slug, capsys):
     check(slug, RIGHT[slug])
     out, err = capsys.readouterr()
     assert out.startswith(f"{slug}: the checks in this notebook passed") and err == ""
+
+
+def triplet_with_python_numbers(scores, margin):
+    total = 0
+    for i in range(len(scores)):
+        for j in range(len(scores)):
+            if i != j:
+                total = total + max(0, margin + float(scores[i, j] - scores[i, i]))
+                total = total + max(0, margin + float(scores[j, i] - scores[i, i]))
+    return total
+
+
+def cosine_into_float32(images, captions):
+    scores = torch.zeros(len(images), len(captions))
+    for i, image in enumerate(images):
+        for j, caption in enumerate(captions):
+            scores[i, j] = image @ caption / (image.norm() * caption.norm() + 1e-12)
+    return scores
+
+
+def twin_in_float32(scores):
+    j = torch.arange(len(scores))
+    gap = scores[j, j] - scores[j ^ 1, j]
+    return 100 * ((gap > 0).float() + 0.5 * (gap == 0).float()).mean()
+
+
+@pytest.mark.parametrize(
+    ("slug", "answer"),
+    [
+        ("recall-at-k", lambda ranks, k: 100 * (ranks <= k).float().mean()),
+        ("recall-at-k", lambda ranks, k: 100 * np.mean(ranks.numpy() <= k)),
+        ("recall-at-k", lambda ranks, k: 100 * sum(r <= k for r in ranks.tolist()) / len(ranks)),
+        ("ndcg", lambda scores, relevance, k: torch.tensor(ndcg(scores, relevance, k), dtype=torch.float64)),
+        ("cosine-scores", cosine_into_float32),
+        (
+            "cosine-scores",
+            lambda images, captions: (
+                (images / (images.norm(dim=1, keepdim=True) + 1e-8))
+                @ (captions / (captions.norm(dim=1, keepdim=True) + 1e-8)).T
+            ),
+        ),
+        ("triplet-loop", triplet_with_python_numbers),
+        ("twin-choices", twin_in_float32),
+        ("twin-choices", lambda scores: np.float64(pair_accuracy(scores)["image"])),
+        ("unique-batches", batches_right),
+    ],
+)
+def test_accepts_other_ways_to_be_right(slug, answer, capsys):
+    check(slug, answer)
+    assert "passed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

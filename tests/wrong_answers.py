@@ -99,6 +99,32 @@ def ranks_upwards(scores, image_of_caption):
     return 1 + ((scores <= best) & ~own).sum(1)
 
 
+def ranks_zero_filled(scores, image_of_caption):
+    own = image_of_caption[None] == torch.arange(len(scores))[:, None]
+    best = (scores * own).max(1).values
+    return 1 + ((scores >= best[:, None]) & ~own).sum(1)
+
+
+def ranks_without_tilde(scores, image_of_caption):
+    own = image_of_caption[None] == torch.arange(len(scores))[:, None]
+    best = scores.masked_fill(own, -math.inf).max(1).values
+    return 1 + ((scores >= best[:, None]) & ~own).sum(1)
+
+
+def ranks_counting_all(scores, image_of_caption):
+    own = image_of_caption[None] == torch.arange(len(scores))[:, None]
+    best = scores.masked_fill(~own, -math.inf).max(1).values
+    return (scores >= best[:, None]).sum(1)
+
+
+def cosine_global_norm(images, captions):
+    return (images / images.norm()) @ (captions / captions.norm()).T
+
+
+def cosine_nan_in_captions(images, captions):
+    return F.normalize(images, dim=1) @ (captions / captions.norm(dim=1, keepdim=True)).T
+
+
 def chance_with_replacement(images, captions_per_image, k):
     return 100 * (1 - (1 - captions_per_image / (images * captions_per_image)) ** k)
 
@@ -171,6 +197,19 @@ def _right_ndcg(scores, relevance, k):
     return float((_dcg(_ordered(scores, relevance, k)) / _dcg(best)).mean())
 
 
+def ndcg_ratio_of_means(scores, relevance, k):
+    best = relevance.sort(1, descending=True).values[:, :k]
+    return float(_dcg(_ordered(scores, relevance, k)).mean() / _dcg(best).mean())
+
+
+def ndcg_summed(scores, relevance, k):
+    return _right_ndcg(scores, relevance, k) * len(scores)
+
+
+def ndcg_float_discounts(scores, relevance, k):
+    return float((_ordered(scores, relevance, k) @ torch.ones(min(k, scores.shape[1]))).mean())
+
+
 # --- lesson 01 -------------------------------------------------------------------------------------------------------
 
 
@@ -215,6 +254,26 @@ def triplet_batch_mean(scores, margin):
 def triplet_no_margin(scores, margin):
     rows, columns, off = _costs(scores, 0)
     return rows.clamp(min=0)[off].sum() + columns.clamp(min=0)[off].sum()
+
+
+def triplet_rows_twice(scores, margin):
+    total = 0
+    for i in range(len(scores)):
+        for j in range(len(scores)):
+            if i != j:
+                total = total + max(0, margin + float(scores[i, j]) - float(scores[i, i]))
+                total = total + max(0, margin + float(scores[j, i]) - float(scores[j, j]))
+    return total
+
+
+def hardest_swapped(scores, margin, same_image):
+    rows = (margin + scores - scores.diag()).clamp(min=0).masked_fill(same_image, 0).max(1).values
+    columns = (margin + scores - scores.diag()[:, None]).clamp(min=0).masked_fill(same_image, 0).max(0).values
+    return rows.sum() + columns.sum()
+
+
+def hardest_rows_twice(scores, margin, same_image):
+    return 2 * hardest(scores, margin, same_image, columns=False)
 
 
 def hardest(scores, margin, same_image, diagonal_only=False, rows=True, columns=True, mask=True):
@@ -301,6 +360,23 @@ def nce_unguarded_exp(scores, temperature, same_image):
     return -(torch.log(grown.diag() / grown.sum(1)) + torch.log(grown.diag() / grown.sum(0))).mean() / 2
 
 
+def nce_softmax_log(scores, temperature, same_image):
+    logits = (scores / temperature).masked_fill(same_image & ~torch.eye(len(scores), dtype=torch.bool), -math.inf)
+    return -(logits.softmax(1).log().diag().mean() + logits.softmax(0).log().diag().mean()) / 2
+
+
+def nce_diagonal_masked(scores, temperature, same_image):
+    logits = (scores / temperature).masked_fill(same_image, -math.inf)
+    target = torch.arange(len(scores))
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def nce_zero_filled(scores, temperature, same_image):
+    logits = scores / temperature * ~(same_image & ~torch.eye(len(scores), dtype=torch.bool))
+    target = torch.arange(len(scores))
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
 def nce_summed(scores, temperature, same_image):
     return nce_both(scores, temperature, same_image) / 2 * len(scores)
 
@@ -319,30 +395,70 @@ def batches_of_images(image_of_caption, batch_size, rng):
     return [images[s : s + batch_size] for s in range(0, len(images), batch_size)] * 2
 
 
-def _rounds(image_of_caption):
+def _rounds(order, image_of_caption):
     seen: dict[int, int] = {}
     rounds: dict[int, list[int]] = {}
-    for caption, image in enumerate(image_of_caption):
+    for caption in order:
+        image = image_of_caption[caption]
         turn = seen[image] = seen.get(image, -1) + 1
         rounds.setdefault(turn, []).append(caption)
     return list(rounds.values())
 
 
 def batches_unshuffled(image_of_caption, batch_size, rng):
-    return [r[s : s + batch_size] for r in _rounds(image_of_caption) for s in range(0, len(r), batch_size)]
+    return [
+        r[s : s + batch_size]
+        for r in _rounds(range(len(image_of_caption)), image_of_caption)
+        for s in range(0, len(r), batch_size)
+    ]
 
 
 def batches_last_dropped(image_of_caption, batch_size, rng):
-    rounds = [rng.permutation(r) for r in _rounds(image_of_caption)]
+    rounds = [rng.permutation(r) for r in _rounds(range(len(image_of_caption)), image_of_caption)]
     return [r[s : s + batch_size] for r in rounds for s in range(0, len(r) - batch_size + 1, batch_size)]
 
 
 def batches_whole_rounds(image_of_caption, batch_size, rng):
-    return [rng.permutation(r) for r in _rounds(image_of_caption)]
+    return [rng.permutation(r) for r in _rounds(range(len(image_of_caption)), image_of_caption)]
 
 
 def batches_of_one(image_of_caption, batch_size, rng):
     return [[caption] for caption in rng.permutation(len(image_of_caption))]
+
+
+def batches_right(image_of_caption, batch_size, rng):
+    rounds = _rounds(rng.permutation(len(image_of_caption)), image_of_caption)
+    return [np.array(r[s : s + batch_size]) for r in rounds for s in range(0, len(r), batch_size)]
+
+
+def batches_own_generator(image_of_caption, batch_size, rng):
+    return batches_right(image_of_caption, batch_size, np.random.default_rng(0))
+
+
+def batches_global_generator(image_of_caption, batch_size, rng):
+    return batches_right(image_of_caption, batch_size, np.random)
+
+
+def batches_shuffled_inside(image_of_caption, batch_size, rng):
+    return [rng.permutation(batch) for batch in batches_unshuffled(image_of_caption, batch_size, rng)]
+
+
+def batches_reversed(image_of_caption, batch_size, rng):
+    return [batch[::-1] for batch in batches_unshuffled(image_of_caption, batch_size, rng)][::-1]
+
+
+def batches_of_two(image_of_caption, batch_size, rng):
+    return batches_right(image_of_caption, 2, rng)
+
+
+def batches_one_too_small(image_of_caption, batch_size, rng):
+    return batches_right(image_of_caption, batch_size - 1, rng)
+
+
+def batches_in_place(image_of_caption, batch_size, rng):
+    batches = batches_right(image_of_caption.copy(), batch_size, rng)
+    image_of_caption[:] = -1
+    return batches
 
 
 def batches_missing(image_of_caption, batch_size, rng):
@@ -381,6 +497,21 @@ def pool_mean(tokens, mask, weights):
 
 def pool_max(tokens, mask, weights):
     return tokens.masked_fill(~mask[..., None], -math.inf).max(1).values
+
+
+def pool_upwards_after_inf(tokens, mask, weights):
+    ordered = tokens.masked_fill(~mask[..., None], -math.inf).sort(1).values.nan_to_num(neginf=0)
+    return torch.einsum("bk,bkd->bd", weights, ordered)
+
+
+def pool_mask_turned(tokens, mask, weights):
+    ordered = tokens.masked_fill(mask[..., None], -math.inf).sort(1, descending=True).values.nan_to_num(neginf=0)
+    return torch.einsum("bk,bkd->bd", weights, ordered)
+
+
+def pool_old_mask(tokens, mask, weights):
+    ordered = tokens.masked_fill(~mask[..., None], -1e9).sort(1, descending=True).values
+    return torch.einsum("bk,bkd->bd", weights, torch.where(mask[..., None], ordered, 0))
 
 
 def pool_numpy(tokens, mask, weights):
@@ -434,6 +565,8 @@ WRONG = {
         (cosine_without_lengths, "plain dot product"),
         (cosine_over_batch, "normalised over the batch"),
         (cosine_nan, "divide by zero"),
+        (cosine_nan_in_captions, "divide the captions by zero"),
+        (cosine_global_norm, "length of the whole matrix"),
         (cosine_images_only, "only the images"),
         (cosine_captions_only, "only the captions"),
         (cosine_transposed, "(5, 3), expected (3, 5)"),
@@ -442,7 +575,10 @@ WRONG = {
         (cosine_pairs_only, "has shape (3,), expected (3, 5)"),
     ],
     "caption-ranks": [
-        (ranks_by_sorting, "order in which the data lie"),
+        (ranks_by_sorting, "ties are decided by the order"),
+        (ranks_zero_filled, "0 beats a negative one"),
+        (ranks_without_tilde, "give it ~own"),
+        (ranks_counting_all, "tie with its best count as rivals"),
         (ranks_for_the_model, "ties are decided for the model"),
         (ranks_from_zero, "start from 0"),
         (ranks_of_the_worst, "worst true caption"),
@@ -476,6 +612,9 @@ WRONG = {
         (ndcg_upwards, "sorted upwards"),
         (ndcg_exponential, "exponential gain"),
         (ndcg_uncut, "not cut at k"),
+        (ndcg_ratio_of_means, "query by query"),
+        (ndcg_summed, "sum over the queries"),
+        (ndcg_float_discounts, "Make new tensors of the input's kind"),
     ],
     "triplet-loop": [
         (triplet_images_only, "only images ask"),
@@ -485,6 +624,7 @@ WRONG = {
         (triplet_turned, "sign is turned"),
         (triplet_batch_mean, "divided by the batch"),
         (triplet_no_margin, "margin is missing"),
+        (triplet_rows_twice, "rows are counted twice"),
     ],
     "triplet-hardest": [
         (hardest_false_negatives, "use same_image"),
@@ -493,7 +633,13 @@ WRONG = {
         (hardest_all, "only the worst one"),
         (hardest_with_positive, "positive takes part"),
         (hardest_mean, "divided by the batch"),
-        (hardest_detached, "gradient"),
+        (hardest_detached, "an operation without a gradient"),
+        (hardest_swapped, "that of the candidate"),
+        (hardest_rows_twice, "rows are counted twice"),
+        (
+            lambda scores, margin, same_image: hardest(scores, margin, same_image).item(),
+            "an operation without a gradient",
+        ),
     ],
     "info-nce": [
         (nce_unmasked, "below the line"),
@@ -501,19 +647,29 @@ WRONG = {
         (nce_columns_only, "only captions ask"),
         (nce_both, "directions are added"),
         (nce_times_temperature, "not multiplied"),
-        (nce_unguarded_exp, "NaN or infinity"),
+        (nce_unguarded_exp, "exp overflows"),
+        (nce_softmax_log, "gradient by scores is NaN"),
+        (nce_diagonal_masked, "positives are masked"),
+        (nce_zero_filled, "e^0 = 1"),
         (nce_summed, "sum over queries"),
         (nce_clip_tutorial, "targets made from similarities"),
     ],
     "unique-batches": [
         (batches_of_captions, "two captions of one picture"),
         (batches_one_caption_an_image, "one caption an image for the whole epoch"),
-        (batches_of_images, "times in one epoch"),
-        (batches_unshuffled, "in their order in the data"),
+        (batches_of_images, "are these images?"),
+        (batches_unshuffled, "another rng gave the same batches"),
         (batches_last_dropped, "never come"),
         (batches_whole_rounds, "more than batch_size"),
         (batches_of_one, "no query has a negative"),
         (batches_missing, "returned None"),
+        (batches_own_generator, "another rng gave the same batches"),
+        (batches_global_generator, "same rng gave two different epochs"),
+        (batches_shuffled_inside, "another rng gave the same batches"),
+        (batches_reversed, "another rng gave the same batches"),
+        (batches_of_two, "fill them"),
+        (batches_one_too_small, "fill them"),
+        (batches_in_place, "changes its input image_of_caption in place"),
     ],
     "sorted-pool": [
         (pool_zero_padding, "stands before the negative values"),
@@ -524,6 +680,9 @@ WRONG = {
         (pool_mean, "mean pooling"),
         (pool_max, "max pooling"),
         (pool_numpy, "gradient"),
+        (pool_upwards_after_inf, "it stands first"),
+        (pool_mask_turned, "give it ~mask"),
+        (pool_old_mask, "no longer fits"),
     ],
     "twin-choices": [
         (twin_rows, "two captions for one picture"),

@@ -46,6 +46,15 @@ def _unit(x: Tensor, dim: int = 1) -> Tensor:
 
 
 COSINE_MISTAKES = {
+    "every vector is divided by the length of the whole matrix: x.norm(dim=1, keepdim=True) is one length a row": (
+        lambda images, captions: (images / images.norm()) @ (captions / captions.norm()).T
+    ),
+    "you divide the images by zero: a vector of length 0 must score 0 with everything, not NaN": (
+        lambda images, captions: (images / images.norm(dim=1, keepdim=True)) @ _unit(captions).T
+    ),
+    "you divide the captions by zero: a vector of length 0 must score 0 with everything, not NaN": (
+        lambda images, captions: _unit(images) @ (captions / captions.norm(dim=1, keepdim=True)).T
+    ),
     "you divide by zero: a vector of length 0 must score 0 with everything, not NaN": lambda images, captions: (
         (images / images.norm(dim=1, keepdim=True)) @ (captions / captions.norm(dim=1, keepdim=True)).T
     ),
@@ -85,6 +94,7 @@ def rank_cases() -> Iterator[Inputs]:
         owner = owner[torch.randperm(len(owner), generator=g)]
         scores = torch.randn(len(counts), len(owner), generator=g, dtype=torch.float64)
         yield {"scores": scores, "image_of_caption": owner}
+        yield {"scores": scores - 5, "image_of_caption": owner}  # cosines can all be negative
         yield {"scores": scores.round(), "image_of_caption": owner}
     yield {"scores": torch.full((4, 20), 0.5, dtype=torch.float64), "image_of_caption": torch.arange(20) // 5}
 
@@ -100,19 +110,31 @@ def rank_specification(scores: Tensor, image_of_caption: Tensor) -> Tensor:
     return torch.tensor(ranks, device=scores.device)
 
 
-def _ranks(scores, image_of_caption, beats, pick, start=1, count_own=False):
+def _ranks(scores, image_of_caption, beats, pick, start=1, count_own=False, exchanged=False):
     ranks = []
     for i, row in enumerate(scores):
         own = image_of_caption == i
-        best = pick(row[own])
+        best = pick(row[~own if exchanged else own])
         rivals = row if count_own else row[~own]
         ranks.append(start + int(beats(rivals, best).sum()))
     return torch.tensor(ranks, device=scores.device)
 
 
-def _ranks_sorted(scores, image_of_caption):
-    order = scores.argsort(dim=1, descending=True, stable=True)
-    return 1 + (image_of_caption[order] == torch.arange(len(scores), device=scores.device)[:, None]).int().argmax(1)
+def _ranks_zero_filled(scores, image_of_caption):
+    own = image_of_caption == torch.arange(len(scores), device=scores.device)[:, None]
+    best = (scores * own).amax(dim=1, keepdim=True)
+    return 1 + ((scores >= best) & ~own).sum(dim=1)
+
+
+def explain_ranks(inputs: Inputs, result: Tensor, expected: Tensor) -> str | None:
+    """A sort leaves tied candidates in the order of the data, somewhere between the best and the worst case."""
+    kindest = _ranks(inputs["scores"], inputs["image_of_caption"], torch.gt, torch.max)
+    if bool(((kindest <= result) & (result <= expected)).all()):
+        return (
+            "ties are decided by the order in which a sort leaves the data: count the false captions that score at "
+            "least as much as the best true one"
+        )
+    return None
 
 
 RANK_MISTAKES = {
@@ -137,8 +159,14 @@ RANK_MISTAKES = {
     "the order is reversed: a high score is a good one": lambda scores, image_of_caption: _ranks(
         -scores, image_of_caption, torch.ge, torch.max
     ),
-    "ties are decided by the order in which the data lie, and own captions count as rivals: count the false captions "
-    "that score at least as much": _ranks_sorted,
+    "an image's own captions that tie with its best count as rivals: leave them out (& ~own)": (
+        lambda scores, image_of_caption: _ranks(scores, image_of_caption, torch.ge, torch.max, start=0, count_own=True)
+    ),
+    "other images' captions became 0 in your search for the best own score, and 0 beats a negative one: "
+    "fill with -torch.inf": lambda scores, image_of_caption: _ranks_zero_filled(scores, image_of_caption),
+    "own and other captions are exchanged: masked_fill(mask, ...) fills where the mask is True, so give it ~own": (
+        lambda scores, image_of_caption: _ranks(scores, image_of_caption, torch.ge, torch.max, exchanged=True)
+    ),
     "you took the first of the image's captions only: the best of them counts": lambda scores, image_of_caption: _ranks(
         scores, image_of_caption, torch.ge, lambda own: own[0]
     ),
@@ -252,7 +280,25 @@ def _ndcg(scores, relevance, k, gain=lambda r: r, discount=lambda rank: math.log
     return sum(values) / len(values)
 
 
+def _ndcg_of_means(scores, relevance, k):
+    ideal = _ndcg(relevance, relevance, k, ideal=False)
+    return _ndcg(scores, relevance, k, ideal=False) / ideal
+
+
+def _ndcg_by_rank_numbers(scores, relevance, k):
+    places = scores.argsort(dim=1, descending=True).argsort(dim=1)
+    descending = torch.arange(scores.shape[1], 0, -1, device=scores.device, dtype=scores.dtype).expand_as(scores)
+    return _ndcg(descending, relevance.gather(1, places), k)
+
+
 NDCG_MISTAKES = {
+    "this is the mean DCG over the mean best DCG: divide query by query, then take the mean": _ndcg_of_means,
+    "this is the sum over the queries: take the mean": lambda scores, relevance, k: (
+        _ndcg(scores, relevance, k) * len(scores)
+    ),
+    "you gathered by each candidate's rank number: gather by the order itself, scores.argsort(descending=True)": (
+        _ndcg_by_rank_numbers
+    ),
     "this is DCG: divide by the DCG of the best order": lambda scores, relevance, k: _ndcg(
         scores, relevance, k, ideal=False
     ),
@@ -282,7 +328,7 @@ NDCG_MISTAKES = {
 
 EXERCISES = (
     Exercise("cosine-scores", cosine_cases, cosine_specification, COSINE_MISTAKES),
-    Exercise("caption-ranks", rank_cases, rank_specification, RANK_MISTAKES),
+    Exercise("caption-ranks", rank_cases, rank_specification, RANK_MISTAKES, explain=explain_ranks),
     Exercise("recall-at-k", recall_cases, recall_specification, RECALL_MISTAKES),
     Exercise("chance-recall", chance_cases, chance_specification, CHANCE_MISTAKES),
     Exercise("ndcg", ndcg_cases, ndcg_specification, NDCG_MISTAKES),

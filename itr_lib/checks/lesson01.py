@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,12 @@ def _hinge(scores, margin, rows=True, columns=True, diagonal=False, relu=torch.r
 
 
 TRIPLET_MISTAKES = {
+    "the rows are counted twice: both terms of query i subtract its own positive, scores[i, i]": (
+        lambda scores, margin: 2 * _hinge(scores, margin, columns=False)
+    ),
+    "the columns are counted twice: both terms of query i subtract its own positive, scores[i, i]": (
+        lambda scores, margin: 2 * _hinge(scores, margin, rows=False)
+    ),
     "only images ask here (rows): captions ask too, add the columns": lambda scores, margin: _hinge(
         scores, margin, columns=False
     ),
@@ -122,7 +128,23 @@ def _eye(scores: Tensor) -> Tensor:
     return torch.eye(len(scores), dtype=torch.bool, device=scores.device)
 
 
+def _hardest_swapped(scores, margin, same_image):
+    """The positive of the candidate instead of the query's."""
+    positive = scores.diagonal()
+    rows = torch.relu(margin + scores - positive[None, :]).masked_fill(same_image, 0)
+    columns = torch.relu(margin + scores - positive[:, None]).masked_fill(same_image, 0)
+    return rows.amax(dim=1).sum() + columns.amax(dim=0).sum()
+
+
 HARDEST_MISTAKES = {
+    "the positive is that of the candidate: it belongs to the query, a column [:, None] where images ask (rows), "
+    "a row [None, :] where captions do": _hardest_swapped,
+    "the rows are counted twice: the second term goes down the columns": lambda scores, margin, same_image: (
+        2 * _hardest(scores, margin, same_image, columns=False)
+    ),
+    "this is a mean over all 2B queries: the loss is a plain sum": lambda scores, margin, same_image: (
+        hardest_specification(scores, margin, same_image) / (2 * len(scores))
+    ),
     "captions of the same picture are pushed away as negatives: use same_image, not the diagonal alone": (
         lambda scores, margin, same_image: _hardest(scores, margin, same_image, mask=_eye(scores))
     ),
@@ -194,7 +216,27 @@ def _targets_from_scores(scores, temperature, same_image):
     return -((target * logits.log_softmax(1)).sum(1).mean() + (target.T * logits.T.log_softmax(1)).sum(1).mean()) / 2
 
 
+def _unguarded(scores, temperature, same_image):
+    grown = torch.exp(scores / temperature).masked_fill(same_image & ~_eye(scores), 0)
+    share = torch.log(grown.diagonal() / grown.sum(1)) + torch.log(grown.diagonal() / grown.sum(0))
+    return -share.mean() / 2
+
+
+def _filled(scores, temperature, same_image, mask, value):
+    logits = (scores / temperature).masked_fill(mask, value)
+    return -(logits.log_softmax(1).diagonal().mean() + logits.log_softmax(0).diagonal().mean()) / 2
+
+
 INFO_NCE_MISTAKES = {
+    "the positives are masked, too: same_image is True on the diagonal, which must stay": (
+        lambda scores, temperature, same_image: _filled(scores, temperature, same_image, same_image, -torch.inf)
+    ),
+    "exp overflows (or its sum becomes 0) at a low temperature: log_softmax and logsumexp are safe": _unguarded,
+    "what is masked became a logit of 0, and e^0 = 1 still counts: fill with -torch.inf": (
+        lambda scores, temperature, same_image: _filled(
+            scores, temperature, same_image, same_image & ~_eye(scores), 0.0
+        )
+    ),
     "captions of the same picture stand below the line as negatives: leave them out of the sum": (
         lambda scores, temperature, same_image: _nce(scores, temperature, same_image, mask=False)
     ),
@@ -234,36 +276,58 @@ def batch_cases() -> Iterator[Inputs]:
         yield {"image_of_caption": owner, "batch_size": size, "rng": np.random.default_rng(seed)}
 
 
-def batch_properties(inputs: Inputs, result: Any) -> None:
-    """Every caption once, no picture twice in a batch, no batch too large, another order for another generator."""
+def batch_properties(inputs: Inputs, run: Callable[..., Any]) -> None:
+    """Every caption once, no picture twice in a batch, batches filled, and the order that rng and nothing else gives."""
+    batches = _expect_batches(inputs, run())
+    again = _expect_batches(inputs, run())
+    if [b.tolist() for b in batches] != [b.tolist() for b in again]:
+        raise AssertionError("the same rng gave two different epochs: take all chance from rng, none from np.random")
+    other = _expect_batches(inputs, run(rng=np.random.default_rng(12345)))
+    if {frozenset(b.tolist()) for b in batches} == {frozenset(b.tolist()) for b in other}:
+        raise AssertionError(
+            "another rng gave the same batches: shuffle with rng, before you cut the captions into batches"
+        )
+
+
+def _expect_batches(inputs: Inputs, result: Any) -> list[np.ndarray]:
     owner, size = inputs["image_of_caption"], inputs["batch_size"]
     if result is None:
         raise AssertionError("your function returned None: is a return missing at its end?")
     batches = [np.asarray(batch) for batch in result]
     if not batches or any(batch.ndim != 1 or batch.dtype.kind not in "iu" for batch in batches):
         raise AssertionError("expected a list of batches, each a list of caption numbers")
-    drawn = np.concatenate(batches)
-    if drawn.min(initial=0) < 0 or drawn.max(initial=0) >= len(owner):
-        raise AssertionError(f"a batch names caption {drawn.max()}, and there are {len(owner)}: image numbers instead?")
-    count = np.bincount(drawn, minlength=len(owner))
-    if count.max() > 1:
-        raise AssertionError(f"caption {int(count.argmax())} comes {count.max()} times in one epoch, expected once")
-    if count.min() == 0:
-        per_image = np.bincount(owner[drawn], minlength=owner.max() + 1)
-        if per_image.max() == 1 and np.bincount(owner).max() > 1:
-            raise AssertionError(
-                "you drew one caption an image for the whole epoch: go on with the second, the third, ..."
-            )
-        raise AssertionError(f"{(count == 0).sum()} captions never come in this epoch (a last, smaller batch dropped?)")
+    _expect_each_once(np.concatenate(batches), owner)
     for batch in batches:
         if len(batch) > size:
             raise AssertionError(f"a batch holds {len(batch)} captions, more than batch_size = {size}")
         if len(set(owner[batch])) < len(batch):
-            raise AssertionError("a batch holds two captions of one picture: each would be the other's false negative")
+            raise AssertionError("a batch holds two captions of one picture: each is the other's false negative")
     if max(map(len, batches)) == 1:
         raise AssertionError("every batch holds a single caption: no query has a negative")
-    if all(np.array_equal(np.sort(owner[batch]), owner[batch]) for batch in batches):
-        raise AssertionError("the pictures come in their order in the data: shuffle with rng")
+    rounds = np.bincount(np.bincount(owner))[::-1].cumsum()[::-1][1:]  # how many images have a 1st, 2nd, ... caption
+    enough = sum(-(-int(images) // size) for images in rounds)
+    if len(batches) > 1.2 * enough:
+        raise AssertionError(
+            f"{len(batches)} batches where {enough} would do, with batch_size = {size}: fill them, few captions are "
+            "few negatives"
+        )
+    return batches
+
+
+def _expect_each_once(drawn: np.ndarray, owner: np.ndarray) -> None:
+    images = int(owner.max()) + 1
+    if drawn.max() < images < len(owner):
+        raise AssertionError(f"no number above {drawn.max()} comes: are these images? Batches hold caption numbers")
+    if drawn.min() < 0 or drawn.max() >= len(owner):
+        raise AssertionError(f"a batch names caption {drawn.max()}, and there are {len(owner)}")
+    count = np.bincount(drawn, minlength=len(owner))
+    if count.max() > 1:
+        raise AssertionError(f"caption {int(count.argmax())} comes {count.max()} times in one epoch, expected once")
+    if count.min() == 0:
+        per_image = np.bincount(owner[drawn], minlength=images)
+        if per_image.max() == 1 and np.bincount(owner).max() > 1:
+            raise AssertionError("you drew one caption an image for the whole epoch: go on with the second, third, ...")
+        raise AssertionError(f"{(count == 0).sum()} captions never come in this epoch (a last, smaller batch dropped?)")
 
 
 # --- sorted-pool -----------------------------------------------------------------------------------------------------
@@ -305,7 +369,28 @@ def _pool(tokens, mask, weights, fill=-1e30, descending=True, sort=True, whole=F
     return (ordered * weights[..., None]).sum(1)
 
 
+def _pool_filled(tokens, mask, weights, descending=True, after=None, fill_where=None):
+    filled = tokens.masked_fill(~mask[..., None] if fill_where is None else fill_where[..., None], -1e30)
+    ordered = filled.sort(dim=1, descending=descending).values
+    gone = ordered == -1e30 if after is None else ~after[..., None]
+    return (ordered.masked_fill(gone, 0) * weights[..., None]).sum(1)
+
+
 POOL_MISTAKES = {
+    "padding was filled with -inf and then sorted upwards, so it stands first: sort with descending=True": (
+        lambda tokens, mask, weights: _pool_filled(tokens, mask, weights, descending=False)
+    ),
+    "the mask is turned round: masked_fill fills where it is True, so give it ~mask": (
+        lambda tokens, mask, weights: _pool_filled(tokens, mask, weights, fill_where=mask)
+    ),
+    "after the sort padding stands last, and your mask of the old places no longer fits": (
+        lambda tokens, mask, weights: _pool_filled(tokens, mask, weights, after=mask)
+    ),
+    "you sorted along the features (dim=-1): each dimension is sorted over the set, dim=1": (
+        lambda tokens, mask, weights: (
+            tokens.masked_fill(~mask[..., None], 0).sort(dim=-1, descending=True).values * weights[..., None]
+        ).sum(1)
+    ),
     "padding took part in the sort as 0, and stands before the negative values: fill it with -inf first": (
         lambda tokens, mask, weights: _pool(tokens, mask, weights, fill=0.0)
     ),
@@ -327,7 +412,8 @@ POOL_MISTAKES = {
     "this is max pooling: use the weights": lambda tokens, mask, weights: tokens.masked_fill(
         ~mask[..., None], -1e30
     ).amax(1),
-    "-inf times a weight of 0 is NaN: set padding to 0 after the sort": lambda tokens, mask, weights: (
+    "-inf times a weight of 0 is NaN: after the sort set to 0 what is -inf (padding stands last now, your mask no longer "
+    "fits)": lambda tokens, mask, weights: (
         tokens.masked_fill(~mask[..., None], -torch.inf).sort(dim=1, descending=True).values * weights[..., None]
     ).sum(1),
 }
