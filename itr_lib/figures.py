@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 import torch
 from IPython.display import display
@@ -14,18 +18,50 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 from itr_lib.data.dataset import RetrievalData
 
-MATCH, MISS, REFERENCE = "#1a9850", "#c0c0c0", "#555555"
+MATCH, MISS, REFERENCE, OBJECT = "#1a9850", "#c0c0c0", "#555555", "#ffd92f"
+RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "rsum")
 COLOURS = sns.color_palette("colorblind")
 Scores = Float[np.ndarray, "images captions"] | Float[torch.Tensor, "images captions"]
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Display a figure once, with a text that says what it shows to someone who cannot see it."""
-    display(figure, metadata={"image/png": {"alt": alt}})
+    """Display a figure once, with a text that says what it shows to someone who cannot see it.
+
+    As an ``<img>`` in HTML, because JupyterLab gives no alt text to a plain image; with a palette of 256 colours,
+    which is a third of the size.
+    """
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", bbox_inches="tight")
     plt.close(figure)
+    picture = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    small = io.BytesIO()
+    picture.save(small, format="png", optimize=True)
+    data = base64.b64encode(small.getvalue()).decode()
+    style = "max-width: 100%; height: auto; background: white"
+    source = (
+        f'<img alt="{html.escape(alt)}" style="{style}" width="{picture.width}" src="data:image/png;base64,{data}">'
+    )
+    display({"text/html": source, "text/plain": f"[figure: {alt}]"}, raw=True)
+
+
+def metrics_table(
+    results: Mapping[str, Sequence[Mapping[str, float]]], metrics: Sequence[str] = RECALLS
+) -> pd.DataFrame:
+    """A row a method, a column a metric; of several runs their mean and, in brackets, lowest to highest."""
+    rows = {}
+    for name, runs in results.items():
+        label = f"{name} ({len(runs)} seeds)" if len(runs) > 1 else name
+        rows[label] = [_mean_and_range([run[metric] for run in runs]) for metric in metrics]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[_metric_name(metric, " ") for metric in metrics])
+
+
+def _mean_and_range(values: Sequence[float]) -> str:
+    spread = f" ({min(values):.1f}–{max(values):.1f})" if len(values) > 1 else ""
+    return f"{np.mean(values):.1f}{spread}"
 
 
 def two_encoders() -> Figure:
@@ -65,7 +101,7 @@ def picture_grid(data: RetrievalData, images: Sequence[int], title: str = "", ca
 
 
 def boxes_on_picture(data: RetrievalData, image: int, title: str = "", most: int = 36) -> Figure:
-    """One picture with its candidate boxes; green where the truth says that a box shows an object."""
+    """One picture with its candidate boxes; yellow where the truth says that a box shows an object."""
     figure, axis = plt.subplots(figsize=(3.6, 3.9))
     picture = data.picture(image)
     axis.imshow(picture)
@@ -74,7 +110,7 @@ def boxes_on_picture(data: RetrievalData, image: int, title: str = "", most: int
         x1, y1, x2, y2 = data.boxes[image, region].astype(float) * np.tile(picture.size, 2)
         hit = shown is not None and shown[region] >= 0
         axis.add_patch(
-            Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=1.4 if hit else 0.7, ec=MATCH if hit else "white")
+            Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=1.4 if hit else 0.7, ec=OBJECT if hit else "white")
         )
     _bare(axis)
     axis.set_title(title)
@@ -98,8 +134,9 @@ def similarity_heatmap(
         cbar_kws={"label": "score (cosine)"},
     )
     for i, j in np.argwhere(matches) if matches is not None else []:
-        axis.add_patch(Rectangle((j + 0.04, i + 0.04), 0.92, 0.92, fill=False, ec="white", lw=2.5))
-    axis.tick_params(axis="x", rotation=20)
+        for colour, width in (("black", 4.5), ("white", 2.0)):  # seen on bright cells and on dark ones
+            axis.add_patch(Rectangle((j + 0.05, i + 0.05), 0.9, 0.9, fill=False, ec=colour, lw=width))
+    axis.tick_params(axis="x", rotation=0, labelsize=8)
     axis.tick_params(axis="y", rotation=0)
     axis.set_title(title)
     return figure
@@ -118,7 +155,7 @@ def image_gallery(data: RetrievalData, scores: Scores, captions: Sequence[int], 
         _text(line[0], f"“{data.captions[caption]}”", f"true picture at rank {rank}")
         for axis, image in zip(line[1:], order[:k], strict=True):
             _picture(axis, data, int(image), frame=MATCH if image == owner else MISS)
-            axis.set_xlabel(f"{values[image, caption]:.2f}", fontsize=8, labelpad=2)
+            axis.set_xlabel(f"{values[image, caption]:.3f}", fontsize=8, labelpad=5)
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
@@ -133,14 +170,13 @@ def caption_gallery(data: RetrievalData, scores: Scores, images: Sequence[int], 
         _picture(left, data, image)
         right.axis("off")
         for place, caption in enumerate(np.argsort(-values[image], kind="stable")[:k]):
-            words = textwrap.shorten(data.captions[caption], 92, placeholder=" …")
+            words = textwrap.shorten(data.captions[caption], 118, placeholder=" …")
             own = data.image_of_caption[caption] == image
             right.text(
                 0.0,
                 0.9 - 0.19 * place,
                 f"{'✓' if own else '✗'}  {values[image, caption]:.2f}  {words}",
                 color=MATCH if own else "#444444",
-                weight="bold" if own else "normal",
                 fontsize=8.5,
                 va="center",
                 transform=right.transAxes,
@@ -150,15 +186,14 @@ def caption_gallery(data: RetrievalData, scores: Scores, images: Sequence[int], 
 
 
 def pair_figure(data: RetrievalData, scores: Scores, pair: int, title: str = "") -> Figure:
-    """Two twins side by side, over what the model scores each with both captions."""
+    """Two twins side by side, over the scores of both captions; ``▸`` marks the picture that a caption prefers."""
     values = _array(scores)
     rows = [2 * pair, 2 * pair + 1]
     figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.5))
     for axis, image in zip(axes, rows, strict=True):
         _picture(axis, data, image)
         lines = [
-            f"{'▸' if values[image, c] == values[image, rows].max() else ' '} {values[image, c]:+.3f}  "
-            f"{data.captions[c]}"
+            f"{'▸' if values[image, c] > values[image ^ 1, c] else ' '} {values[image, c]:+.3f}  {data.captions[c]}"
             for c in rows
         ]
         wrapped = [textwrap.fill(line, 52, subsequent_indent="      ") for line in lines]
@@ -187,7 +222,7 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], titl
 def recall_bars(
     results: Mapping[str, Sequence[Mapping[str, float]]],
     references: Mapping[str, Mapping[str, float]] | None = None,
-    metrics: Sequence[str] = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10"),
+    metrics: Sequence[str] = RECALLS[:-1],
     title: str = "",
 ) -> Figure:
     """R@K bars, one a method: the mean over its runs, each run as a dot, references (chance, ceiling) as lines."""
@@ -240,9 +275,12 @@ def embedding_map(
     return figure
 
 
-def _metric_name(metric: str) -> str:
+def _metric_name(metric: str, between: str = "\n") -> str:
+    if metric == "rsum":
+        return "rSum"
     direction, _, k = metric.partition("_r")
-    return f"{'image→text' if direction == 'i2t' else 'text→image'}\nR@{k}" if k else metric
+    words = {"i2t": "image→text", "t2i": "text→image"}
+    return f"{words[direction]}{between}R@{k}" if k and direction in words else metric
 
 
 def _picture(axis: Axes, data: RetrievalData, image: int, frame: str | None = None) -> None:

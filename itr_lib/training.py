@@ -18,7 +18,7 @@ from accelerate.state import AcceleratorState
 from filelock import FileLock
 from jaxtyping import Float
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm.std import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from itr_lib.data.batches import Batch, caption_batch, epoch_order, image_batch, pair_batch
@@ -26,6 +26,7 @@ from itr_lib.data.dataset import RetrievalData
 from itr_lib.encoders.text import tokenise
 from itr_lib.evaluation import retrieval_metrics
 from itr_lib.objectives import info_nce, triplet_loss
+from itr_lib.progress import progress_bar
 from itr_lib.validation import expect_choice
 
 Objective = Callable[[nn.Module, Batch, int], Tensor]
@@ -133,7 +134,7 @@ def train(
         if checkpoint and checkpoint.exists():
             run.load(checkpoint, label)
         done = len(run.history.epochs)
-        with tqdm(total=sum(batches), initial=sum(batches[:done]), desc="training", disable=not progress) as bar:
+        with progress_bar(sum(batches), "training", "step", done=sum(batches[:done]), show=progress) as bar:
             for epoch in range(done, config.epochs):
                 started = time.perf_counter()
                 loss = run.train_epoch(objective, train_data, tokens, config, epoch, bar)

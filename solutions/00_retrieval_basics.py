@@ -36,10 +36,20 @@ from itr_lib import baselines, figures
 from itr_lib.checks import check
 from itr_lib.course import open_lesson
 from itr_lib.data.load import load_splits
-from itr_lib.evaluation import caption_ranks, ceiling_scores, expected_recall, image_ranks, pair_accuracy, retrieval_metrics
+from itr_lib.evaluation import (
+    caption_ranks,
+    ceiling_scores,
+    expected_recall,
+    image_ranks,
+    pair_accuracy,
+    retrieval_metrics,
+)
+from IPython.display import display
 from itr_lib.figures import show
 
-lesson = open_lesson("00_retrieval_basics", profile=profile, device=device, seed=seed, data=data, root=root)
+lesson = open_lesson(
+    "00_retrieval_basics", profile=profile, device=device, seed=seed, data=data, root=root
+)
 splits = load_splits(data, root, profile=profile)
 test = splits.test
 
@@ -52,7 +62,9 @@ test = splits.test
 # photographs too (set `data` and `root` above), and a later lesson does.
 
 # %%
-figure = figures.picture_grid(test, range(8), "Eight test pictures, each with two of its captions", captions=2)
+figure = figures.picture_grid(
+    test, range(8), "Eight test pictures, each with two of its captions", captions=2
+)
 show(figure, alt="A grid of eight pictures with two captions under each.")
 
 # %% [markdown]
@@ -70,10 +82,17 @@ for caption in test.captions_of(0):
 
 # %%
 if data == "scenes":
-    figure = figures.boxes_on_picture(test, 0, "Candidate boxes; green ones show an object")
-    show(figure, alt="One picture with its candidate boxes; boxes that overlap an object well are green.")
+    figure = figures.boxes_on_picture(test, 0, "Candidate boxes; yellow ones show an object")
+    show(
+        figure,
+        alt="One picture with its candidate boxes; boxes that overlap an object well are yellow.",
+    )
 print("features", test.features.shape, "= images, regions, numbers a region")
-print("mask    ", test.region_mask.shape, f"= images, regions; {test.region_mask.sum(1).mean():.1f} real ones an image")
+print(
+    "mask    ",
+    test.region_mask.shape,
+    f"= images, regions; {test.region_mask.sum(1).mean():.1f} real ones an image",
+)
 print("captions", len(test.captions), "· image_of_caption", test.image_of_caption[:12], "...")
 print(splits.notes)
 
@@ -100,7 +119,11 @@ image = torch.tensor([3.0, 4.0])
 caption = torch.tensor([6.0, 8.0])
 other = torch.tensor([4.0, -3.0])
 print("dot products", image @ caption, image @ other)
-print("cosines     ", image @ caption / (image.norm() * caption.norm()), image @ other / (image.norm() * other.norm()))
+print(
+    "cosines     ",
+    image @ caption / (image.norm() * caption.norm()),
+    image @ other / (image.norm() * other.norm()),
+)
 
 # %% [markdown] exercise="cosine-scores" difficulty=1 minutes=5 points=2
 # ### Your turn: the score matrix
@@ -119,12 +142,14 @@ print("cosines     ", image @ caption / (image.norm() * caption.norm()), image @
 # `torch.where(length > 0, length, 1)`.
 # </details>
 
+
 # %% solution="cosine-scores"
 def cosine_matrix(images, captions):
     """Cosine of every image with every caption: (N, D), (M, D) -> (N, M).
 
     cosine_matrix([[3, 4], [0, 0]], [[6, 8], [4, -3]]) is [[1, 0], [0, 0]].
     """
+
     ### BEGIN SOLUTION
     def unit(x):
         length = x.norm(dim=1, keepdim=True)
@@ -150,18 +175,25 @@ check("cosine-scores", cosine_matrix)
 # What it cannot know is which word goes with which. Keep that in mind.
 
 # %%
-scores = baselines.tag_scores(test) if data == "scenes" else baselines.neighbour_scores(splits.train, test)
+scores = (
+    baselines.tag_scores(test)
+    if data == "scenes"
+    else baselines.neighbour_scores(splits.train, test)
+)
 owner = test.image_of_caption
 few = torch.arange(4)
 columns = np.flatnonzero(owner < 4)[::2]
 figure = figures.similarity_heatmap(
     scores[few][:, columns],
     rows=[f"image {i}" for i in few.tolist()],
-    columns=[f"caption {c}\nof image {owner[c]}" for c in columns],
-    title="True matches (framed) mostly score highest, and not always",
+    columns=[f"caption {c}\n(image {owner[c]})" for c in columns],
+    title="True matches (framed) mostly score highest, but not always",
     matches=owner[columns][None] == few.numpy()[:, None],
 )
-show(figure, alt="Heat map of 4 images by 10 captions. The framed cells of true matches are mostly the brightest.")
+show(
+    figure,
+    alt="Heat map of 4 images by 10 captions. The framed cells of true matches are mostly the brightest.",
+)
 
 # %% [markdown]
 # ## 4. Scores to ranks, with five captions
@@ -178,7 +210,12 @@ show(figure, alt="Heat map of 4 images by 10 captions. The framed cells of true 
 # %% tags=["nbval-check-output"]
 example = torch.tensor([[0.9, 0.4, 0.7, 0.7]])
 print("image 0 owns captions 2 and 3; their best score is 0.7")
-print("false captions that score at least 0.7:", int((example[0, :2] >= 0.7).sum()), "-> rank", 1 + int((example[0, :2] >= 0.7).sum()))
+print(
+    "false captions that score at least 0.7:",
+    int((example[0, :2] >= 0.7).sum()),
+    "-> rank",
+    1 + int((example[0, :2] >= 0.7).sum()),
+)
 
 # %% [markdown] exercise="caption-ranks" difficulty=3 minutes=10 points=3
 # ### Your turn: the rank of the best caption
@@ -200,6 +237,7 @@ print("false captions that score at least 0.7:", int((example[0, :2] >= 0.7).sum
 # `1 + ((scores >= best[:, None]) & ~own).sum(dim=1)`
 # </details>
 
+
 # %% solution="caption-ranks"
 def ranks_of_captions(scores, image_of_caption):
     """Rank of each image's best caption, from 1: (N, M), (M,) ints -> (N,) ints.
@@ -220,7 +258,10 @@ check("caption-ranks", ranks_of_captions)
 # The library has both directions: `itr_lib.evaluation.caption_ranks` and `image_ranks`.
 
 # %%
-i2t, t2i = torch.from_numpy(caption_ranks(scores, owner)), torch.from_numpy(image_ranks(scores, owner))
+i2t, t2i = (
+    torch.from_numpy(caption_ranks(scores, owner)),
+    torch.from_numpy(image_ranks(scores, owner)),
+)
 print("image to text:", i2t[:15].tolist(), "...")
 print("text to image:", t2i[:15].tolist(), "...")
 lesson.clock(28)
@@ -248,6 +289,7 @@ lesson.clock(28)
 # The mean of a boolean tensor needs a float first: `(ranks <= k).float().mean()`.
 # </details>
 
+
 # %% solution="recall-at-k"
 def recall_at_k(ranks, k):
     """Percentage of queries that find a match within k: (Q,) ints from 1 -> float.
@@ -264,10 +306,9 @@ check("recall-at-k", recall_at_k)
 
 # %%
 metrics = retrieval_metrics(scores, owner)
-for direction, words in (("i2t", "image to text"), ("t2i", "text to image")):
-    recalls = "   ".join(f"R@{k} {getattr(metrics, f'{direction}_r{k}'):5.1f}" for k in (1, 5, 10))
-    print(f"{words}   {recalls}   MedR {getattr(metrics, f'{direction}_medr'):g}   MeanR {getattr(metrics, f'{direction}_meanr'):.1f}")
-print(f"rSum {metrics.rsum:.1f} of 600")
+display(figures.metrics_table({"bag of words": [metrics.as_dict()]}))
+print(f"image to text: MedR {metrics.i2t_medr:g}, MeanR {metrics.i2t_meanr:.1f}")
+print(f"text to image: MedR {metrics.t2i_medr:g}, MeanR {metrics.t2i_meanr:.1f}")
 lesson.record(bag_t2i_r1=metrics.t2i_r1, bag_i2t_r1=metrics.i2t_r1, bag_rsum=metrics.rsum)
 
 # %% [markdown]
@@ -276,12 +317,25 @@ lesson.record(bag_t2i_r1=metrics.t2i_r1, bag_i2t_r1=metrics.i2t_r1, bag_rsum=met
 # %% tags=["key-figure"]
 failed = np.flatnonzero((t2i.numpy() > 1) & (t2i.numpy() <= 5))[:2]
 found = np.flatnonzero(t2i.numpy() == 1)[:1]
-figure = figures.image_gallery(test, scores, [*found, *failed], "Text to image: the five best pictures, the true one framed in green")
-show(figure, alt="Three captions, each with its five best-scoring pictures; the true picture is framed in green.")
+figure = figures.image_gallery(
+    test,
+    scores,
+    [*found, *failed],
+    "Text to image: the five best pictures, the true one framed in green",
+)
+show(
+    figure,
+    alt="Three captions, each with its five best-scoring pictures; the true picture is framed in green.",
+)
 
 # %%
-figure = figures.caption_gallery(test, scores, [0, 1, 2], "Image to text: the five best captions; ticks mark the image's own")
-show(figure, alt="Three pictures, each with its five best-scoring captions; the image's own captions are ticked and green.")
+figure = figures.caption_gallery(
+    test, scores, [0, 1, 2], "Image to text: the five best captions; ticks mark the image's own"
+)
+show(
+    figure,
+    alt="Three pictures, each with its five best-scoring captions; the image's own captions are ticked and green.",
+)
 
 # %% [markdown]
 # Look at the failures in the first figure. The wrong pictures hold many of the caption's *words*, often several times over, but not in the right
@@ -338,7 +392,7 @@ check("chance-recall", chance_recall)
 # photographs we can only guess how often this happens. In our scenes we can match every caption's meaning against every
 # scene, and compute the **exact ceiling** of a reader who knows all that is true and nothing else.
 #
-# Both lines come from one function, `expected_recall`, which breaks ties by lot, exactly: constant scores give chance, and
+# Both references come from one function, `expected_recall`, which breaks ties by lot, exactly: constant scores give chance, and
 # $1/n$ for each of the $n$ pictures a caption is true of gives the ceiling.
 
 # %%
@@ -349,14 +403,25 @@ if test.truth is not None:
     truth = truth_matrix(test.truth.scenes, test.truth.captions)
     references["ceiling"] = expected_recall(ceiling_scores(truth), owner)
     several = truth.sum(axis=0)
-    print(f"{100 * (several > 1).mean():.0f} % of captions are true of more than one of the {len(test)} pictures (at most {several.max()})")
-    lesson.record(ceiling_t2i_r1=references["ceiling"]["t2i_r1"], ceiling_i2t_r1=references["ceiling"]["i2t_r1"])
-for name, values in references.items():
-    print(f"{name:8s}", "   ".join(f"{metric} {value:5.1f}" for metric, value in values.items()))
+    share = 100 * (several > 1).mean()
+    print(f"{share:.0f} % of captions are true of more than one of the {len(test):,} pictures")
+    lesson.record(
+        ceiling_t2i_r1=references["ceiling"]["t2i_r1"],
+        ceiling_i2t_r1=references["ceiling"]["i2t_r1"],
+    )
+rows = {"bag of words": metrics.as_dict()} | references
+display(figures.metrics_table({name: [values] for name, values in rows.items()}))
 
 # %% tags=["key-figure"]
-figure = figures.recall_bars({"bag of words": [metrics.as_dict()]}, references, title="The bag is far above chance, and well below the ceiling")
-show(figure, alt="Bars of R@1, R@5 and R@10 in both directions for the bag of words, with lines for chance and ceiling.")
+figure = figures.recall_bars(
+    {"bag of words": [metrics.as_dict()]},
+    references,
+    title="The bag is far above chance, and well below the ceiling",
+)
+show(
+    figure,
+    alt="Bars of R@1, R@5 and R@10 in both directions for the bag of words, with lines for chance and ceiling.",
+)
 
 # %% [markdown]
 # ## 7. Three ways to fool yourself
@@ -365,6 +430,7 @@ show(figure, alt="Bars of R@1, R@5 and R@10 in both directions for the bag of wo
 #
 # **Ties.** The bag makes exact ties, since counts are whole numbers. Let us decide them in the model's favour, and then evaluate a model that has
 # collapsed: every pair scores the same.
+
 
 # %%
 def flattering_t2i_r1(scores):
@@ -376,7 +442,9 @@ def flattering_t2i_r1(scores):
 collapsed = torch.full_like(scores, 0.5)
 for name, matrix in (("bag of words", scores), ("collapsed model", collapsed)):
     honest = retrieval_metrics(matrix, owner).t2i_r1
-    print(f"{name:16s} t2i R@1   ties against the model {honest:5.1f}   ties for the model {flattering_t2i_r1(matrix):5.1f}")
+    print(
+        f"{name:16s} t2i R@1   ties against the model {honest:5.1f}   ties for the model {flattering_t2i_r1(matrix):5.1f}"
+    )
 lesson.record(tie_inflation=flattering_t2i_r1(scores) - metrics.t2i_r1)
 
 # %% [markdown]
@@ -391,7 +459,9 @@ print(f"all captions:          i2t R@1 {metrics.i2t_r1:5.1f}   t2i R@1 {metrics.
 first = np.unique(owner, return_index=True)[1]
 for place in range(min(np.bincount(owner))):
     one_to_one = retrieval_metrics(scores[:, first + place], np.arange(len(test)))
-    print(f"caption {place + 1} only, 1:1:   i2t R@1 {one_to_one.i2t_r1:5.1f}   t2i R@1 {one_to_one.t2i_r1:5.1f}")
+    print(
+        f"caption {place + 1} only, 1:1:   i2t R@1 {one_to_one.i2t_r1:5.1f}   t2i R@1 {one_to_one.t2i_r1:5.1f}"
+    )
 
 # %% [markdown]
 # **A small gallery.** Finding one picture among 100 is a different task from finding it among 1,000. Here is the same score
@@ -400,7 +470,7 @@ for place in range(min(np.bincount(owner))):
 # %% tags=["key-figure"]
 import matplotlib.pyplot as plt
 
-sizes = [n for n in (10, 20, 50, 100, 200, 500, 1000) if n <= len(test)]
+sizes = [n for n in (10, 20, 50, 100, 200, 500, 1000, 2000) if n < len(test)] + [len(test)]
 rng = np.random.default_rng(seed)
 curves = {"i2t_r1": [], "t2i_r1": []}
 for size in sizes:
@@ -408,18 +478,36 @@ for size in sizes:
     for _ in range(20 if size < len(test) else 1):
         rows = np.sort(rng.permutation(len(test))[:size])
         columns = np.flatnonzero(np.isin(owner, rows))
-        drawn.append(retrieval_metrics(scores[rows][:, columns], np.searchsorted(rows, owner[columns])))
+        drawn.append(
+            retrieval_metrics(scores[rows][:, columns], np.searchsorted(rows, owner[columns]))
+        )
     for metric in curves:
         curves[metric].append(np.mean([getattr(m, metric) for m in drawn]))
 figure, axis = plt.subplots(figsize=(6.4, 3.4))
 for (metric, values), style in zip(curves.items(), ("s--", "o-"), strict=True):
-    axis.plot(sizes, values, style, label="image to text" if metric == "i2t_r1" else "text to image")
-axis.set(xscale="log", xlabel="images in the gallery", ylabel="R@1 (%)", ylim=(0, 103), title="The same model, the smaller the gallery the better it looks")
+    axis.plot(
+        sizes, values, style, label="image to text" if metric == "i2t_r1" else "text to image"
+    )
+axis.set(
+    xscale="log",
+    xlabel="images in the gallery",
+    ylabel="R@1 (%)",
+    ylim=(0, 103),
+    title="The same model, the smaller the gallery the better it looks",
+)
 axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
 axis.minorticks_off()
 axis.legend(frameon=False)
-show(figure, alt="R@1 in both directions against the size of the gallery, falling steadily as the gallery grows.")
-print("   ".join(f"{size:,}: {value:.1f}" for size, value in zip(sizes, curves["t2i_r1"], strict=True)), "(t2i R@1, mean of 20 draws)")
+show(
+    figure,
+    alt="R@1 in both directions against the size of the gallery, falling steadily as the gallery grows.",
+)
+print(
+    "   ".join(
+        f"{size:,}: {value:.1f}" for size, value in zip(sizes, curves["t2i_r1"], strict=True)
+    ),
+    "(text to image R@1; smaller galleries: mean of 20 draws)",
+)
 lesson.record(t2i_r1_gallery_10=curves["t2i_r1"][0])
 
 # %% [markdown]
@@ -443,10 +531,14 @@ lesson.clock(10)
 # mean of precision and recall. That is SPICE without a parser's mistakes. We take $k = 25$, as TERAN (lesson 02) does.
 
 # %% tags=["nbval-check-output"]
-gains = torch.tensor([3.0, 0.0, 2.0])  # relevance in the order in which a model ranked three candidates
+gains = torch.tensor(
+    [3.0, 0.0, 2.0]
+)  # relevance in the order in which a model ranked three candidates
 discounts = 1 / torch.log2(torch.tensor([2.0, 3.0, 4.0]))
 print("discounts", discounts)
-print(f"DCG {float(gains @ discounts):.4f}, best order {float(gains.sort(descending=True).values @ discounts):.4f}")
+print(
+    f"DCG {float(gains @ discounts):.4f}, best order {float(gains.sort(descending=True).values @ discounts):.4f}"
+)
 
 # %% [markdown] exercise="ndcg" difficulty=3 minutes=8 points=3
 # ### Your turn: NDCG@k
@@ -468,6 +560,7 @@ print(f"DCG {float(gains @ discounts):.4f}, best order {float(gains.sort(descend
 # Divide query by query, and take the mean at the end. A gallery smaller than k is fine if the discounts are made as long as the cut list.
 # </details>
 
+
 # %% solution="ndcg"
 def ndcg_at_k(scores, relevance, k):
     """Mean NDCG@k with linear gain: (Q, C), (Q, C) -> float.
@@ -477,7 +570,9 @@ def ndcg_at_k(scores, relevance, k):
     ### BEGIN SOLUTION
     ranked = relevance.gather(1, scores.argsort(dim=1, descending=True))[:, :k]
     best = relevance.sort(dim=1, descending=True).values[:, :k]
-    discounts = 1 / torch.log2(torch.arange(2, best.shape[1] + 2, dtype=relevance.dtype, device=relevance.device))
+    discounts = 1 / torch.log2(
+        torch.arange(2, best.shape[1] + 2, dtype=relevance.dtype, device=relevance.device)
+    )
     return float(((ranked @ discounts) / (best @ discounts)).mean())
     ### END SOLUTION
 
@@ -492,11 +587,19 @@ if test.truth is not None:
     from itr_lib.data.scenes import graph_relevance
 
     relevance = torch.from_numpy(graph_relevance(test.truth.scenes, test.truth.captions, owner))
-    values = {"bag of words": ndcg(scores.T, relevance.T), "random order": ndcg(torch.rand(scores.T.shape), relevance.T)}
-    print("text to image, NDCG@25:", "   ".join(f"{name} {value:.3f}" for name, value in values.items()))
+    values = {
+        "bag of words": ndcg(scores.T, relevance.T),
+        "random order": ndcg(torch.rand(scores.T.shape), relevance.T),
+    }
+    print(
+        "text to image, NDCG@25:",
+        "   ".join(f"{name} {value:.3f}" for name, value in values.items()),
+    )
     lesson.record(bag_ndcg=values["bag of words"])
 else:
-    print("Photographs have no scene graphs: lesson 02 estimates relevance from their captions.")
+    print(
+        "Photographs have no scene graphs: lesson 02 estimates relevance from their captions."
+    )
 
 # %% [markdown]
 # ## 9. Where the bag fails, exactly
@@ -512,8 +615,16 @@ if splits.probes:
         accuracy = pair_accuracy(baselines.tag_scores(probe))["image"]
         print(f"{kind:9s} {accuracy:5.1f} % of captions prefer their own picture")
         lesson.record(**{f"bag_{kind}": accuracy})
-    figure = figures.pair_figure(splits.probes["swaps"], baselines.tag_scores(splits.probes["swaps"]), 0, "A swap: same things, same words, and the bag cannot tell")
-    show(figure, alt="Two pictures that differ only in which object has which colour, with the scores of both captions under each.")
+    figure = figures.pair_figure(
+        splits.probes["swaps"],
+        baselines.tag_scores(splits.probes["swaps"]),
+        0,
+        "A swap: same things, same words, equal scores",
+    )
+    show(
+        figure,
+        alt="Two pictures that differ only in which object has which colour, with the scores of both captions under each.",
+    )
 
 # %% [markdown]
 # The bag has perfect eyes and still guesses. What is missing is **binding**: which attribute belongs to which object. Whether a network that
@@ -531,7 +642,7 @@ if splits.probes:
 #
 # ## Three questions
 #
-# <details><summary>Some captions are true of several pictures. Why is the ceiling of text to image below 100 %, and that of image to text is not?</summary>
+# <details><summary>Some captions are true of several pictures. Why does that lower the ceiling of text to image, but not that of image to text?</summary>
 #
 # An ambiguous caption has one image to find and cannot tell it from the others. An image needs only one of its five captions, and the perfect reader starts with
 # those that are true of nothing else.

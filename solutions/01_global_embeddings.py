@@ -7,7 +7,7 @@
 #
 # **At the end you can**
 #
-# - write the two losses of the field, the triplet loss and InfoNCE, first as loops and then without;
+# - write the field's two losses: the triplet loss, from loops to tensors, and InfoNCE;
 # - say why the *hardest* negative helps and when it hurts, and keep false negatives out of a batch;
 # - pool a set of vectors with GPO, and see how much that is worth;
 # - train a retrieval model to many times chance, and show with twins what one vector cannot say.
@@ -39,11 +39,14 @@ from itr_lib.data.batches import epoch_order, pair_batch
 from itr_lib.data.load import load_splits
 from itr_lib.encoders.text import tokenise, train_tokenizer
 from itr_lib.evaluation import ceiling_scores, expected_recall, pair_accuracy, retrieval_metrics
+from IPython.display import display
 from itr_lib.figures import show
 from itr_lib.objectives import info_nce, triplet_loss
 from itr_lib.training import encode, score, train
 
-lesson = open_lesson("01_global_embeddings", profile=profile, device=device, seed=seed, data=data, root=root)
+lesson = open_lesson(
+    "01_global_embeddings", profile=profile, device=device, seed=seed, data=data, root=root
+)
 splits = load_splits(data, root, profile=profile)
 print(splits.notes)
 print(f"train {len(splits.train):,} images, val {len(splits.val):,}, test {len(splits.test):,}")
@@ -55,7 +58,10 @@ print(f"train {len(splits.train):,} images, val {len(splits.val):,}, test {len(s
 
 # %%
 figure = figures.two_encoders()
-show(figure, alt="Diagram: regions pass through an MLP and pooling to an image vector; words through BERT and pooling to a caption vector; their cosine is the score.")
+show(
+    figure,
+    alt="Diagram: regions pass through an MLP and pooling to an image vector; words through BERT and pooling to a caption vector; their cosine is the score.",
+)
 
 # %% [markdown]
 # **Text.** A caption is cut into *word pieces* from a vocabulary learnt on the training captions. Common words are one piece, a word it never
@@ -75,13 +81,30 @@ for caption in (splits.train.captions[0], "an unbelievably red hexagon"):
 recipe = recipes.vse(profile, data, seed)
 model = recipe.build(splits.train, tokenizer).to(lesson.device)
 tokens = tokenise(tokenizer, splits.train.captions)
-batch = pair_batch(splits.train, tokens, np.flatnonzero(splits.train.image_of_caption < 3)[::5], lesson.device)
+batch = pair_batch(
+    splits.train, tokens, np.flatnonzero(splits.train.image_of_caption < 3)[::5], lesson.device
+)
 with torch.no_grad():
     regions = model.regions(*batch.images)
     images, captions = model.encode_images(batch.images), model.encode_captions(batch.captions)
-print("region features", tuple(batch.images.features.shape), "→ region vectors", tuple(regions.shape), "→ image vectors", tuple(images.shape))
-print("token ids      ", tuple(batch.captions.ids.shape), "→ caption vectors", tuple(captions.shape))
-print("scores of the untrained model:\n", np.round(model.scores(images, captions).detach().cpu().numpy(), 2))
+print(
+    "region features",
+    tuple(batch.images.features.shape),
+    "→ region vectors",
+    tuple(regions.shape),
+    "→ image vectors",
+    tuple(images.shape),
+)
+print(
+    "token ids      ",
+    tuple(batch.captions.ids.shape),
+    "→ caption vectors",
+    tuple(captions.shape),
+)
+print(
+    "scores of the untrained model:\n",
+    np.round(model.scores(images, captions).detach().cpu().numpy(), 2),
+)
 print(f"{sum(p.numel() for p in model.parameters()):,} weights")
 lesson.clock(68)
 
@@ -116,6 +139,7 @@ print(f"cost with margin 0.2: max(0, 0.2 + 0.6 - 0.5) = {max(0, 0.2 + 0.6 - 0.5)
 # Both terms subtract the *same* positive, `scores[i, i]`. The first reads along row i, the second down column i.
 # </details>
 
+
 # %% solution="triplet-loop"
 def triplet_loop(scores, margin):
     """Hinge loss over all negatives, both directions, summed: (B, B) -> scalar.
@@ -148,7 +172,9 @@ owner = splits.train.image_of_caption
 size = recipe.training.batch_size
 drawn = [owner[rng.permutation(len(owner))[:size]] for _ in range(200)]
 pairs = np.mean([(np.bincount(o)[o] - 1).sum() for o in drawn])
-print(f"a batch of {size} captions drawn at random from {len(splits.train):,} images holds {pairs:.1f} false negatives of {size * (size - 1):,}")
+print(
+    f"a batch of {size} captions drawn at random from {len(splits.train):,} images holds {pairs:.1f} false negatives of {size * (size - 1):,}"
+)
 
 # %% [markdown]
 # That is few. But which negative does a good model score *highest*? Another caption of the same picture, of course. We come back to this number
@@ -177,6 +203,7 @@ print(f"a batch of {size} captions drawn at random from {len(splits.train):,} im
 # The last piece of a round is smaller. Keep it: a caption that is dropped is never learnt from in this epoch.
 # </details>
 
+
 # %% solution="unique-batches"
 def unique_batches(image_of_caption, batch_size, rng):
     """Batches of one epoch, each caption once, no picture twice in a batch: (M,) ints -> list of int arrays.
@@ -190,7 +217,11 @@ def unique_batches(image_of_caption, batch_size, rng):
         turn = seen.get(image, 0)
         seen[image] = turn + 1
         rounds.setdefault(turn, []).append(caption)
-    return [np.array(r[start : start + batch_size]) for r in rounds.values() for start in range(0, len(r), batch_size)]
+    return [
+        np.array(r[start : start + batch_size])
+        for r in rounds.values()
+        for start in range(0, len(r), batch_size)
+    ]
     ### END SOLUTION
 
 
@@ -216,16 +247,27 @@ lesson.clock(50)
 g = torch.Generator().manual_seed(0)
 demo = (torch.rand(8, 8, generator=g) * 0.5 + 0.35 * torch.eye(8)).requires_grad_(True)
 panels = {"the scores": demo.detach()}
-for name, negatives in (("gradient, all negatives", "all"), ("gradient, hardest only", "hardest")):
+for name, negatives in (
+    ("gradient, all negatives", "all"),
+    ("gradient, hardest only", "hardest"),
+):
     panels[name] = torch.autograd.grad(triplet_loss(demo, 0.2, negatives), demo)[0]
 figure, axes = plt.subplots(1, 3, figsize=(9.4, 3.1))
 for axis, (name, values) in zip(axes, panels.items(), strict=True):
     limit = float(values.abs().max())
-    picture = axis.imshow(values, cmap="viridis" if name == "the scores" else "RdBu_r", vmin=0 if name == "the scores" else -limit, vmax=limit)
+    picture = axis.imshow(
+        values,
+        cmap="viridis" if name == "the scores" else "RdBu_r",
+        vmin=0 if name == "the scores" else -limit,
+        vmax=limit,
+    )
     axis.set(title=name, xlabel="caption", ylabel="image", xticks=range(8), yticks=range(8))
     figure.colorbar(picture, ax=axis, shrink=0.75)
-figure.suptitle("Hardest: one push for each query, at the score that is wrong most", x=0.01, ha="left")
-show(figure, alt="Three 8 by 8 heat maps: scores, gradient of the loss over all negatives (many small entries), gradient over the hardest (few entries).")
+figure.suptitle("Hardest: one push per query that has not won yet", x=0.01, ha="left")
+show(
+    figure,
+    alt="Three 8 by 8 heat maps: scores, gradient of the loss over all negatives (many small entries), gradient over the hardest (few entries).",
+)
 
 # %% [markdown] exercise="triplet-hardest" difficulty=3 minutes=10 points=3
 # ### Your turn: hardest negatives, without loops
@@ -247,6 +289,7 @@ show(figure, alt="Three 8 by 8 heat maps: scores, gradient of the loss over all 
 #
 # `cost.masked_fill(same_image, 0).amax(dim=1).sum()` for the images that ask; the captions go down the columns.
 # </details>
+
 
 # %% solution="triplet-hardest"
 def hardest_triplet(scores, margin, same_image):
@@ -272,15 +315,22 @@ check("triplet-hardest", hardest_triplet)
 from time import perf_counter
 
 big = torch.rand(128, 128)
+rows, total = big.tolist(), 0.0
 began = perf_counter()
-slow = sum(
-    max(0.0, 0.2 + s_ij - s_ii) for i, row in enumerate(big.tolist()) for j, s_ij in enumerate(row) if j != i for s_ii in (row[i],)
-)
+for i in range(128):
+    for j in range(128):
+        if i != j:
+            total += max(0.0, 0.2 + rows[i][j] - rows[i][i]) + max(
+                0.0, 0.2 + rows[j][i] - rows[i][i]
+            )
 loops = perf_counter() - began
 began = perf_counter()
 for _ in range(20):
-    triplet_loss(big, 0.2, "all")
-print(f"128 x 128, one direction in Python loops {1e3 * loops:.1f} ms, both directions in tensors {1e3 * (perf_counter() - began) / 20:.2f} ms")
+    fast = triplet_loss(big, 0.2, "all")
+tensors = (perf_counter() - began) / 20
+print(
+    f"128 x 128: loops {1e3 * loops:.1f} ms, tensors {1e3 * tensors:.2f} ms; both say {total:.1f}, {float(fast):.1f}"
+)
 
 # %% [markdown]
 # A warning that the field learnt the hard way: an untrained model's hardest negative is hardly better than noise, and pulling on it alone can make every
@@ -302,9 +352,16 @@ figure, axis = plt.subplots(figsize=(6.4, 3.2))
 for tau in (0.02, 0.05, 0.1, 0.5):
     share = torch.softmax(negatives / tau, 0)
     axis.plot(negatives, share / share.sum() * 100, label=f"τ = {tau}")
-axis.set(xlabel="score of a negative (cosine)", ylabel="share of the push (%)", title="The lower the temperature, the more only the hardest negatives count")
+axis.set(
+    xlabel="score of a negative (cosine)",
+    ylabel="share of the push (%)",
+    title="The lower the temperature, the more only the hardest negatives count",
+)
 axis.legend(frameon=False)
-show(figure, alt="Share of the gradient against a negative's score for four temperatures; the lower the temperature, the steeper.")
+show(
+    figure,
+    alt="Share of the gradient against a negative's score for four temperatures; the lower the temperature, the steeper.",
+)
 
 # %% [markdown] exercise="info-nce" difficulty=3 minutes=8 points=3
 # ### Your turn: InfoNCE with a mask
@@ -326,6 +383,7 @@ show(figure, alt="Share of the gradient against a negative's score for four temp
 # `-(logits.log_softmax(dim=1).diagonal().mean() + logits.log_softmax(dim=0).diagonal().mean()) / 2`
 # </details>
 
+
 # %% solution="info-nce"
 def nce(scores, temperature, same_image):
     """Symmetric cross-entropy on the diagonal: (B, B), float, (B, B) bool -> scalar.
@@ -335,7 +393,13 @@ def nce(scores, temperature, same_image):
     ### BEGIN SOLUTION
     other_match = same_image & ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     logits = (scores / temperature).masked_fill(other_match, -torch.inf)
-    return -(logits.log_softmax(dim=1).diagonal().mean() + logits.log_softmax(dim=0).diagonal().mean()) / 2
+    return (
+        -(
+            logits.log_softmax(dim=1).diagonal().mean()
+            + logits.log_softmax(dim=0).diagonal().mean()
+        )
+        / 2
+    )
     ### END SOLUTION
 
 
@@ -343,7 +407,9 @@ def nce(scores, temperature, same_image):
 check("info-nce", nce)
 
 # %%
-print(f"log 128 = {np.log(128):.3f}; the library on 128 equal scores: {float(info_nce(torch.zeros(128, 128))):.3f}")
+print(
+    f"log 128 = {np.log(128):.3f}; the library on 128 equal scores: {float(info_nce(torch.zeros(128, 128))):.3f}"
+)
 lesson.clock(30)
 
 # %% [markdown]
@@ -358,8 +424,14 @@ lesson.clock(30)
 
 # %% tags=["nbval-check-output"]
 three = torch.tensor([[1.0, 5.0], [4.0, 2.0], [0.0, 3.0]])
-print("set of three vectors, dimension by dimension, sorted:\n", three.sort(dim=0, descending=True).values)
-print("with weights 0.5, 0.3, 0.2:", torch.tensor([0.5, 0.3, 0.2]) @ three.sort(dim=0, descending=True).values)
+print(
+    "set of three vectors, dimension by dimension, sorted:\n",
+    three.sort(dim=0, descending=True).values,
+)
+print(
+    "with weights 0.5, 0.3, 0.2:",
+    torch.tensor([0.5, 0.3, 0.2]) @ three.sort(dim=0, descending=True).values,
+)
 
 # %% [markdown] exercise="sorted-pool" difficulty=3 minutes=8 points=3
 # ### Your turn: the weighted sum of sorted values
@@ -380,6 +452,7 @@ print("with weights 0.5, 0.3, 0.2:", torch.tensor([0.5, 0.3, 0.2]) @ three.sort(
 # `tokens.masked_fill(~mask[..., None], -torch.inf).sort(dim=1, descending=True).values`, then `masked_fill(values == -torch.inf, 0)`, times `weights[..., None]`, summed over dim 1.
 # </details>
 
+
 # %% solution="sorted-pool"
 def sorted_pool(tokens, mask, weights):
     """Weighted sum of each dimension's sorted real values: (B, K, D), (B, K) bool, (B, K) -> (B, D).
@@ -387,7 +460,9 @@ def sorted_pool(tokens, mask, weights):
     For the set above and weights [.5, .3, .2] it is [2.3, 3.8].
     """
     ### BEGIN SOLUTION
-    ordered = tokens.masked_fill(~mask[..., None], -torch.inf).sort(dim=1, descending=True).values
+    ordered = (
+        tokens.masked_fill(~mask[..., None], -torch.inf).sort(dim=1, descending=True).values
+    )
     ordered = ordered.masked_fill(ordered == -torch.inf, 0)
     return (ordered * weights[..., None]).sum(dim=1)
     ### END SOLUTION
@@ -405,15 +480,31 @@ check("sorted-pool", sorted_pool)
 # lowers the learning rate late, and keeps the weights of the epoch with the best rSum **on validation images**. The test split is looked at once, at the end.
 
 # %%
-print(recipe.objective)
-print(recipe.training)
-history = train(model, recipe.objective, tokenizer, splits.train, splits.val, recipe.training, device=lesson.device)
+settings = vars(recipe.training) | vars(recipe.objective)
+print(", ".join(f"{name} {value}" for name, value in settings.items()))
+history = train(
+    model,
+    recipe.objective,
+    tokenizer,
+    splits.train,
+    splits.val,
+    recipe.training,
+    device=lesson.device,
+)
 seconds = sum(epoch["seconds"] for epoch in history.epochs)
-print(f"{len(history.epochs)} epochs in {seconds:.0f} s; best on validation: epoch {history.best_epoch + 1}")
+print(
+    f"{len(history.epochs)} epochs in {seconds:.0f} s; best on validation: epoch {history.best_epoch + 1}"
+)
 
 # %%
-figure = figures.training_curves({"VSE++": history.epochs}, "Validation recall still climbs when the loss switches to the hardest negatives in epoch 2")
-show(figure, alt="Left: training loss by epoch. Right: validation R@1 by epoch in both directions.")
+figure = figures.training_curves(
+    {"VSE++": history.epochs},
+    "The loss changes its meaning after the warm-up epoch; recall can be compared throughout",
+)
+show(
+    figure,
+    alt="Left: training loss by epoch. Right: validation R@1 by epoch in both directions.",
+)
 
 # %%
 test = splits.test
@@ -423,11 +514,13 @@ references = {"chance": expected_recall(np.zeros(scores.shape), test.image_of_ca
 if test.truth is not None:
     from itr_lib.data.scenes import truth_matrix
 
-    references["ceiling"] = expected_recall(ceiling_scores(truth_matrix(test.truth.scenes, test.truth.captions)), test.image_of_caption)
-rows = {"this run": metrics.as_dict()} | references
-print(f"{len(test):,} test images, {len(test.captions):,} captions")
-for name, values in rows.items():
-    print(f"{name:10s}" + "".join(f"  {metric} {values[metric]:5.1f}" for metric in references["chance"]))
+    references["ceiling"] = expected_recall(
+        ceiling_scores(truth_matrix(test.truth.scenes, test.truth.captions)),
+        test.image_of_caption,
+    )
+print(f"{len(test):,} test images, {len(test.captions):,} captions, recall in percent")
+rows = {"VSE++, this run": metrics.as_dict()} | references
+display(figures.metrics_table({name: [values] for name, values in rows.items()}))
 lesson.record(t2i_r1=metrics.t2i_r1, i2t_r1=metrics.i2t_r1, rsum=metrics.rsum)
 
 # %% [markdown]
@@ -435,20 +528,34 @@ lesson.record(t2i_r1=metrics.t2i_r1, i2t_r1=metrics.i2t_r1, rsum=metrics.rsum)
 # it was recorded once, on the quick profile, and the repository holds the numbers with the command that makes them.
 
 # %% tags=["key-figure"]
-record = recorded("01_global_embeddings", data) or {"command": f"nothing recorded for {data}", "versions": {}, "runs": []}
-print(record["command"], *(f"· {name} {version}" for name, version in record["versions"].items()))
-variants = sorted({run["variant"] for run in record["runs"]}, key=lambda v: -np.mean([m["rsum"] for m in runs_of(record, v)]))
-for variant in variants:
-    runs = runs_of(record, variant)
-    spread = {metric: (np.mean([m[metric] for m in runs]), np.ptp([m[metric] for m in runs])) for metric in ("i2t_r1", "t2i_r1", "rsum")}
-    print(f"{variant:24s}" + "   ".join(f"{metric} {mean:6.1f} (max - min {width:4.1f})" for metric, (mean, width) in spread.items()) + f"   {len(runs)} seeds")
+record = recorded("01_global_embeddings", data) or {
+    "command": f"nothing recorded for {data}",
+    "versions": {},
+    "runs": [],
+}
+print(record["command"])
+print(*(f"{name} {version}" for name, version in record["versions"].items()), sep=", ")
+variants = sorted(
+    {run["variant"] for run in record["runs"]},
+    key=lambda v: -np.mean([m["rsum"] for m in runs_of(record, v)]),
+)
+if variants:
+    display(
+        figures.metrics_table(
+            {v: runs_of(record, v) for v in variants}, ["i2t_r1", "t2i_r1", "rsum"]
+        )
+    )
 figure = figures.recall_bars(
-    {"this run": [metrics.as_dict()]} | {variant: runs_of(record, variant) for variant in variants},
+    {"this run": [metrics.as_dict()]}
+    | {variant: runs_of(record, variant) for variant in variants},
     references,
     metrics=("i2t_r1", "t2i_r1", "t2i_r5", "t2i_r10"),
     title="Loss and pooling, one change at a time (bars: means, dots: seeds)",
 )
-show(figure, alt="Bars of recall for each variant of the model, with a dot for each seed and lines for chance and ceiling.")
+show(
+    figure,
+    alt="Bars of recall for each variant of the model, with a dot for each seed and lines for chance and ceiling.",
+)
 
 # %% [markdown]
 # RECORDED_DISCUSSION
@@ -456,22 +563,35 @@ show(figure, alt="Bars of recall for each variant of the model, with a dot for e
 # %%
 found = scores.argmax(dim=0).numpy() == test.image_of_caption
 hits, misses = np.flatnonzero(found)[:2], np.flatnonzero(~found)[:2]
-figure = figures.image_gallery(test, scores, [*hits, *misses], "Text to image on test pictures: two hits, two misses")
-show(figure, alt="Four captions with their five best pictures each, the true one framed in green.")
+figure = figures.image_gallery(
+    test, scores, [*hits, *misses], "Text to image on test pictures: two hits, two misses"
+)
+show(
+    figure,
+    alt="Four captions with their five best pictures each, the true one framed in green.",
+)
 
 # %% [markdown]
 # What have the vectors learnt? Here are forty images and their captions in the plane that shows most of their spread.
 
 # %%
 images, captions = encode(model, tokenizer, test.take(np.arange(40)), device=lesson.device)
-figure = figures.embedding_map(images, captions, test.take(np.arange(40)).image_of_caption, "Captions gather around their image, in one common space")
-show(figure, alt="Scatter plot of forty images and two hundred captions; thin lines join each caption to its image.")
+figure = figures.embedding_map(
+    images,
+    captions,
+    test.take(np.arange(40)).image_of_caption,
+    "One common space for both: lines join what belongs together",
+)
+show(
+    figure,
+    alt="Scatter plot of forty images and two hundred captions; thin lines join each caption to its image.",
+)
 lesson.clock(12)
 
 # %% [markdown]
 # ## 8. False negatives, seen by a trained model
 #
-# In section 3 false negatives were a handful among thousands. Now ask the trained model for the *hardest* negative of each caption, in batches drawn at random.
+# In section 3 false negatives were a handful among thousands. Now ask the trained model for the *hardest* negative of each image, in batches drawn at random.
 
 # %%
 order = epoch_order(owner, size, np.random.default_rng(seed), unique_images=False)
@@ -479,12 +599,18 @@ wrong, asked = 0, 0
 with torch.no_grad():
     for drawn in list(order)[:20]:
         batch = pair_batch(splits.train, tokens, drawn, lesson.device)
-        S = model.scores(model.encode_images(batch.images), model.encode_captions(batch.captions))
-        hardest = S.masked_fill(torch.eye(len(S), dtype=torch.bool, device=S.device), -torch.inf).argmax(dim=1)
+        S = model.scores(
+            model.encode_images(batch.images), model.encode_captions(batch.captions)
+        )
+        hardest = S.masked_fill(
+            torch.eye(len(S), dtype=torch.bool, device=S.device), -torch.inf
+        ).argmax(dim=1)
         has_sibling = batch.same_image.sum(dim=1) > 1
         wrong += int(batch.same_image[torch.arange(len(S)), hardest][has_sibling].sum())
         asked += int(has_sibling.sum())
-print(f"of {asked} images with a second caption in the batch, that caption is the hardest “negative” of {100 * wrong / max(asked, 1):.0f} %")
+print(
+    f"of {asked} images with a second caption in the batch, that caption is the hardest “negative” of {100 * wrong / max(asked, 1):.0f} %"
+)
 lesson.record(false_hardest=100 * wrong / max(asked, 1))
 
 # %% [markdown]
@@ -511,6 +637,7 @@ lesson.record(false_hardest=100 * wrong / max(asked, 1))
 # The twin of 0 is 1, of 1 is 0, of 2 is 3: that is `j ^ 1` (exclusive or), also on a whole tensor: `torch.arange(n) ^ 1`.
 # </details>
 
+
 # %% solution="twin-choices"
 def twin_choices(scores):
     """Percentage of captions that prefer their own picture to its twin: (2P, 2P) -> float.
@@ -534,11 +661,18 @@ if splits.probes:
         accuracy = pair_accuracy(score(model, tokenizer, probe, device=lesson.device))["image"]
         others = [run[kind] for run in base]
         half = 196 * np.sqrt(0.25 / len(probe))
-        print(f"{kind:9s} {accuracy:5.1f} % (recorded seeds {min(others):.1f} to {max(others):.1f}; a coin lands within 50 ± {half:.1f} in 95 of 100 cases)")
+        print(
+            f"{kind:9s} {accuracy:5.1f} % (recorded seeds {min(others):.1f} to {max(others):.1f}; a coin lands within 50 ± {half:.1f} in 95 of 100 cases)"
+        )
         lesson.record(**{kind: accuracy})
     swaps = splits.probes["swaps"]
-    figure = figures.pair_figure(swaps, score(model, tokenizer, swaps, device=lesson.device), 0, "Twins: the trained model scores both captions alike")
-    show(figure, alt="Two twin pictures with the model's scores of both captions under each; the scores hardly differ.")
+    figure = figures.pair_figure(
+        swaps,
+        score(model, tokenizer, swaps, device=lesson.device),
+        0,
+        "Twins: ▸ marks the picture that each caption prefers",
+    )
+    show(figure, alt="Two twin pictures with the model's scores of both captions under each.")
 else:
     print("Twins need a world in which everything is known: run this section on the scenes.")
 

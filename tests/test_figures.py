@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -83,6 +86,14 @@ def test_the_other_figures_are_drawn(data):
 
 def test_shown_with_an_alt_text_and_closed(monkeypatch):
     shown = []
-    monkeypatch.setattr(figures, "display", lambda figure, metadata: shown.append(metadata))
-    figures.show(figures.two_encoders(), alt="two lanes")
-    assert shown == [{"image/png": {"alt": "two lanes"}}] and not plt.get_fignums()
+    monkeypatch.setattr(figures, "display", lambda bundle, raw: shown.append(bundle))
+    figures.show(figures.two_encoders(), alt='two "lanes"')
+    source = shown[0]["text/html"]
+    assert 'alt="two &quot;lanes&quot;"' in source and not plt.get_fignums()
+    picture = Image.open(io.BytesIO(base64.b64decode(source.split("base64,")[1].split('"')[0])))
+    assert picture.format == "PNG" and picture.width > 400
+
+
+def test_metrics_table_shows_mean_and_range():
+    table = figures.metrics_table({"a": [{"t2i_r1": 40.0}, {"t2i_r1": 44.0}], "b": [{"t2i_r1": 1.0}]}, ["t2i_r1"])
+    assert table.loc["a (2 seeds)", "text→image R@1"] == "42.0 (40.0–44.0)" and table.loc["b"].item() == "1.0"

@@ -277,7 +277,7 @@ def batch_cases() -> Iterator[Inputs]:
 
 
 def batch_properties(inputs: Inputs, run: Callable[..., Any]) -> None:
-    """Every caption once, no picture twice in a batch, batches filled, and the order that rng and nothing else gives."""
+    """Every caption once, no picture twice in a batch, batches filled, all chance from rng and nowhere else."""
     batches = _expect_batches(inputs, run())
     again = _expect_batches(inputs, run())
     if [b.tolist() for b in batches] != [b.tolist() for b in again]:
@@ -412,8 +412,8 @@ POOL_MISTAKES = {
     "this is max pooling: use the weights": lambda tokens, mask, weights: tokens.masked_fill(
         ~mask[..., None], -1e30
     ).amax(1),
-    "-inf times a weight of 0 is NaN: after the sort set to 0 what is -inf (padding stands last now, your mask no longer "
-    "fits)": lambda tokens, mask, weights: (
+    "-inf times a weight of 0 is NaN: after the sort set to 0 what is -inf (padding stands last now, your mask no "
+    "longer fits)": lambda tokens, mask, weights: (
         tokens.masked_fill(~mask[..., None], -torch.inf).sort(dim=1, descending=True).values * weights[..., None]
     ).sum(1),
 }

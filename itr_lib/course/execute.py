@@ -66,8 +66,8 @@ def run_clean(notebook: NotebookNode, profile: str) -> NotebookNode:
 
 def _belongs(output: NotebookNode) -> bool:
     """Progress bars, on stderr or as widgets, do not belong in a file; neither does an empty display."""
-    if output.output_type == "stream":
-        return not (output.name == "stderr" and PROGRESS.search(output.text))
+    if output.output_type == "stream":  # a bar that cleared itself leaves blanks behind
+        return bool(output.text.strip()) and not (output.name == "stderr" and PROGRESS.search(output.text))
     if output.output_type in ("display_data", "execute_result"):
         return not any(kind in output.data for kind in WIDGETS)
     return True

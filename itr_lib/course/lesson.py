@@ -158,8 +158,10 @@ def _seed_everything(seed: int) -> None:
 
 def _figure_style() -> None:
     import matplotlib as mpl
+    import seaborn as sns
 
     mpl.rcParams.update(STYLE)
+    mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=sns.color_palette("colorblind"))
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 

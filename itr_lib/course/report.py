@@ -140,36 +140,44 @@ def _metric_row(lesson: str, name: str, value: float | None, band: dict | None) 
     )
 
 
-def key_figures(notebook: NotebookNode | None) -> list[tuple[str, str, str]]:
-    """(section, PNG as base64, alt text) of each picture in cells tagged ``key-figure``, else of the first."""
+def key_figures(notebook: NotebookNode | None) -> list[tuple[str, str]]:
+    """(section, ``<img>`` with its alt text) of each figure in cells tagged ``key-figure``, else of the first."""
     tagged, untagged, heading = [], [], ""
     for cell in notebook.cells if notebook else []:
         if cell.cell_type == "markdown":
             found = re.findall(r"^#{1,2} +(.+)$", cell.source, flags=re.M)
             heading = found[-1] if found else heading
             continue
+        kept = tagged if "key-figure" in cell.metadata.get("tags", []) else untagged
         for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}):
-                kept = tagged if "key-figure" in cell.metadata.get("tags", []) else untagged
-                alt = output.get("metadata", {}).get("image/png", {}).get("alt", heading)
-                kept.append((heading, "".join(output.data["image/png"].split()), alt))
+            shown = "".join(output.get("data", {}).get("text/html", ""))
+            kept += [(heading, image) for image in re.findall(r'<img [^>]*src="data:image/[^>]*>', shown)]
     return tagged or untagged[:1]
 
 
 def _figures(notebooks: dict[str, NotebookNode | None]) -> str:
     figures = [
-        f"<figure><img alt='{escape(alt, quote=True)}' src='data:image/png;base64,{png}'>"
+        f"<figure>{image}"
         f"<figcaption><a href='#{name}'>{escape(title(name, notebook))}</a> · {escape(heading)}</figcaption></figure>"
         for name, notebook in notebooks.items()
-        for heading, png, alt in key_figures(notebook)
+        for heading, image in key_figures(notebook)
     ]
     return f"<h2 id='figures'>Key figures</h2><div class='figures'>{''.join(figures)}</div>" if figures else ""
+
+
+def _collapse_bars(notebook: NotebookNode) -> None:
+    """Keep of a line that was written over and over (a progress bar) what stood there last."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                output.text = re.sub(r"[^\n]*\r(?=[^\n])", "", output.text).replace("\r", "")
 
 
 def _lesson(result: dict, notebook: NotebookNode | None) -> str:
     name = result["lesson"]
     inside = "<p class='lead'>This lesson left no notebook.</p>"
     if notebook is not None:
+        _collapse_bars(notebook)
         inside = body(notebook, Path(__file__).resolve().parents[2] / "solutions")
         inside = inside.replace(NO_ALT, f"Figure of lesson {escape(name)}")
         # headings of two lessons may read the same: make their anchors differ

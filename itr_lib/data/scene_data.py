@@ -17,7 +17,6 @@ import PIL
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tqdm.auto import tqdm
 
 from itr_lib.data.cache import cached_folder
 from itr_lib.data.dataset import RetrievalData, SceneTruth
@@ -26,6 +25,7 @@ from itr_lib.data.rendering import render
 from itr_lib.data.scene_store import load_values, save_values
 from itr_lib.data.scene_worker import draw_in_processes
 from itr_lib.data.scenes import Scene
+from itr_lib.progress import progress_bar
 
 LOOK_SIZE = 336  # pixels of a picture that is looked at
 PROBES = ("swaps", "replaces")
@@ -110,7 +110,7 @@ def _digest(*settings: str) -> str:
 
 def _make_detector(path: Path, seed: int, recipe: Recipe, progress: bool) -> None:
     """Draw its own pictures, train, measure on others, save."""
-    with tqdm(total=3, desc="detector", disable=not progress, unit="step") as bar:
+    with progress_bar(3, "detector", "step", show=progress) as bar:
         sets = []
         for stream, count in [("detector", recipe.pictures), ("detector-test", recipe.test_pictures)]:
             sets.append(_crops_and_labels(stream, seed, count))
@@ -136,7 +136,7 @@ def _make_scenes(path: Path, sizes: Profile, seed: int, progress: bool) -> None:
     net.load_state_dict(load_file(detector_folder(seed, progress) / "weights.safetensors"))
     net = net.to(memory_format=torch.channels_last).eval().requires_grad_(False)
     counts = sizes.images()
-    with tqdm(total=sum(counts.values()), desc="scenes", disable=not progress, unit="image") as bar:
+    with progress_bar(sum(counts.values()), "scenes", "image", show=progress) as bar:
         for split, count in counts.items():
             scenes, captions, arrays = [], [], []
             for drawn in draw_in_processes(split, seed, count):
