@@ -31,21 +31,26 @@ Scores = Float[np.ndarray, "images captions"] | Float[torch.Tensor, "images capt
 def show(figure: Figure, alt: str) -> None:
     """Display a figure once, with a text that says what it shows to someone who cannot see it.
 
-    As an ``<img>`` in HTML, because JupyterLab gives no alt text to a plain image; with a palette of 256 colours,
-    which is a third of the size.
+    As an ``<img>`` in HTML, because JupyterLab gives no alt text to a plain image; as PNG or, where that is smaller
+    (photographs, textures), as JPEG with full colour resolution.
     """
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", bbox_inches="tight")
     plt.close(figure)
-    picture = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    small = io.BytesIO()
-    picture.save(small, format="png", optimize=True)
-    data = base64.b64encode(small.getvalue()).decode()
+    picture = Image.open(drawn).convert("RGB")
+    kind, data = min((_encoded(picture, kind) for kind in ("png", "jpeg")), key=lambda pair: len(pair[1]))
     style = "max-width: 100%; height: auto; background: white"
     source = (
-        f'<img alt="{html.escape(alt)}" style="{style}" width="{picture.width}" src="data:image/png;base64,{data}">'
+        f'<img alt="{html.escape(alt)}" style="{style}" width="{picture.width}" src="data:image/{kind};base64,{data}">'
     )
     display({"text/html": source, "text/plain": f"[figure: {alt}]"}, raw=True)
+
+
+def _encoded(picture: Image.Image, kind: str) -> tuple[str, str]:
+    settings = {"png": {"optimize": True}, "jpeg": {"quality": 88, "subsampling": 0, "optimize": True}}
+    file = io.BytesIO()
+    picture.save(file, format=kind, **settings[kind])
+    return kind, base64.b64encode(file.getvalue()).decode()
 
 
 def metrics_table(
@@ -89,7 +94,7 @@ def picture_grid(data: RetrievalData, images: Sequence[int], title: str = "", ca
     """Pictures side by side, each over the first few of its captions."""
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.3 * columns, (2.3 + 0.42 * captions) * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(2.3 * columns, (2.25 + 0.36 * captions) * rows), squeeze=False)
     for axis, image in zip(axes.flat, images, strict=False):
         _picture(axis, data, image)
         lines = [textwrap.fill(f"· {caption}", 38) for caption in data.captions_of(image)[:captions]]

@@ -94,6 +94,23 @@ def test_shown_with_an_alt_text_and_closed(monkeypatch):
     assert picture.format == "PNG" and picture.width > 400
 
 
+def test_a_shown_figure_keeps_its_colours(monkeypatch):
+    """Colours carry meaning here: a palette of 256, say, would turn a violet star grey."""
+    shown = []
+    monkeypatch.setattr(figures, "display", lambda bundle, raw: shown.append(bundle))
+    noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
+    noise[60:140, 60:140] = (122, 40, 200)
+    figure, axis = plt.subplots(figsize=(2, 2))
+    axis.imshow(noise)
+    axis.axis("off")
+    figures.show(figure, alt="a violet square in noise")
+    source = shown[0]["text/html"]
+    picture = Image.open(io.BytesIO(base64.b64decode(source.split("base64,")[1].split('"')[0])))
+    assert picture.format == "JPEG"
+    middle = np.asarray(picture)[picture.height // 2, picture.width // 2].astype(int)
+    assert np.abs(middle - (122, 40, 200)).max() < 12
+
+
 def test_metrics_table_shows_mean_and_range():
     table = figures.metrics_table({"a": [{"t2i_r1": 40.0}, {"t2i_r1": 44.0}], "b": [{"t2i_r1": 1.0}]}, ["t2i_r1"])
     assert table.loc["a (2 seeds)", "text→image R@1"] == "42.0 (40.0–44.0)" and table.loc["b"].item() == "1.0"

@@ -165,19 +165,10 @@ def _figures(notebooks: dict[str, NotebookNode | None]) -> str:
     return f"<h2 id='figures'>Key figures</h2><div class='figures'>{''.join(figures)}</div>" if figures else ""
 
 
-def _collapse_bars(notebook: NotebookNode) -> None:
-    """Keep of a line that was written over and over (a progress bar) what stood there last."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "stream":
-                output.text = re.sub(r"[^\n]*\r(?=[^\n])", "", output.text).replace("\r", "")
-
-
 def _lesson(result: dict, notebook: NotebookNode | None) -> str:
     name = result["lesson"]
     inside = "<p class='lead'>This lesson left no notebook.</p>"
     if notebook is not None:
-        _collapse_bars(notebook)
         inside = body(notebook, Path(__file__).resolve().parents[2] / "solutions")
         inside = inside.replace(NO_ALT, f"Figure of lesson {escape(name)}")
         # headings of two lessons may read the same: make their anchors differ

@@ -134,7 +134,7 @@ def _execute(path: Path, target: Path, parameters: dict, work: Path, cell_second
             warnings.simplefilter("ignore")
             papermill.execute_notebook(
                 str(path), str(target), parameters, kernel_name="python3", cwd=str(work), config=QUIET,
-                progress_bar=False, log_output=False, execution_timeout=cell_seconds,
+                progress_bar=False, log_output=False, execution_timeout=cell_seconds, coalesce_streams=True,
             )  # fmt: skip
     except PapermillExecutionError as error:
         return _cell_error(error)
