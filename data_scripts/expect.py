@@ -2,8 +2,8 @@
 
     python -m data_scripts.expect --profile quick --seeds 0 1 2
 
-A band reaches as far beyond the lowest and the highest run as these two are apart, and at least 0.05 either way, which
-is how far figures rounded to one digit can differ.
+A band reaches as far beyond the lowest and the highest run as these two are apart, and at least a thousandth of the
+value, for metrics that do not depend on the seed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 from itr_lib.course.build import REPO
 from itr_lib.course.run import BUDGET_SECONDS, Options, run
 
-SLACK = 0.05
+SLACK = 1e-3
 
 
 def band(values: list[float]) -> dict[str, float | int]:
     """The band of one metric from its values over the seeds."""
-    reach = max(max(values) - min(values), SLACK)
-    return {"low": round(min(values) - reach, 3), "high": round(max(values) + reach, 3), "seeds": len(values)}
+    reach = max(max(values) - min(values), SLACK * max(map(abs, values)))
+    return {"low": round(min(values) - reach, 4), "high": round(max(values) + reach, 4), "seeds": len(values)}
 
 
 def main() -> None:

@@ -562,8 +562,8 @@ show(
 #
 # - **Pooling is worth most.** With the mean, where one star has a thirtieth of a say, about two thirds of the text-to-image R@1 are gone.
 # - **Hardest against all negatives:** some eight points of image-to-text R@1; text to image gains little more than its spread.
-# - **InfoNCE beats both** here, by some three points of text-to-image R@1 over VSE++. At $\tau = 0.05$ it is a soft version of the hardest negative that never
-#   starts on one foot, and needs no warm-up.
+# - **InfoNCE beats both** here, by some three points of text-to-image R@1 over VSE++. At $\tau = 0.05$ it is a soft version of the hardest negative,
+#   and it needed no warm-up.
 # - **False negatives left in** (captions drawn as they come, no mask): within the spread. With thousands of images and a batch of 128 they are too rare to
 #   show in the result, which is how such a mistake lives for years. Section 8 looks closer.
 # - **Hardest from step one:** collapsed with every seed. R@1 is that of a guesser, and with ties against the model it does not pretend otherwise.
