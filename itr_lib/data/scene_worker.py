@@ -137,8 +137,12 @@ def main() -> None:
 
     answers, sys.stdout = sys.stdout.buffer, sys.stderr
     for line in sys.stdin:
-        pickle.dump(scene_worker.draw(Job(**json.loads(line))), answers, protocol=5)
-        answers.flush()
+        drawn = scene_worker.draw(Job(**json.loads(line)))
+        try:
+            pickle.dump(drawn, answers, protocol=5)
+            answers.flush()
+        except BrokenPipeError:  # the caller was killed meanwhile: nobody is left to read, or to be told
+            os._exit(1)
 
 
 if __name__ == "__main__":
