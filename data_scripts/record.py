@@ -32,6 +32,9 @@ def lesson01(profile: str, data: str, seed: int) -> Variants:
         "all negatives": replace(base, objective=TripletObjective(warmup_epochs=base.training.epochs)),
         "InfoNCE": replace(base, objective=InfoNCEObjective()),
         "mean pooling": replace(base, settings={**base.settings, "pooling": "mean"}),
+        "mean pooling, InfoNCE": replace(
+            base, settings={**base.settings, "pooling": "mean"}, objective=InfoNCEObjective()
+        ),
         "false negatives in": replace(
             base, objective=TripletObjective(mask_same_image=False), training=captions_as_they_come
         ),
@@ -66,16 +69,21 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--variants", nargs="+", help="only these, by their names in the record")
     options = parser.parse_args()
+    known = list(LESSONS[options.lesson](options.profile, options.data, 0))
+    if unknown := set(options.variants or ()) - set(known):
+        parser.error(f"there is no variant {', '.join(map(repr, unknown))}: expected some of {known}")
     splits = load_splits(options.data, options.root, profile=options.profile)
     for seed in options.seeds:
         for variant, recipe in LESSONS[options.lesson](options.profile, options.data, seed).items():
             if options.variants and variant not in options.variants:
                 continue
-            if any((r["variant"], r["seed"]) == (variant, seed) for r in _read(options)["runs"]):
+            label = (variant, seed, repr(recipe))
+            if any((r["variant"], r["seed"], r["settings"]) == label for r in _read(options)["runs"]):
                 continue
             result = run(recipe, splits, options.device)
             with FileLock(RECORDED / ".lock"):  # two processes may share the seeds between them
                 record = _read(options)
+                record["runs"] = [r for r in record["runs"] if (r["variant"], r["seed"]) != (variant, seed)]
                 record["runs"].append({"variant": variant, "seed": seed, "settings": repr(recipe), **result})
                 record["runs"].sort(key=lambda r: (r["variant"], r["seed"]))
                 write_record(options.lesson, record)

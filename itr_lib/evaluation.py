@@ -96,8 +96,8 @@ def expected_recall(scores: Scores, image_of_caption: Int[np.ndarray, " captions
         for rows, own, best in _image_queries(scores, owner)
     ]
     truth = scores[owner, torch.arange(len(owner), device=scores.device)]
-    above = (scores > truth).sum(dim=0)
-    level = (scores == truth).sum(dim=0) - 1
+    above = sum((rows > truth).sum(dim=0) for rows in scores.split(ROWS_AT_ONCE))
+    level = sum((rows == truth).sum(dim=0) for rows in scores.split(ROWS_AT_ONCE)) - 1
     t2i = (above, level, torch.ones_like(above))
     counts = {"i2t": [torch.cat(column) for column in zip(*i2t, strict=True)], "t2i": t2i}
     recalls = {
@@ -127,21 +127,27 @@ def ndcg(scores: Scores, relevance: Scores, k: int = 25) -> float:
     Raises:
         ValueError: for shapes that differ, negative or NaN relevance, NaN scores, or k < 1.
     """
-    scores, relevance = _as_matrix("scores", scores), _as_matrix("relevance", relevance).double()
+    scores, relevance = _as_matrix("scores", scores), _as_matrix("relevance", relevance)
     if scores.shape != relevance.shape:
         raise ValueError(f"relevance has shape {tuple(relevance.shape)}, expected {tuple(scores.shape)} as scores")
-    if (relevance < 0).any():
-        raise ValueError("relevance holds a negative number, expected grades of 0 or more")
-    if k < 1:
-        raise ValueError(f"k is {k}, expected 1 or more")
-    relevance = relevance.to(scores.device)
+    if (relevance < 0).any() or relevance.isinf().any():
+        raise ValueError("relevance holds a negative or infinite number, expected grades of 0 or more")
+    if k != int(k) or k < 1:
+        raise ValueError(f"k is {k}, expected a whole number of 1 or more")
+    blocks = zip(scores.split(ROWS_AT_ONCE), relevance.split(ROWS_AT_ONCE), strict=True)
+    return float(torch.cat([_ndcg_rows(rows, grades.to(rows.device).double(), k) for rows, grades in blocks]).mean())
+
+
+def _ndcg_rows(
+    scores: Float[Tensor, "queries candidates"], relevance: Float[Tensor, "queries candidates"], k: int
+) -> Float[Tensor, " queries"]:
     worst_first = relevance.argsort(dim=1, stable=True)
     order = scores.gather(1, worst_first).argsort(dim=1, descending=True, stable=True)[:, :k]
     gained = relevance.gather(1, worst_first.gather(1, order))
     best = relevance.topk(min(k, relevance.shape[1]), dim=1).values
     discount = 1 / torch.arange(2, best.shape[1] + 2, device=best.device, dtype=best.dtype).log2()
     ideal = best @ discount
-    return float((gained @ discount / torch.where(ideal > 0, ideal, 1)).mean())
+    return gained @ discount / torch.where(ideal > 0, ideal, 1)
 
 
 def pair_accuracy(scores: Scores) -> dict[str, float]:
@@ -174,17 +180,31 @@ def _percent(hits: Bool[np.ndarray, " queries"]) -> float:
 
 
 def _as_matrix(name: str, values: Scores) -> Tensor:
-    matrix = torch.as_tensor(values)
+    matrix = _as_tensor(name, values)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise ValueError(f"{name} has shape {tuple(matrix.shape)}, expected a matrix with at least one row and column")
     if matrix.is_floating_point() and matrix.isnan().any():
         raise ValueError(f"{name} holds NaN at {tuple(matrix.isnan().nonzero()[0].tolist())}")
-    return matrix.detach()
+    return matrix
+
+
+def _as_tensor(name: str, values: Scores) -> Tensor:
+    """Tensors as they are, arrays of any layout; without a copy where torch can share the memory."""
+    if isinstance(values, Tensor):
+        return values.detach().to(torch.int8) if values.dtype == torch.bool else values.detach()
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} is a {type(values).__name__} of {array.dtype}, expected an array or tensor of numbers"
+        )
+    kind = {"b": np.dtype(np.int8), "u": np.dtype(np.int64)}.get(array.dtype.kind, array.dtype.newbyteorder("="))
+    array = np.ascontiguousarray(array, dtype=kind)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def _as_gallery(scores: Scores, image_of_caption: Int[np.ndarray, " captions"]) -> tuple[Tensor, Tensor]:
     scores = _as_matrix("scores", scores)
-    owner = torch.as_tensor(image_of_caption, device=scores.device)
+    owner = _as_tensor("image_of_caption", image_of_caption).to(scores.device)
     if owner.ndim != 1 or len(owner) != scores.shape[1] or owner.is_floating_point() or owner.dtype == torch.bool:
         raise ValueError(
             f"image_of_caption has shape {tuple(owner.shape)} and type {owner.dtype}, "
@@ -194,7 +214,9 @@ def _as_gallery(scores: Scores, image_of_caption: Int[np.ndarray, " captions"]) 
         raise ValueError(f"image_of_caption names a row outside 0..{len(scores) - 1}, the rows of scores")
     counts = torch.bincount(owner.long(), minlength=len(scores))
     if (counts == 0).any():
-        raise ValueError(f"image {int(counts.argmin())} has no caption, expected at least one an image")
+        raise ValueError(
+            f"image_of_caption gives image {int(counts.argmin())} no caption, expected at least one an image"
+        )
     return scores, owner.long()
 
 

@@ -7,6 +7,7 @@ import html
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -149,13 +150,13 @@ def similarity_heatmap(
 
 def image_gallery(data: RetrievalData, scores: Scores, captions: Sequence[int], title: str = "", k: int = 5) -> Figure:
     """Text to image: for each caption the k best pictures, the true one framed in green."""
-    values = _array(scores)
+    values, k = _array(scores), min(k, len(data))
     figure, axes = plt.subplots(
         len(captions), k + 1, figsize=(9.6, 1.75 * len(captions) + 0.3), squeeze=False, width_ratios=[1.5] + [1] * k
     )
     for line, caption in zip(axes, captions, strict=True):
         owner = int(data.image_of_caption[caption])
-        order = np.argsort(-values[:, caption], kind="stable")
+        order = np.lexsort((np.arange(len(data)) == owner, -values[:, caption]))  # of equals the true one last
         rank = int((values[:, caption] >= values[owner, caption]).sum())
         _text(line[0], f"“{data.captions[caption]}”", f"true picture at rank {rank}")
         for axis, image in zip(line[1:], order[:k], strict=True):
@@ -210,7 +211,7 @@ def pair_figure(data: RetrievalData, scores: Scores, pair: int, title: str = "")
 def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], title: str = "") -> Figure:
     """Training loss and validation R@1 against the epoch, a line a run (``History.epochs``)."""
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.2))
-    for (name, epochs), colour in zip(histories.items(), COLOURS, strict=False):
+    for (name, epochs), colour in zip(histories.items(), cycle(COLOURS), strict=False):
         steps = np.arange(1, len(epochs) + 1)
         axes[0].plot(steps, [e["loss"] for e in epochs], "o-", ms=3, color=colour, label=name)
         axes[1].plot(steps, [e["t2i_r1"] for e in epochs], "o-", ms=3, color=colour, label=f"{name}, text to image")
@@ -233,14 +234,14 @@ def recall_bars(
     """R@K bars, one a method: the mean over its runs, each run as a dot, references (chance, ceiling) as lines."""
     figure, axis = plt.subplots(figsize=(8.6, 3.4))
     width = 0.8 / len(results)
-    for place, ((name, runs), colour) in enumerate(zip(results.items(), COLOURS, strict=False)):
+    for place, ((name, runs), colour) in enumerate(zip(results.items(), cycle(COLOURS), strict=False)):
         at = np.arange(len(metrics)) + (place - (len(results) - 1) / 2) * width
         values = np.array([[run[metric] for metric in metrics] for run in runs])
         seeds = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
         axis.bar(at, values.mean(axis=0), 0.92 * width, color=colour, alpha=0.75, label=f"{name}{seeds}")
         if len(runs) > 1:
             axis.plot(np.tile(at, (len(runs), 1)).T, values.T, "o", ms=2.6, color="black", mew=0)
-    for (name, values), style in zip((references or {}).items(), ("-", ":", "--"), strict=False):
+    for (name, values), style in zip((references or {}).items(), cycle(("-", ":", "--")), strict=False):
         for place, metric in enumerate(metrics):
             axis.hlines(
                 values[metric], place - 0.45, place + 0.45, REFERENCE, style, lw=1.4, label=name if place == 0 else None

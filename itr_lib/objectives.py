@@ -50,6 +50,7 @@ def triplet_loss(
     """
     expect_square_scores(scores)
     expect_choice("negatives", negatives, ("hardest", "all"))
+    scores = _wide(scores)
     positive = scores.diagonal()
     no_negative = matches(scores, same_image)
     caption_cost = torch.relu(margin + scores - positive[:, None]).masked_fill(no_negative, 0)  # row: image asks
@@ -79,8 +80,14 @@ def info_nce(
     """
     expect_square_scores(scores)
     expect_positive("temperature", temperature)
+    scores = _wide(scores)
     other_match = matches(scores, same_image).fill_diagonal_(False)
     logits = (scores / temperature).masked_fill(other_match, -torch.inf)
     image_asks = logits.log_softmax(dim=1).diagonal()
     caption_asks = logits.log_softmax(dim=0).diagonal()
     return -(image_asks.mean() + caption_asks.mean()) / 2
+
+
+def _wide(scores: Float[Tensor, "batch batch"]) -> Float[Tensor, "batch batch"]:
+    """16-bit scores as float32: a sum over a batch of some hundred pairs overflows in float16."""
+    return scores.float() if scores.element_size() < 4 else scores

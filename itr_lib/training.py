@@ -8,11 +8,12 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from filelock import FileLock
@@ -77,9 +78,13 @@ class TrainConfig:
     unique_images: bool = True
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 2:
+            raise ValueError(f"epochs {self.epochs}, batch_size {self.batch_size}: expected at least 1 and at least 2")
+
     def learning_rate_factor(self, step: int, steps_per_epoch: int) -> float:
         """What the learning rate is multiplied by at ``step``, counted from 0."""
-        late = step >= math.ceil(self.decay_after * self.epochs) * steps_per_epoch
+        late = step >= math.ceil(round(self.decay_after * self.epochs, 9)) * steps_per_epoch
         return min(1.0, (step + 1) / max(1, self.warmup_steps)) * (0.1 if late else 1.0)
 
 
@@ -111,7 +116,8 @@ def train(
 
     With a ``folder`` the state is written after each epoch, atomically, and a run that was killed goes on from
     there when the same call is made again; on the CPU it ends with the same weights, bit for bit, as a run that
-    nobody disturbed. Weights are not shared with another configuration: that raises ``ValueError``.
+    nobody disturbed (with as many threads). A checkpoint of another model, configuration or data set is refused
+    with a ``ValueError``. One process trains; several that share a folder take turns.
 
     Args:
         model: with ``encode_images``, ``encode_captions`` and ``scores``.
@@ -126,15 +132,15 @@ def train(
     """
     expect_choice("device", device, ("cpu", "cuda"))
     tokens = tokenise(tokenizer, train_data.captions)
-    batches = [len(list(_epoch(train_data, config, epoch))) for epoch in range(config.epochs)]
-    label = _fingerprint(model, objective, config, train_data, val_data)
+    steps = len(list(_epoch(train_data, config, 0)))
+    label = _fingerprint(model, objective, config, train_data, val_data, tokens, device)
     torch.manual_seed(config.seed)
-    run = _Run.start(model, config, batches[0], device)
+    run = _Run.start(model, config, steps, device)
     with _training_folder(folder) as checkpoint:
         if checkpoint and checkpoint.exists():
             run.load(checkpoint, label)
         done = len(run.history.epochs)
-        with progress_bar(sum(batches), "training", "step", done=sum(batches[:done]), show=progress) as bar:
+        with progress_bar(steps * config.epochs, "training", "step", done=steps * done, show=progress) as bar:
             for epoch in range(done, config.epochs):
                 started = time.perf_counter()
                 loss = run.train_epoch(objective, train_data, tokens, config, epoch, bar)
@@ -251,11 +257,12 @@ class _Run:
     def load(self, path: Path, label: str) -> None:
         try:
             state = torch.load(path, weights_only=True, map_location="cpu")
+            there = state["label"]
         except Exception as error:  # torch raises many kinds for a damaged file
             raise ValueError(f"{path} is no readable checkpoint ({error}); delete it to start again") from error
-        if state["label"] != label:
+        if there != label:
             raise ValueError(
-                f"{path} was written by another run:\n  there: {state['label']}\n  here:  {label}\n"
+                f"{path} was written by another run:\n  there: {there}\n  here:  {label}\n"
                 "Give another folder, or delete that file to start again."
             )
         self.model.load_state_dict(state["model"])
@@ -295,14 +302,19 @@ def _training_folder(folder: str | Path | None) -> Iterator[Path | None]:
         yield folder / "training.pt"
 
 
-def _fingerprint(model, objective, config, train_data, val_data) -> str:
+def _fingerprint(model, objective, config, train_data, val_data, tokens, device) -> str:
     """Everything that decides how a run ends, in a line that can be compared and read."""
+    arrays = ("features", "boxes", "region_mask", "image_of_caption")
     data = [
-        f"{d.name}/{d.split} {len(d)} images #{_checksum([d.features, repr(d.captions)])}"
+        f"{d.name}/{d.split} {len(d)} images #{_checksum([repr(d.captions), *(getattr(d, a) for a in arrays)])}"
         for d in (train_data, val_data)
     ]
-    weights = _checksum([value.detach().cpu().numpy() for value in model.state_dict().values()])
-    return f"{type(model).__name__} #{weights}, {objective}, {config}, {', '.join(data)}, torch {torch.__version__}"
+    weights = _checksum([value.detach().cpu().double().numpy() for value in model.state_dict().values()])
+    how = objective if is_dataclass(objective) else f"{objective.__module__}.{objective.__qualname__}"
+    parts = [f"{type(model).__name__} #{weights}", getattr(model, "config", ""), how, config, *data]
+    parts += [f"tokens #{_checksum([tokens.ids, tokens.mask])}", device]
+    parts += [f"torch {torch.__version__}", f"transformers {transformers.__version__}"]
+    return ", ".join(map(str, parts))
 
 
 def _checksum(parts: list) -> str:

@@ -103,15 +103,29 @@ def test_array_and_tensor_and_many_rows_give_the_same():
         (np.zeros((2, 3)), [0, 1], "expected 3 ints"),
         (np.zeros((2, 2)), [0, 2], "outside 0..1"),
         (np.zeros((2, 2)), [0, -1], "outside 0..1"),
-        (np.zeros((2, 2)), [0, 0], "image 1 has no caption"),
+        (np.zeros((2, 2)), [0, 0], "gives image 1 no caption"),
         (np.zeros((2, 2)), [0.0, 1.0], "expected 2 ints"),
         (np.zeros(4), [0, 1], "expected a matrix"),
         (np.zeros((0, 3)), [0, 0, 0], "at least one row"),
+        (None, [0, 1], "scores is a NoneType"),
+        (np.array([["a", "b"]]), [0, 1], "scores is a ndarray of <U1"),
     ],
 )
 def test_bad_input(scores, owner, message):
     with pytest.raises(ValueError, match=message):
         retrieval_metrics(scores, np.array(owner))
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_layout_and_kind_of_number():
+    scores = np.random.default_rng(8).integers(0, 2, (4, 20))
+    expected = retrieval_metrics(scores.astype(float), OWNER)
+    locked = scores.astype(np.float32)
+    locked.flags.writeable = False
+    variants = [scores.astype(bool), scores.astype(">f4"), np.asfortranarray(scores), scores[::-1][::-1], locked]
+    variants += [torch.from_numpy(scores).bool(), torch.from_numpy(scores).bfloat16(), scores.tolist()]
+    assert all(retrieval_metrics(variant, OWNER) == expected for variant in variants)
+    assert retrieval_metrics(scores, OWNER.astype(np.uint16)) == expected
 
 
 @pytest.mark.parametrize(("images", "captions"), [(1000, 5), (7, 3), (3, 1), (2, 5)])
@@ -165,7 +179,7 @@ def test_ndcg_by_hand_and_at_its_ends():
     ("scores", "relevance", "k", "message"),
     [
         (np.zeros((2, 3)), np.zeros((3, 2)), 5, "relevance has shape"),
-        (np.zeros((2, 3)), -np.ones((2, 3)), 5, "negative"),
+        (np.zeros((2, 3)), -np.ones((2, 3)), 5, "negative or infinite"),
         (np.zeros((2, 3)), np.ones((2, 3)), 0, "k is 0"),
         (np.full((2, 3), np.nan), np.ones((2, 3)), 5, "NaN"),
     ],

@@ -121,6 +121,13 @@ def test_no_overflow_in_float32_at_a_low_temperature():
     assert loss.isfinite() and matrix.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("loss", [triplet_loss, lambda s: triplet_loss(s, negatives="all"), info_nce])
+def test_16_bit_scores_do_not_overflow_in_the_sum(loss, kind):
+    small = torch.zeros(600, 600, dtype=kind)
+    assert torch.allclose(loss(small).double(), loss(small.double()), rtol=1e-5)
+
+
 def test_hardest_negative_alone_gets_gradient():
     matrix = torch.tensor([[0.5, 0.6, 0.4], [0.0, 0.5, 0.0], [0.0, 0.0, 0.5]], requires_grad=True)
     triplet_loss(matrix, margin=0.2).backward()

@@ -19,10 +19,15 @@ def test_by_hand():
     assert torch.allclose(scores, torch.tensor([[0.8, -1.0], [0.0, 0.0]]))
 
 
-def test_scale_does_not_matter_not_even_a_tiny_one():
-    vectors = torch.randn(3, 8, dtype=torch.float64)
+@pytest.mark.parametrize(
+    ("kind", "small", "large", "tolerance"),
+    [(torch.float64, 1e-200, 1e200, 1e-12), (torch.float32, 1e-30, 1e30, 1e-6), (torch.float16, 1e-3, 1e4, 2e-3)],
+)
+def test_scale_does_not_matter_however_small_or_large(kind, small, large, tolerance):
+    vectors = torch.randn(3, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64).clamp(-3, 3)
     expected = cosine_scores(vectors, vectors)
-    assert torch.allclose(cosine_scores(vectors * 1e-30, vectors * 1e6), expected, rtol=0, atol=1e-12)
+    scores = cosine_scores((vectors * small).to(kind), (vectors * large).to(kind))
+    assert torch.allclose(scores.double(), expected, rtol=0, atol=tolerance)
 
 
 def test_gradients_are_right_and_finite_at_zero():
@@ -41,6 +46,7 @@ def test_gradients_are_right_and_finite_at_zero():
         (torch.zeros(2, 3), torch.zeros(2, 4), "vectors of 4 numbers, expected 3"),
         (torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 3), "images holds torch.int64"),
         ([[1.0]], torch.zeros(1, 1), "images is a list"),
+        (torch.zeros(2, 3), torch.zeros(2, 3).half(), "captions is torch.float16 on cpu, expected torch.float32"),
     ],
 )
 def test_bad_input(images, captions, message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -62,14 +63,18 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, monkeypatch):
     class Stop(Exception):
         pass
 
-    def stop_in_second_epoch(model, batch, epoch):
-        if epoch == 1:
-            raise Stop
-        return TripletObjective()(model, batch, epoch)
+    drawn, pair_batch = [], training.pair_batch
 
-    monkeypatch.setattr(training, "_fingerprint", lambda *_: "the same")
-    with pytest.raises(Stop):
-        fit(new_model(), stop_in_second_epoch, folder=tmp_path)
+    def stop_in_second_epoch(*arguments):
+        drawn.append(1)
+        if len(drawn) == 17:  # of 12 batches an epoch
+            raise Stop
+        return pair_batch(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(Stop):
+        patched.setattr(training, "pair_batch", stop_in_second_epoch)
+        fit(new_model(), folder=tmp_path)
+    assert len(torch.load(tmp_path / "training.pt", weights_only=True)["history"]) == 1
     resumed = new_model()
     again = fit(resumed, folder=tmp_path)
     assert same(undisturbed, resumed)
@@ -102,7 +107,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights(tmp_path):
     began = time.perf_counter()
     assert start(tmp_path / "calm", tmp_path / "undisturbed").wait() == 0
     seconds = time.perf_counter() - began
-    rng = np.random.default_rng()
+    seed = int(time.time())
+    print("seed of the moments:", seed)
+    rng = np.random.default_rng(seed)
     for _ in range(4):
         process = start(tmp_path / "rough", tmp_path / "disturbed")
         time.sleep(rng.uniform(0, 0.35 * seconds))
@@ -126,15 +133,58 @@ def test_another_runs_checkpoint_is_refused(tmp_path):
         (new_model(), TripletObjective(margin=0.3), CONFIG),
         (new_model(), TripletObjective(), TrainConfig(**{**CONFIG.__dict__, "learning_rate": 1e-3})),
         (new_model(seed=5), TripletObjective(), CONFIG),
+        (new_model(dropout=0.3), TripletObjective(), CONFIG),
+        (new_model(), a_plain_function, CONFIG),
     ]:
         with pytest.raises(ValueError, match="written by another run"):
             fit(model, objective, config, folder=tmp_path)
+
+
+def a_plain_function(model, batch, epoch):
+    return InfoNCEObjective()(model, batch, epoch)
+
+
+def test_other_data_of_the_same_size_are_refused(tmp_path, monkeypatch):
+    fit(new_model(), folder=tmp_path)
+    other = dataclasses.replace(TRAIN, boxes=TRAIN.boxes / 2)
+    with pytest.raises(ValueError, match="written by another run"):
+        train(new_model(), TripletObjective(), TOKENIZER, other, VAL, CONFIG, progress=False, folder=tmp_path)
+
+
+@pytest.mark.parametrize("objective", [TripletObjective(), InfoNCEObjective()])
+def test_captions_of_one_image_are_masked_unless_told_otherwise(objective):
+    tokens = training.tokenise(TOKENIZER, TRAIN.captions)
+    batch = training.pair_batch(TRAIN, tokens, np.array([0, 1, 3, 6]))  # 0 and 1 belong to one image
+    model = new_model().eval()
+    blind = dataclasses.replace(objective, mask_same_image=False)
+    assert objective(model, batch, 5) != blind(model, batch, 5)
+
+
+def test_gradients_are_clipped_and_batches_hold_an_image_once(monkeypatch):
+    norms, seen = [], []
+    clip = training.Accelerator.clip_grad_norm_
+    monkeypatch.setattr(
+        training.Accelerator, "clip_grad_norm_", lambda self, p, most: norms.append(most) or clip(self, p, most)
+    )
+
+    def watch(model, batch, epoch):
+        seen.append(len(batch.image_ids.unique()) == len(batch.image_ids))
+        return TripletObjective()(model, batch, epoch)
+
+    fit(new_model(), watch, TrainConfig(epochs=1, batch_size=50, clip_norm=0.5))
+    assert set(norms) == {0.5} and all(seen)
+    seen.clear()
+    fit(new_model(), watch, TrainConfig(epochs=1, batch_size=150, unique_images=False))
+    assert not all(seen)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
     fit(new_model(), folder=tmp_path)
     path = tmp_path / "training.pt"
     path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="training.pt is no readable checkpoint"):
+        fit(new_model(), folder=tmp_path)
+    torch.save({"weights": 1}, path)
     with pytest.raises(ValueError, match="training.pt is no readable checkpoint"):
         fit(new_model(), folder=tmp_path)
 

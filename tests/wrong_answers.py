@@ -595,6 +595,8 @@ WRONG = {
         (lambda ranks, k: 100 * sum(r <= k for r in ranks.tolist()) / len(ranks) / k, "precision"),
         (lambda ranks, k: 100 * sum(r == k for r in ranks.tolist()) / len(ranks), "only rank k itself"),
         (lambda ranks, k: None, "returned None"),
+        (lambda ranks, k: {"r": 1.0}, "returned a dict"),
+        (lambda ranks, k: ranks.softmax(0), "stopped with NotImplementedError"),
     ],
     "chance-recall": [
         (chance_with_replacement, "with replacement"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -92,10 +93,11 @@ def _run(function: Callable, inputs: Inputs, gradients: tuple[str, ...], trusted
     before = {name: (given[name], copy.deepcopy(value)) for name, value in inputs.items() if _is_array(value)}
     try:
         result = function(**given)
-    except (NotImplementedError, AssertionError):
+    except AssertionError:
         raise
     except Exception as error:
-        if trusted:
+        # torch raises NotImplementedError, too, for a kind of number that an operation does not know
+        if trusted or (isinstance(error, NotImplementedError) and "not implemented for" not in str(error)):
             raise
         if "in-place" in str(error) or "inplace" in str(error):
             raise AssertionError(f"your function changes its input in place: work on a copy ({error})") from error
@@ -122,7 +124,7 @@ def _expect_kind(result: Any, expected: Any, inputs: Inputs) -> None:
         raise AssertionError("your function returned None: is a return missing at its end?")
     single = not isinstance(expected, Tensor) or expected.ndim == 0
     if single:
-        if isinstance(result, bool | str) or np.ndim(_plain(result)) != 0:
+        if not (isinstance(result, Real) or (_is_array(result) and result.ndim == 0)):
             raise AssertionError(f"your function returned {_kind(result)}, expected a number")
         return
     if not isinstance(result, Tensor):

@@ -11,7 +11,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.encoders.text import TokenisedCaptions
+
+
+class TokenisedCaptions(NamedTuple):
+    """Token ids of many captions, ``[CLS]`` and ``[SEP]`` included, padded to one width; mask: True = a real token."""
+
+    ids: Int[np.ndarray, "captions tokens"]
+    mask: Bool[np.ndarray, "captions tokens"]
 
 
 class ImageBatch(NamedTuple):
@@ -87,7 +93,8 @@ def epoch_order(
     With ``unique_images`` no batch holds two captions of one picture, so that every other caption in it is an
     honest negative: the epoch goes in rounds, and each round takes one caption of every image that has one left.
     Without it captions are drawn as they come, and the loss needs ``same_image`` to mask the false negatives.
-    Batches of a round differ by one at most, so none is left with too few negatives.
+    Batches of a round differ by one at most. Where images differ in their number of captions the last rounds are
+    small; a batch of one, which has no negative, costs nothing.
     """
     if batch_size < 2:
         raise ValueError(f"batch_size is {batch_size}, expected 2 or more: one pair alone has no negative")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
 class SceneTruth:
     """What only a procedural data set knows: the scenes behind the pictures and the meaning behind the words.
 
@@ -27,7 +27,7 @@ class SceneTruth:
     region_object: Int[np.ndarray, "images regions"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RetrievalData:
     """One split of an image-text data set.
 
@@ -55,8 +55,8 @@ class RetrievalData:
     features: Float[np.ndarray, "images regions features"]
     boxes: Float[np.ndarray, "images regions 4"]
     region_mask: Bool[np.ndarray, "images regions"]
-    open_picture: Callable[[int], Image] | None = field(default=None, compare=False, repr=False)
-    truth: SceneTruth | None = field(default=None, compare=False, repr=False)
+    open_picture: Callable[[int], Image] | None = field(default=None, repr=False)
+    truth: SceneTruth | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         images, captions = len(self.image_ids), len(self.captions)

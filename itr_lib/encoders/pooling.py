@@ -69,7 +69,7 @@ class GPO(nn.Module):
         ordered = tokens.masked_fill(~mask[..., None], -torch.inf).sort(dim=1, descending=True).values
         beyond = torch.arange(tokens.shape[1], device=tokens.device) >= lengths[:, None]
         ordered = ordered.masked_fill(beyond[..., None], 0)
-        return torch.einsum("bk,bkd->bd", self.weights(lengths, tokens.shape[1]), ordered)
+        return torch.einsum("bk,bkd->bd", self.weights(lengths, tokens.shape[1]).to(tokens.dtype), ordered)
 
 
 def position_codes(length: int, dim: int) -> Float[Tensor, "length dim"]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -21,6 +20,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from itr_lib.data.batches import TokenisedCaptions
+
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
@@ -28,13 +29,6 @@ SPECIAL_TOKENS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
-
-
-class TokenisedCaptions(NamedTuple):
-    """Token ids of many captions, ``[CLS]`` and ``[SEP]`` included, padded to one width; mask: True = a real token."""
-
-    ids: Int[np.ndarray, "captions tokens"]
-    mask: Bool[np.ndarray, "captions tokens"]
 
 
 def train_tokenizer(captions: Sequence[str], vocabulary_size: int = 8000) -> PreTrainedTokenizerFast:

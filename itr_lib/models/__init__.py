@@ -38,7 +38,10 @@ def build(name: str, *, feature_dim: int, text: TextConfig, **settings) -> nn.Mo
 
 
 def save_model(model: nn.Module, folder: str | Path) -> None:
-    """Write ``config.json`` and ``model.safetensors`` into ``folder``, enough for :func:`load_model`."""
+    """Write ``config.json`` and ``model.safetensors`` into ``folder``, for :func:`load_model`.
+
+    A model whose text side came from ``pretrained`` needs that name or folder again when it is loaded.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     name = next(name for name, (kind, _) in MODELS.items() if type(model) is kind)
