@@ -7,6 +7,7 @@ run that was stopped goes on where it was; the .npz appears only when it is comp
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -84,10 +85,11 @@ def extract_folder(images: Path, out: Path, model: str, regions: str, batch: int
     names = [path.name for path in paths]
     if len(set(names)) < len(names):
         raise ValueError(f"{str(images)!r} holds a file name twice in its sub-folders: extract each on its own")
-    settings = json.dumps([model, regions, batch, names])
+    versions = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    settings = json.dumps([model, regions, batch, versions])
     parts = out.with_name(out.name + ".parts") / hashlib.sha256(settings.encode()).hexdigest()[:12]
     net = None
-    for start in tqdm(range(0, len(paths), batch), desc="features", unit="batch"):
+    for start in tqdm(range(0, len(paths), batch), desc="features", unit="batch", file=sys.stdout):
         part = parts / f"{start:07d}.npz"
         if not part.exists():
             net = net or load_model(model, device)
@@ -96,7 +98,9 @@ def extract_folder(images: Path, out: Path, model: str, regions: str, batch: int
     features = np.concatenate([np.load(part, allow_pickle=False)["features"] for part in sorted(parts.glob("*.npz"))])
     boxes = np.broadcast_to(patch_boxes(features.shape[1]), (*features.shape[:2], 4))
     save_atomically(out, filenames=np.array(names), features=features, boxes=boxes)
-    shutil.rmtree(parts.parent)
+    shutil.rmtree(parts)
+    with contextlib.suppress(OSError):  # parts of another extraction are not ours
+        parts.parent.rmdir()
     return len(paths)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy import sparse
 from torch import Tensor
 
 from itr_lib.data.dataset import RetrievalData
@@ -41,7 +42,7 @@ def tag_scores(data: RetrievalData) -> Float[Tensor, "images captions"]:
         for caption in data.truth.captions
     ]
     names = {name: column for column, name in enumerate(sorted({n for bag in pictures + captions for n in bag}))}
-    return cosine_scores(_counts(pictures, names), _counts(captions, names))
+    return _sparse_cosine(_counts(pictures, names), _counts(captions, names))
 
 
 def neighbour_scores(
@@ -55,17 +56,28 @@ def neighbour_scores(
     bags = [" ".join(train.captions_of(i)).lower().split() for i in range(len(train))]
     names = {name: column for column, name in enumerate(sorted({word for bag in bags for word in bag}))}
     counts = _counts(bags, names)
-    rarity = torch.log(len(train) / (counts > 0).sum(dim=0))
-    borrowed = torch.stack([counts[row].sum(dim=0) for row in like.topk(min(neighbours, len(train)), dim=1).indices])
+    rarity = sparse.diags_array(np.log(len(train) / (counts > 0).sum(axis=0)))
+    nearest = like.topk(min(neighbours, len(train)), dim=1).indices.numpy()
+    rows = np.repeat(np.arange(len(data)), nearest.shape[1])
+    borrows = sparse.csr_array((np.ones(nearest.size), (rows, nearest.ravel())), shape=(len(data), len(train)))
     said = _counts([[w for w in caption.lower().split() if w in names] for caption in data.captions], names)
-    return cosine_scores(borrowed.sqrt() * rarity, said * rarity)
+    return _sparse_cosine((borrows @ counts).sqrt() @ rarity, said @ rarity)
 
 
-def _counts(bags: Sequence[Sequence[str]], names: dict[str, int]) -> Float[Tensor, "bags names"]:
-    counts = np.zeros((len(bags), len(names)), np.float64)
-    for row, bag in enumerate(bags):
-        np.add.at(counts[row], [names[name] for name in bag], 1)
-    return torch.from_numpy(counts)
+def _counts(bags: Sequence[Sequence[str]], names: dict[str, int]) -> sparse.csr_array:
+    """How often each name is in each bag; sparse, for a vocabulary of words times all captions is mostly zeros."""
+    rows = np.repeat(np.arange(len(bags)), [len(bag) for bag in bags])
+    columns = [names[name] for bag in bags for name in bag]
+    return sparse.csr_array((np.ones(len(columns)), (rows, columns)), shape=(len(bags), len(names)))
+
+
+def _sparse_cosine(images: sparse.csr_array, captions: sparse.csr_array) -> Float[Tensor, "images captions"]:
+    """Cosines of sparse rows; an empty bag scores 0. Rounded, so that what is equal on paper is a tie here."""
+    units = [
+        sparse.diags_array(1 / np.maximum(np.sqrt(bags.multiply(bags).sum(axis=1)), 1e-12)) @ bags
+        for bags in (images, captions)
+    ]
+    return torch.from_numpy((units[0] @ units[1].T).toarray().round(9))
 
 
 def _mean_features(data: RetrievalData) -> Float[Tensor, "images features"]:
