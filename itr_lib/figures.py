@@ -218,9 +218,10 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], titl
         axes[1].plot(steps, [e["i2t_r1"] for e in epochs], "s--", ms=3, color=colour, label=f"{name}, image to text")
     for axis, ylabel in zip(axes, ("training loss per query", "validation R@1 (%)"), strict=True):
         axis.set(xlabel="epoch", ylabel=ylabel)
-        axis.set_ylim(bottom=0)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(frameon=False, fontsize=8)
+    axes[0].set_yscale("log")  # the sum over all negatives is many times the hardest one
+    axes[1].set_ylim(bottom=0)
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
