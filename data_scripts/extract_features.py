@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from itr_lib.data.photographs import open_photograph
+from itr_lib.progress import progress_bar
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
@@ -89,12 +89,15 @@ def extract_folder(images: Path, out: Path, model: str, regions: str, batch: int
     settings = json.dumps([model, regions, batch, versions])
     parts = out.with_name(out.name + ".parts") / hashlib.sha256(settings.encode()).hexdigest()[:12]
     net = None
-    for start in tqdm(range(0, len(paths), batch), desc="features", unit="batch", file=sys.stdout):
-        part = parts / f"{start:07d}.npz"
-        if not part.exists():
-            net = net or load_model(model, device)
-            parts.mkdir(parents=True, exist_ok=True)
-            save_atomically(part, features=embed(*net, paths[start : start + batch], regions))
+    starts = range(0, len(paths), batch)
+    with progress_bar(len(starts), "features", "batch") as bar:
+        for start in starts:
+            part = parts / f"{start:07d}.npz"
+            if not part.exists():
+                net = net or load_model(model, device)
+                parts.mkdir(parents=True, exist_ok=True)
+                save_atomically(part, features=embed(*net, paths[start : start + batch], regions))
+            bar.update()
     features = np.concatenate([np.load(part, allow_pickle=False)["features"] for part in sorted(parts.glob("*.npz"))])
     boxes = np.broadcast_to(patch_boxes(features.shape[1]), (*features.shape[:2], 4))
     save_atomically(out, filenames=np.array(names), features=features, boxes=boxes)
