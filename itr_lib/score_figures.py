@@ -1,0 +1,127 @@
+"""How an alignment matrix becomes a score, and what a score costs.
+
+As in :mod:`itr_lib.figures`, every function returns a matplotlib figure that :func:`itr_lib.figures.show` displays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.text import Annotation, Text
+from matplotlib.ticker import FormatStrFormatter, NullFormatter
+from matplotlib.transforms import Bbox
+
+from itr_lib.figures import COLOURS, REFERENCE
+
+LABEL_PLACES = [  # points from the dot, and how the text hangs there: near ones first
+    (distance * x, distance * y, ("right", "center", "left")[x + 1], ("top", "center", "bottom")[y + 1])
+    for distance in (7, 16, 28, 42, 58)
+    for x, y in ((1, 0), (1, 1), (1, -1), (0, 1), (0, -1), (-1, 1), (-1, -1), (-1, 0))
+]
+
+
+def pooling_diagram() -> Figure:
+    """How an alignment matrix becomes a score: max over regions, sum over words, and the mirror."""
+    words = ["red", "star", "left"]
+    values = np.array([[0.9, 0.3, 0.1], [0.2, 0.8, 0.2], [0.1, 0.2, 0.4], [0.3, 0.7, 0.3]])
+    figure, axes = plt.subplots(1, 2, figsize=(9.0, 4.5), width_ratios=[5, 7.4])
+    for axis, along, colour in ((axes[0], 0, COLOURS[0]), (axes[1], 1, COLOURS[3])):
+        _matrix_cells(axis, values, words, along, colour)
+        _pooled_cells(axis, values.max(axis=along), along, colour)
+        axis.set(xlim=(-1.5, 3.5 if along == 0 else 5.9), ylim=(7.4, -0.75), aspect="equal")
+        axis.axis("off")
+    axes[0].set_title("MrSw: every word takes its best region", fontsize=12.5)
+    axes[1].set_title("MwSr: every region takes its best word", fontsize=12.5)
+    axes[0].text(1.5, 6.95, r"$S = \sum_t \; \max_r \; A_{rt}$", ha="center", va="center", fontsize=15)
+    axes[1].text(2.4, 5.25, r"$S = \sum_r \; \max_t \; A_{rt}$", ha="center", va="center", fontsize=15)
+    return figure
+
+
+def _matrix_cells(axis: Axes, values: np.ndarray, words: Sequence[str], along: int, colour: tuple) -> None:
+    winners = values == values.max(axis=along, keepdims=True)
+    for (row, column), value in np.ndenumerate(values):
+        won = winners[row, column]
+        axis.add_patch(Rectangle((column, row), 1, 1, fc=(*colour, 0.45) if won else "#f4f4f4", ec="white", lw=2))
+        weight = "bold" if won else "normal"
+        axis.text(column + 0.5, row + 0.5, f"{value:.1f}", ha="center", va="center", fontsize=14, weight=weight)
+    for column, word in enumerate(words):
+        axis.text(column + 0.5, -0.15, word, ha="center", va="bottom", fontsize=13, style="italic")
+    for row in range(len(values)):
+        axis.text(-0.15, row + 0.5, f"region {row + 1}", ha="right", va="center", fontsize=12)
+
+
+def _pooled_cells(axis: Axes, best: np.ndarray, along: int, colour: tuple) -> None:
+    total = f"sum = {best.sum():.1f}"
+    for place, value in enumerate(best):
+        x, y = (place, 4.75) if along == 0 else (3.75, place)
+        start, end = ((x + 0.5, 4.05), (x + 0.5, 4.7)) if along == 0 else ((3.05, y + 0.5), (3.7, y + 0.5))
+        axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": REFERENCE, "lw": 1.6})
+        axis.add_patch(Rectangle((x, y), 1, 1, fc=(*colour, 0.45), ec="white", lw=2))
+        axis.text(x + 0.5, y + 0.5, f"{value:.1f}", ha="center", va="center", fontsize=14, weight="bold")
+    if along == 0:
+        axis.text(-0.15, 4.4, "max", ha="right", va="center", fontsize=13, color=REFERENCE)
+        axis.text(1.5, 5.85, total, ha="center", va="top", fontsize=14, weight="bold", color=colour)
+    else:
+        axis.text(3.4, -0.15, "max", ha="center", va="bottom", fontsize=13, color=REFERENCE)
+        axis.text(4.95, 2.0, total, ha="left", va="center", fontsize=14, weight="bold", color=colour)
+
+
+def tradeoff(
+    points: Mapping[str, tuple[float, float]], title: str = "", xlabel: str = "seconds", ylabel: str = "recall (%)"
+) -> Figure:
+    """What a method costs (log scale) against what it finds: a labelled dot a method, labels kept apart.
+
+    Raises:
+        ValueError: for no points, or a cost that is not above zero.
+    """
+    if not points or min(cost for cost, _ in points.values()) <= 0:
+        raise ValueError("points must hold at least one (cost, recall), each cost above 0 for a log scale")
+    figure, axis = plt.subplots(figsize=(7.2, 4.2))
+    places = np.array(list(points.values()), float)
+    for (x, y), colour in zip(places, cycle(COLOURS), strict=False):
+        axis.plot(x, y, "o", ms=8, color=colour, mec="white", mew=0.8)
+    axis.set(xscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
+    axis.margins(0.16)
+    axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    low, high = axis.get_xlim()
+    axis.xaxis.set_minor_formatter(FormatStrFormatter("%g") if high < 5 * low else NullFormatter())
+    axis.grid(alpha=0.25)
+    figure.canvas.draw()  # settles the layout: labels are placed in pixels
+    figure.set_layout_engine("none")
+    _place_labels(axis, places, list(points))
+    return figure
+
+
+def _place_labels(axis: Axes, places: Float[np.ndarray, "points 2"], names: Sequence[str]) -> None:
+    """Each label goes to the nearest spot that touches no dot, no earlier label and no edge."""
+    taken = [Bbox.from_extents(x - 7, y - 7, x + 7, y + 7) for x, y in axis.transData.transform(places)]
+    inside = axis.get_window_extent()
+    for name, place in zip(names, places, strict=True):
+        for offset in LABEL_PLACES:
+            label = _label(axis, name, place, offset)
+            box = Text.get_window_extent(label).padded(1)  # the text's own: an annotation's holds its line too
+            if (
+                not any(box.overlaps(other) for other in taken)
+                and inside.contains(*box.min)
+                and inside.contains(*box.max)
+            ):
+                break
+            label.remove()
+        else:  # no room anywhere: the nearest spot is as good as any
+            label = _label(axis, name, place, LABEL_PLACES[0])
+        taken.append(Text.get_window_extent(label).padded(1))
+
+
+def _label(axis: Axes, name: str, place: np.ndarray, offset: tuple[float, float, str, str]) -> Annotation:
+    x, y, ha, va = offset
+    far = max(abs(x), abs(y)) > 10  # then a line says whose label it is
+    line = {"arrowstyle": "-", "color": "#999999", "lw": 0.8, "shrinkA": 0, "shrinkB": 4} if far else None
+    text = {"textcoords": "offset points", "ha": ha, "va": va, "fontsize": 9.5, "arrowprops": line}
+    return axis.annotate(name, place, (x, y), **text)
