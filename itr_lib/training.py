@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from filelock import FileLock
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm.std import tqdm
 from transformers import PreTrainedTokenizerBase
@@ -25,12 +26,14 @@ from transformers import PreTrainedTokenizerBase
 from itr_lib.data.batches import Batch, caption_batch, epoch_order, image_batch, pair_batch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.encoders.text import tokenise
+from itr_lib.encoders.tokens import Tokens
 from itr_lib.evaluation import retrieval_metrics
 from itr_lib.objectives import info_nce, triplet_loss
 from itr_lib.progress import progress_bar
 from itr_lib.validation import expect_choice
 
 Objective = Callable[[nn.Module, Batch, int], Tensor]
+Encoded = Tensor | Tokens
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,14 @@ class InfoNCEObjective:
 class TrainConfig:
     """How to train. Learning rates are AdamW's; a step is one batch.
 
-    The learning rate climbs over ``warmup_steps``, stays, and falls to a tenth after ``decay_after`` of the epochs.
+    A pretrained text model learns at ``pretrained_rate`` times the rate of the rest. The learning rate climbs over
+    ``warmup_steps``, stays, and falls to a tenth after ``decay_after`` of the epochs.
     """
 
     epochs: int
     batch_size: int = 128
     learning_rate: float = 1e-3
+    pretrained_rate: float = 0.1
     weight_decay: float = 1e-4
     warmup_steps: int = 50
     decay_after: float = 0.6
@@ -162,8 +167,12 @@ def encode(
     *,
     device: str = "cpu",
     batch_size: int = 256,
-) -> tuple[Tensor, Tensor]:
-    """Every image and every caption of a split through its encoder, in evaluation mode; ``(images, captions)``."""
+) -> tuple[Encoded, Encoded]:
+    """Every image and every caption of a split through its encoder, in evaluation mode; ``(images, captions)``.
+
+    What comes back is what the model's encoders return: a matrix with a vector a row, or
+    :class:`itr_lib.encoders.tokens.Tokens`.
+    """
     training = model.training
     model.eval()
     tokens = tokenise(tokenizer, data.captions)
@@ -176,7 +185,22 @@ def encode(
     ]
     model.train(training)
     back = torch.from_numpy(np.argsort(order)).to(device)
-    return torch.cat(images), torch.cat(captions)[back]
+    return _joined(images), rows_of(_joined(captions), back)
+
+
+def rows_of(encoded: Encoded, rows: Int[Tensor, " some"]) -> Encoded:
+    """Some rows of what an encoder returned."""
+    if isinstance(encoded, Tensor):
+        return encoded[rows]
+    return type(encoded)(*(rows_of(part, rows) for part in encoded))
+
+
+def _joined(parts: list[Encoded]) -> Encoded:
+    """Batches one after the other, padded to the widest."""
+    if isinstance(parts[0], Tensor):
+        width = max(part.shape[1] for part in parts)
+        return torch.cat([F.pad(part, (0, 0) * (part.ndim - 2) + (0, width - part.shape[1])) for part in parts])
+    return type(parts[0])(*(_joined(list(column)) for column in zip(*parts, strict=True)))
 
 
 @torch.no_grad()
@@ -209,7 +233,9 @@ class _Run:
     def start(cls, model: nn.Module, config: TrainConfig, steps_per_epoch: int, device: str) -> _Run:
         AcceleratorState._reset_state(reset_partial_state=True)  # it is global, and would refuse a second device
         accelerator = Accelerator(cpu=device == "cpu")
-        optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(
+            _parameter_groups(model, config), config.learning_rate, weight_decay=config.weight_decay
+        )
         model, optimizer = accelerator.prepare(model, optimizer)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: config.learning_rate_factor(step, steps_per_epoch)
@@ -274,6 +300,17 @@ class _Run:
         torch.set_rng_state(state["rng"])
         if torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+
+def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
+    """All parameters, and in a group of their own those of a pretrained text model."""
+    text = getattr(getattr(model, "config", None), "text", None)
+    pretrained = list(model.text.bert.parameters()) if text is not None and text.pretrained else []
+    known = {id(parameter) for parameter in pretrained}
+    groups = [{"params": [p for p in model.parameters() if id(p) not in known]}]
+    if pretrained:
+        groups.append({"params": pretrained, "lr": config.pretrained_rate * config.learning_rate})
+    return groups
 
 
 def _scores(model: nn.Module, batch: Batch) -> Float[Tensor, "batch batch"]:

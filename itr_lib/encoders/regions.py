@@ -13,9 +13,11 @@ def box_geometry(boxes: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 5"]:
     return torch.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)], dim=-1)
 
 
-def transformer(dim: int, layers: int, heads: int, dropout: float) -> nn.TransformerEncoder:
-    """A stack of transformer-encoder layers over ``(batch, tokens, dim)``, feed-forward twice as wide as ``dim``."""
-    layer = nn.TransformerEncoderLayer(dim, heads, 2 * dim, dropout, batch_first=True)
+def transformer(
+    dim: int, layers: int, heads: int, dropout: float, feed_forward: int | None = None
+) -> nn.TransformerEncoder:
+    """A stack of transformer-encoder layers over ``(batch, tokens, dim)``, feed-forward by default 2 ``dim`` wide."""
+    layer = nn.TransformerEncoderLayer(dim, heads, feed_forward or 2 * dim, dropout, batch_first=True)
     return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
 
 
@@ -23,12 +25,25 @@ class RegionEncoder(nn.Module):
     """Region features and box geometry through a two-layer perceptron, then (optionally) through a transformer.
 
     The detector's features say *what* is in a box, the geometry says *where*: without it "left of" cannot be
-    learnt (TERAN, Messina et al. 2021, section 4.1). The transformer lets regions see each other.
+    learnt (TERAN, Messina et al. 2021, section 4.1). The transformer lets regions see each other. Without
+    ``geometry`` one linear layer of the features is all (CHAN, Pan et al. 2023).
     """
 
-    def __init__(self, feature_dim: int, dim: int, layers: int = 0, heads: int = 4, dropout: float = 0.1):
+    def __init__(
+        self,
+        feature_dim: int,
+        dim: int,
+        layers: int = 0,
+        heads: int = 4,
+        dropout: float = 0.1,
+        geometry: bool = True,
+    ):
         super().__init__()
-        self.embed = nn.Sequential(nn.Linear(feature_dim + 5, dim), nn.ReLU(), nn.Linear(dim, dim))
+        self.geometry = geometry
+        if geometry:
+            self.embed = nn.Sequential(nn.Linear(feature_dim + 5, dim), nn.ReLU(), nn.Linear(dim, dim))
+        else:
+            self.embed = nn.Linear(feature_dim, dim)
         self.attend = transformer(dim, layers, heads, dropout) if layers else None
 
     def forward(
@@ -38,5 +53,5 @@ class RegionEncoder(nn.Module):
         mask: Bool[Tensor, "batch regions"],
     ) -> Float[Tensor, "batch regions dim"]:
         """One vector a region; padded rows hold numbers without meaning, so keep the mask."""
-        tokens = self.embed(torch.cat([features, box_geometry(boxes)], dim=-1))
+        tokens = self.embed(torch.cat([features, box_geometry(boxes)], dim=-1) if self.geometry else features)
         return tokens if self.attend is None else self.attend(tokens, src_key_padding_mask=~mask)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from tokenizers import BertWordPieceTokenizer
 from tokenizers.trainers import WordPieceTrainer
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import (
     AutoModel,
     AutoTokenizer,
@@ -21,6 +22,7 @@ from transformers import (
 )
 
 from itr_lib.data.batches import TokenisedCaptions
+from itr_lib.validation import expect_choice
 
 SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
@@ -66,29 +68,62 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], max_to
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text side: ``pretrained`` (a hub name or a folder), or else a BERT of this shape from scratch."""
+    """The text side: a ``kind`` of network of this shape from scratch, or a ``pretrained`` one.
+
+    Attributes:
+        kind: ``"bert"``, or ``"bigru"``: a bidirectional GRU over ``hidden``-wide word vectors, 300 in the papers.
+        pretrained: a hub name or a folder; then the shape is its own.
+        first_layers: use only so many layers of a pretrained model (TERAN reads BERT-base after layer 6); None: all.
+    """
 
     vocabulary_size: int
     hidden: int = 128
     layers: int = 2
     heads: int = 4
     dropout: float = 0.1
+    kind: str = "bert"
     pretrained: str | None = None
+    first_layers: int | None = None
 
 
 class TextEncoder(nn.Module):
-    """A BERT and a linear layer: one vector a token, ``[CLS]`` first (TERAN, section 4.2; VSE-infinity, section 4)."""
+    """One vector a token, ``[CLS]`` first: a BERT and a linear layer, or a bidirectional GRU.
+
+    BERT as in TERAN (section 4.2) and VSE-infinity (section 4); the GRU's two directions are averaged (SCAN, 3.2).
+    """
 
     def __init__(self, config: TextConfig, dim: int):
         super().__init__()
-        self.bert = _load(AutoModel, config.pretrained, "text model") if config.pretrained else _small_bert(config)
-        self.project = nn.Linear(self.bert.config.hidden_size, dim)
+        expect_choice("kind", config.kind, ("bert", "bigru"))
+        if config.kind == "bigru":
+            self.words = nn.Embedding(config.vocabulary_size, config.hidden, padding_idx=0)
+            self.gru = nn.GRU(config.hidden, dim, batch_first=True, bidirectional=True)
+            self.bert = None
+        else:
+            self.bert = _pretrained_bert(config) if config.pretrained else _small_bert(config)
+            self.project = nn.Linear(self.bert.config.hidden_size, dim)
 
     def forward(
         self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch tokens dim"]:
         """One vector a token; padded positions hold numbers without meaning, so keep the mask."""
-        return self.project(self.bert(input_ids=ids, attention_mask=mask.long()).last_hidden_state)
+        if self.bert is not None:
+            return self.project(self.bert(input_ids=ids, attention_mask=mask.long()).last_hidden_state)
+        lengths = mask.sum(dim=1).clamp(min=1).cpu()
+        packed = pack_padded_sequence(self.words(ids), lengths, batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=ids.shape[1])
+        forward, backward = states.chunk(2, dim=-1)
+        return (forward + backward) / 2
+
+
+def _pretrained_bert(config: TextConfig) -> nn.Module:
+    bert = _load(AutoModel, config.pretrained, "text model")
+    if config.first_layers is not None:
+        layers = bert.encoder.layer
+        if not 0 < config.first_layers <= len(layers):
+            raise ValueError(f"first_layers is {config.first_layers}, and {config.pretrained!r} has {len(layers)}")
+        bert.encoder.layer = layers[: config.first_layers]
+    return bert
 
 
 def _small_bert(config: TextConfig) -> BertModel:

@@ -11,26 +11,36 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from itr_lib.encoders.text import TextConfig
-from itr_lib.models.vse import VSE, VSEConfig
+from itr_lib.models import chan, teran, vse
 from itr_lib.validation import expect_choice
 
-MODELS = {"vse": (VSE, VSEConfig)}
+# class, configuration, what the paper's differs in from the configuration's defaults, which are the course's
+MODELS = {
+    "vse": (vse.VSE, vse.VSEConfig, vse.PAPER),
+    "teran": (teran.TERAN, teran.TERANConfig, teran.PAPER),
+    "chan": (chan.CHAN, chan.CHANConfig, chan.PAPER),
+}
 
 
-def build(name: str, *, feature_dim: int, text: TextConfig, **settings) -> nn.Module:
+def build(name: str, *, feature_dim: int, text: TextConfig, preset: str = "small", **settings) -> nn.Module:
     """A new model with random weights (from torch's global generator: seed it first).
 
     Args:
-        name: ``"vse"``.
+        name: ``"vse"``, ``"teran"`` or ``"chan"``.
         feature_dim: width of the region vectors, ``RetrievalData.feature_dim``.
         text: the text side.
-        settings: fields of the model's configuration, e.g. ``dim=256, pooling="gpo"`` for :class:`VSEConfig`.
+        preset: ``"small"``, the course's sizes, or ``"paper"``.
+        settings: fields of the model's configuration beyond the preset, e.g. ``dim=256, pooling="gpo"`` for
+            :class:`itr_lib.models.vse.VSEConfig`.
 
     Raises:
-        ValueError: for an unknown model or setting.
+        ValueError: for an unknown model, preset or setting.
     """
     expect_choice("name", name, tuple(MODELS))
-    model, config = MODELS[name]
+    expect_choice("preset", preset, ("small", "paper"))
+    model, config, paper = MODELS[name]
+    if preset == "paper":
+        settings = paper | settings
     try:
         return model(config(feature_dim=feature_dim, text=text, **settings))
     except TypeError as error:
@@ -44,7 +54,7 @@ def save_model(model: nn.Module, folder: str | Path) -> None:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    name = next(name for name, (kind, _) in MODELS.items() if type(model) is kind)
+    name = next(name for name, (kind, *_) in MODELS.items() if type(model) is kind)
     (folder / "config.json").write_text(json.dumps({"model": name, **asdict(model.config)}, indent=2) + "\n")
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors")
 

@@ -31,6 +31,9 @@ class VSEConfig:
     dropout: float = 0.1
 
 
+PAPER = {"dim": 1024}
+
+
 class VSE(nn.Module):
     """Region encoder and text encoder, each pooled to one vector of length 1."""
 

@@ -1,0 +1,92 @@
+"""Hard alignment: each word is compared with the one region that fits it best.
+
+CHAN (Pan et al., CVPR 2023, 19275-19284) reads attention as coding: a picture is a codebook, a word is coded by it.
+With ``coding="soft"`` the same model is SCAN's (Lee et al., ECCV 2018) way to do it, so that the two can be compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from itr_lib.data.augment import corrupt_words, drop_regions
+from itr_lib.data.batches import CaptionBatch, ImageBatch
+from itr_lib.encoders.regions import RegionEncoder
+from itr_lib.encoders.text import TextConfig, TextEncoder
+from itr_lib.encoders.tokens import Tokens, words_only
+from itr_lib.similarity import CODE_POOLINGS, CODINGS, alignment_scores, l2_normalise
+from itr_lib.validation import expect_choice
+
+
+@dataclass(frozen=True)
+class CHANConfig:
+    """Sizes, coding and pooling.
+
+    Attributes:
+        dim: width of the common space.
+        geometry: regions through a perceptron that knows where each box is; False: the paper's one linear layer.
+        region_layers: transformer layers over the regions; the paper has one beside a BiGRU, none beside BERT.
+        coding, pooling, temperature, beta: see ``alignment_scores``; each word is coded over the regions.
+        drop_regions, corrupt_words: size augmentation in training, the share of regions and of words.
+        mask_token: id of ``[MASK]``, for the words.
+    """
+
+    feature_dim: int
+    text: TextConfig
+    dim: int = 128
+    geometry: bool = True
+    region_layers: int = 0
+    heads: int = 4
+    dropout: float = 0.1
+    coding: str = "hard"
+    pooling: str = "lse"
+    temperature: float = 0.1
+    beta: float = 0.1
+    drop_regions: float = 0.2
+    corrupt_words: float = 0.2
+    mask_token: int = 4
+
+
+PAPER = {"dim": 1024, "geometry": False}
+
+
+class CHAN(nn.Module):
+    """Region vectors and word vectors that meet in hard (or soft) coding."""
+
+    def __init__(self, config: CHANConfig):
+        super().__init__()
+        expect_choice("coding", config.coding, CODINGS)
+        expect_choice("pooling", config.pooling, CODE_POOLINGS)
+        self.config = config
+        self.regions = RegionEncoder(
+            config.feature_dim, config.dim, config.region_layers, config.heads, config.dropout, config.geometry
+        )
+        self.text = TextEncoder(config.text, config.dim)
+
+    def encode_images(self, batch: ImageBatch) -> Tokens:
+        """A unit vector a region; in training some regions are left out."""
+        if self.training:
+            batch = drop_regions(batch, self.config.drop_regions)
+        return Tokens(l2_normalise(self.regions(*batch)), batch.mask)
+
+    def encode_captions(self, batch: CaptionBatch) -> Tokens:
+        """A unit vector a token, ``[CLS]`` and ``[SEP]`` masked out; in training some words are changed or left out."""
+        if self.training:
+            vocabulary = self.config.text.vocabulary_size
+            batch = corrupt_words(batch, self.config.corrupt_words, self.config.mask_token, vocabulary)
+        return Tokens(l2_normalise(self.text(*batch)), words_only(batch.mask))
+
+    def scores(self, images: Tokens, captions: Tokens) -> Float[Tensor, "images captions"]:
+        """Every image against every caption (sections 3.2 and 3.3)."""
+        return alignment_scores(
+            images.vectors,
+            captions.vectors,
+            images.mask,
+            captions.mask,
+            coding=self.config.coding,
+            pooling=self.config.pooling,
+            temperature=self.config.temperature,
+            beta=self.config.beta,
+        )

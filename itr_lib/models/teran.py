@@ -1,0 +1,91 @@
+"""Fine-grained alignment: one vector a region, one a word, and a score from all their dot products.
+
+TERAN (Messina et al., ACM TOMM 17(4), 2021). The two sides never see each other before the score, so both can be
+encoded once and kept. Nobody tells the model which word belongs to which region.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from itr_lib.data.batches import CaptionBatch, ImageBatch
+from itr_lib.encoders.regions import RegionEncoder, transformer
+from itr_lib.encoders.text import TextConfig, TextEncoder
+from itr_lib.encoders.tokens import Tokens, words_only
+from itr_lib.similarity import TERAN_POOLING, alignment_scores, l2_normalise
+from itr_lib.validation import expect_choice
+
+
+@dataclass(frozen=True)
+class TERANConfig:
+    """Sizes of the two branches.
+
+    Attributes:
+        dim: width of the common space, where words and regions are compared.
+        region_dim: width of the region branch before it.
+        region_layers: transformer layers over the regions, before the common space.
+        joint_layers: transformer layers in the common space, on both sides.
+        shared: the same joint layers for regions and words.
+        pooling: how the alignment matrix becomes a score, a name in ``TERAN_POOLING``.
+    """
+
+    feature_dim: int
+    text: TextConfig
+    dim: int = 128
+    region_dim: int = 128
+    region_layers: int = 0
+    joint_layers: int = 1
+    shared: bool = False
+    heads: int = 4
+    feed_forward: int = 256
+    dropout: float = 0.1
+    pooling: str = "MrSw"
+
+
+PAPER = {"dim": 1024, "region_dim": 2048, "region_layers": 4, "joint_layers": 2, "feed_forward": 2048}
+
+
+class TERAN(nn.Module):
+    """Region branch and word branch; position 0 of each is a global token, which takes no part in the alignment."""
+
+    def __init__(self, config: TERANConfig):
+        super().__init__()
+        expect_choice("pooling", config.pooling, tuple(TERAN_POOLING))
+        self.config = config
+        settings = (config.heads, config.dropout, config.feed_forward)
+        self.regions = RegionEncoder(config.feature_dim, config.region_dim)
+        self.whole_image = nn.Parameter(torch.randn(config.region_dim) / config.region_dim**0.5)
+        self.relate_regions = None
+        if config.region_layers:
+            self.relate_regions = transformer(config.region_dim, config.region_layers, *settings)
+        self.project_regions = nn.Linear(config.region_dim, config.dim)
+        self.text = TextEncoder(config.text, config.dim)
+        self.joint_regions = transformer(config.dim, config.joint_layers, *settings)
+        self.joint_words = self.joint_regions
+        if not config.shared:
+            self.joint_words = transformer(config.dim, config.joint_layers, *settings)
+
+    def encode_images(self, batch: ImageBatch) -> Tokens:
+        """A unit vector a region."""
+        regions = self.regions(*batch)
+        whole = self.whole_image.expand(len(regions), 1, -1)
+        tokens = torch.cat([whole, regions], dim=1)  # (images, 1 + regions, region_dim)
+        padding = torch.cat([torch.zeros_like(batch.mask[:, :1]), ~batch.mask], dim=1)
+        if self.relate_regions is not None:
+            tokens = self.relate_regions(tokens, src_key_padding_mask=padding)
+        tokens = self.joint_regions(self.project_regions(tokens), src_key_padding_mask=padding)
+        return Tokens(l2_normalise(tokens[:, 1:]), batch.mask)
+
+    def encode_captions(self, batch: CaptionBatch) -> Tokens:
+        """A unit vector a token; ``[CLS]`` and ``[SEP]`` are masked out."""
+        tokens = self.joint_words(self.text(*batch), src_key_padding_mask=~batch.mask)
+        return Tokens(l2_normalise(tokens), words_only(batch.mask))
+
+    def scores(self, images: Tokens, captions: Tokens) -> Float[Tensor, "images captions"]:
+        """Every image against every caption, pooled as the configuration says (section 4.3)."""
+        masks = (images.mask, captions.mask)
+        return alignment_scores(images.vectors, captions.vectors, *masks, **TERAN_POOLING[self.config.pooling])

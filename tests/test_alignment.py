@@ -1,0 +1,308 @@
+"""alignment_scores against plain loops written from the formulas, finite differences, and variants known to be wrong."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import weakref
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from itr_lib import similarity
+from itr_lib.similarity import TERAN_POOLING, alignment_scores
+
+OPTIONS = list(
+    itertools.product(("regions", "words", "both"), ("hard", "soft"), ("sum", "mean", "max", "lse", "softmax"))
+)
+WIDE = 2**28
+
+
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def code_of(fragment, codebook, coding, temperature):
+    dots = [dot(fragment, element) for element in codebook]
+    if coding == "hard":
+        return max(dots)
+    weights = [math.exp(d / temperature) for d in dots]
+    attended = [
+        sum(w * element[k] for w, element in zip(weights, codebook, strict=True)) / sum(weights)
+        for k in range(len(fragment))
+    ]
+    return dot(fragment, attended) / (math.sqrt(dot(attended, attended)) + 1e-8)
+
+
+def pooled(codes, pooling, beta):
+    if pooling == "sum":
+        return sum(codes)
+    if pooling == "mean":
+        return sum(codes) / len(codes)
+    if pooling == "max":
+        return max(codes)
+    weights = [math.exp(c / beta) for c in codes]
+    if pooling == "lse":
+        return math.log(sum(weights))
+    return sum(w * c for w, c in zip(weights, codes, strict=True)) / sum(weights)
+
+
+def one_pair(regions, words, attend, coding, pooling, temperature, beta):
+    if not regions or not words:
+        return 0.0
+    score = 0.0
+    if attend in ("regions", "both"):
+        score += pooled([code_of(w, regions, coding, temperature) for w in words], pooling, beta)
+    if attend in ("words", "both"):
+        score += pooled([code_of(r, words, coding, temperature) for r in regions], pooling, beta)
+    return score
+
+
+def by_loops(regions, words, region_mask, word_mask, attend, coding, pooling, temperature=0.1, beta=0.1):
+    images = [[v for v, real in zip(*row, strict=True) if real] for row in zip(*lists(regions, region_mask))]
+    captions = [[v for v, real in zip(*row, strict=True) if real] for row in zip(*lists(words, word_mask))]
+    how = (attend, coding, pooling, temperature, beta)
+    return torch.tensor([[one_pair(i, c, *how) for c in captions] for i in images], dtype=torch.float64)
+
+
+def lists(vectors, mask):
+    return vectors.tolist(), mask.tolist()
+
+
+def sets(count, width, dim, seed, full=False):
+    g = torch.Generator().manual_seed(seed)
+    vectors = F.normalize(torch.randn(count, width, dim, generator=g, dtype=torch.float64), dim=-1)
+    mask = torch.rand(count, width, generator=g) < 0.6
+    if full:
+        mask[:] = True
+    return vectors, mask
+
+
+@pytest.fixture
+def pair():
+    regions, region_mask = sets(4, 5, 6, seed=0)
+    words, word_mask = sets(6, 4, 6, seed=1)
+    region_mask[1], word_mask[2] = False, False  # an image and a caption that are all padding
+    region_mask[2] = torch.tensor([False, False, True, False, False])  # one element, not in front
+    regions[~region_mask] = 1e3  # whatever stands in padding
+    words[~word_mask] = -1e3
+    return regions, words, region_mask, word_mask
+
+
+@pytest.mark.parametrize(("attend", "coding", "pooling"), OPTIONS)
+def test_agrees_with_plain_loops(pair, attend, coding, pooling):
+    expected = by_loops(*pair, attend, coding, pooling)
+    for budget in (WIDE, 1500, 1):  # one block, a few, one pair of sets at a time
+        found = alignment_scores(*pair, attend=attend, coding=coding, pooling=pooling, memory_budget=budget)
+        assert torch.allclose(found, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("attend", "coding", "pooling"), OPTIONS)
+def test_gradients_agree_with_finite_differences(pair, attend, coding, pooling):
+    regions, words, region_mask, word_mask = pair
+    inputs = [vectors.clamp(-1, 1).requires_grad_() for vectors in (regions, words)]
+
+    def scores(r, w, budget):
+        how = {"attend": attend, "coding": coding, "pooling": pooling, "memory_budget": budget}
+        return alignment_scores(r, w, region_mask, word_mask, **how)
+
+    for budget in (WIDE, 1500):
+        assert torch.autograd.gradcheck(lambda r, w, b=budget: scores(r, w, b), inputs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("coding", ["hard", "soft"])
+def test_other_temperatures(pair, coding):
+    found = alignment_scores(*pair, attend="both", coding=coding, pooling="softmax", temperature=0.7, beta=0.3)
+    assert torch.allclose(found, by_loops(*pair, "both", coding, "softmax", 0.7, 0.3), rtol=0, atol=1e-9)
+
+
+def test_teran_pooling_by_hand():
+    # alignments [[0.9, -0.2, 0.1], [0.3, 0.5, -0.4]]: regions down, words across
+    regions = torch.eye(2)[None]
+    words = torch.tensor([[[0.9, 0.3], [-0.2, 0.5], [0.1, -0.4]]])
+    expected = {"MrSw": 0.9 + 0.5 + 0.1, "MrAVGw": 1.5 / 3, "MwSr": 0.9 + 0.5, "Symm": 1.5 + 1.4}
+    for name, value in expected.items():
+        assert alignment_scores(regions, words, **TERAN_POOLING[name]).item() == pytest.approx(value, abs=1e-6)
+    assert set(TERAN_POOLING) == set(expected)
+
+
+def test_soft_coding_by_hand():
+    # two regions alike to the word: attention 1/2 each, attended vector (0.5, 0.5), cosine 0.6 * sqrt(2)
+    score = alignment_scores(torch.eye(2)[None], torch.tensor([[[0.6, 0.6]]]), coding="soft")
+    assert score.item() == pytest.approx(0.6 * math.sqrt(2), abs=1e-6)
+
+
+def wrong_padding_as_zero(regions, words, region_mask, word_mask):
+    """The released code fills padded alignments with 0 before the max."""
+    dots = torch.einsum("nrd,mwd->nmrw", regions, words)
+    real = region_mask[:, None, :, None] & word_mask[None, :, None, :]
+    return dots.masked_fill(~real, 0).amax(2).sum(-1)
+
+
+def wrong_padding_multiplied(regions, words, region_mask, word_mask):
+    return torch.einsum("nrd,mwd->nmrw", regions, words).amax(2).sum(-1)
+
+
+def wrong_axis(regions, words, region_mask, word_mask):
+    dots = torch.einsum("nrd,mwd->nmrw", regions, words)
+    real = region_mask[:, None, :, None] & word_mask[None, :, None, :]
+    best = dots.masked_fill(~real, -torch.inf).amax(3)
+    return best.masked_fill(best == -torch.inf, 0).sum(-1)
+
+
+@pytest.mark.parametrize("wrong", [wrong_padding_as_zero, wrong_padding_multiplied, wrong_axis])
+def test_the_oracle_tells_known_mistakes(pair, wrong):
+    regions, words, region_mask, word_mask = pair
+    inputs = (regions.clamp(-1, 1), words.clamp(-1, 1), region_mask, word_mask)
+    assert not torch.allclose(wrong(*inputs), by_loops(*inputs, "regions", "hard", "sum"), rtol=0, atol=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.tuples(*[st.integers(1, 6)] * 5),
+    budget=st.integers(1, 4000),
+    option=st.sampled_from(OPTIONS),
+    seed=st.integers(0, 2**16),
+)
+def test_blocks_change_nothing(sizes, budget, option, seed):
+    images, captions, width, length, dim = sizes
+    regions, region_mask = sets(images, width, dim, seed)
+    words, word_mask = sets(captions, length, dim, seed + 1)
+    how = dict(zip(("attend", "coding", "pooling"), option, strict=True))
+    whole = alignment_scores(regions, words, region_mask, word_mask, **how)
+    assert whole.isfinite().all()
+    parts = alignment_scores(regions, words, region_mask, word_mask, **how, memory_budget=budget)
+    assert torch.allclose(whole, parts, rtol=0, atol=1e-12)
+    # who stands where in a set, or how wide its padding is, says nothing
+    order = torch.randperm(width, generator=torch.Generator().manual_seed(seed))
+    padded = F.pad(regions[:, order], (0, 0, 0, 2), value=7.0), F.pad(region_mask[:, order], (0, 2))
+    moved = alignment_scores(padded[0], words, padded[1], word_mask, **how)
+    assert torch.allclose(whole, moved, rtol=0, atol=1e-9)
+
+
+def test_no_mask_means_all_real():
+    regions, _ = sets(3, 4, 5, 0)
+    words, _ = sets(2, 3, 5, 1)
+    full = [torch.ones(vectors.shape[:2], dtype=torch.bool) for vectors in (regions, words)]
+    for option in OPTIONS:
+        how = dict(zip(("attend", "coding", "pooling"), option, strict=True))
+        assert torch.equal(alignment_scores(regions, words, **how), alignment_scores(regions, words, *full, **how))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0)])
+def test_nothing_scores_nothing(shape):
+    regions = torch.zeros(*shape, 4, requires_grad=True)
+    words = torch.ones(3, 2, 4, requires_grad=True)
+    for attend in ("regions", "words", "both"):
+        scores = alignment_scores(regions, words, attend=attend)
+        assert torch.equal(scores, torch.zeros(shape[0], 3))
+
+
+@pytest.mark.parametrize("coding", ["hard", "soft"])
+@pytest.mark.parametrize("pooling", ["sum", "lse", "softmax"])
+def test_gradients_stay_finite_at_zero_vectors_and_empty_sets(coding, pooling):
+    regions = torch.zeros(3, 4, 5, requires_grad=True)
+    words = torch.zeros(2, 3, 5, requires_grad=True)
+    mask = torch.tensor([[True] * 4, [False] * 4, [True, False, False, False]])
+    alignment_scores(regions, words, mask, attend="both", coding=coding, pooling=pooling).sum().backward()
+    assert regions.grad.isfinite().all() and words.grad.isfinite().all()
+
+
+def test_only_the_winner_receives_a_gradient():
+    regions = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.9, 0.0]]], requires_grad=True)
+    words = torch.tensor([[[0.8, 0.1]]], requires_grad=True)
+    alignment_scores(regions, words).sum().backward()
+    assert torch.equal(regions.grad, torch.tensor([[[0.8, 0.1], [0.0, 0.0], [0.0, 0.0]]]))
+    assert torch.equal(words.grad, torch.tensor([[[1.0, 0.0]]]))
+
+
+def test_inputs_are_left_alone(pair):
+    before = [tensor.clone() for tensor in pair]
+    alignment_scores(*pair, attend="both", coding="soft")
+    assert all(torch.equal(a, b) for a, b in zip(before, pair, strict=True))
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.15), (torch.float16, 5e-3)])
+def test_other_kinds_of_float(pair, kind, tolerance):
+    regions, words, region_mask, word_mask = pair
+    exact = alignment_scores(*pair, coding="hard")
+    given_ = [vectors.to(kind).requires_grad_() for vectors in (regions, words)]
+    found = alignment_scores(*given_, region_mask, word_mask)
+    assert found.dtype == torch.float32 and torch.allclose(found.double(), exact, rtol=0, atol=tolerance)
+    found.sum().backward()
+    assert given_[0].grad.dtype == kind and given_[0].grad.isfinite().all()
+
+
+class LiveMemory(TorchDispatchMode):
+    """Bytes of the tensors that live at the same time, at most."""
+
+    def __init__(self):
+        super().__init__()
+        self.now, self.most, self.seen = 0, 0, set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in self.seen and storage.nbytes():
+                    self.seen.add(storage.data_ptr())
+                    self.now += storage.nbytes()
+                    self.most = max(self.most, self.now)
+                    weakref.finalize(storage, self.freed, storage.data_ptr(), storage.nbytes())
+        return result
+
+    def freed(self, pointer, size):
+        self.seen.discard(pointer)
+        self.now -= size
+
+
+@pytest.mark.parametrize("coding", ["hard", "soft"])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_memory_stays_within_the_budget(coding, gradients):
+    regions, _ = sets(64, 36, 8, 0)
+    words, _ = sets(80, 20, 8, 1)
+    inputs = [vectors.float().requires_grad_(gradients) for vectors in (regions, words)]
+    most = {}
+    for budget in (WIDE, 2**20):
+        with LiveMemory() as memory:
+            scores = alignment_scores(*inputs, coding=coding, memory_budget=budget)
+            if gradients:
+                scores.sum().backward()
+        most[budget] = memory.most
+    alignments = 64 * 36 * 80 * 20 * 4
+    result = 64 * 80 * 4
+    kept = alignments // 36 * 3 if coding == "hard" and gradients else 0  # winners (8 bytes) and codes, 1 / R of them
+    assert most[WIDE] > alignments  # the whole needs 15 MB: the budget of 1 MB below is one that binds
+    assert most[2**20] <= 2**20 + 6 * result + 2 * kept + (words.numel() + regions.numel()) * 4 * 3 * gradients
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"regions": torch.zeros(2, 3)}, "regions has shape"),
+        ({"words": torch.zeros(4, 2, 5)}, "vectors of 5 numbers, expected 3"),
+        ({"words": torch.zeros(4, 2, 3).double()}, "words is torch.float64"),
+        ({"regions": torch.zeros(2, 3, 3, dtype=torch.long)}, "regions holds torch.int64"),
+        ({"region_mask": torch.ones(2, 4, dtype=torch.bool)}, "region_mask has shape"),
+        ({"word_mask": torch.ones(4, 2)}, "word_mask holds torch.float32"),
+        ({"attend": "images"}, "attend is 'images', expected one of 'regions', 'words', 'both'"),
+        ({"coding": "harder"}, "coding is 'harder'"),
+        ({"pooling": "avg"}, "pooling is 'avg'"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"beta": -1.0}, "beta is -1.0"),
+        ({"memory_budget": 0}, "memory_budget is 0"),
+    ],
+)
+def test_bad_input(changes, message):
+    arguments = {"regions": torch.zeros(2, 3, 3), "words": torch.zeros(4, 2, 3)} | changes
+    with pytest.raises(ValueError, match=message):
+        alignment_scores(**arguments)
+
+
+def test_fastest_dtype_is_one_of_two():
+    assert similarity.fastest_dtype("cpu") in (torch.float32, torch.bfloat16)
