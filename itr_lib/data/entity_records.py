@@ -1,0 +1,253 @@
+"""The JSON files of Flickr30k Entities, record by record: pictures with captions, boxes and phrases."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from itr_lib.data.problems import Problems
+from itr_lib.data.regions import MAX_REGIONS, SHOWN, iou
+
+SPLITS = ("train", "val", "test")
+NO_ENTITY = "0"  # the entity of a phrase that is not to be seen
+
+
+@dataclass(frozen=True, eq=False)
+class PhraseRecord:
+    """A phrase: place of its caption, characters ``[from, to)`` of it, which boxes are right, the entity's type."""
+
+    caption: int
+    span: tuple[int, int]
+    right: Bool[np.ndarray, " boxes"]
+    kind: str
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One usable record; ``boxes`` are divided by width and height, ``unboxed`` counts phrases without a box."""
+
+    filename: str
+    path: Path
+    captions: tuple[str, ...]
+    boxes: Float[np.ndarray, "boxes 4"]
+    phrases: tuple[PhraseRecord, ...]
+    unboxed: int
+
+
+def read_pictures(
+    root: Path, splits: Sequence[str], limit: int | None, problems: Problems
+) -> tuple[str, dict[str, list[Picture]]]:
+    """The data set's name, and the usable pictures of each split (the first ``limit`` records)."""
+    if not root.is_dir():
+        raise ValueError(f"the folder {str(root)!r} does not exist: it should hold entities.json and images/")
+    files = sorted(root.glob("dataset_*.json"))
+    if len(files) != 1:
+        raise ValueError(f"{str(root)!r} holds {[file.name for file in files]}: expected one dataset_<name>.json")
+    records = _read_captions(files[0], problems)
+    truth = _read_truth(root / "entities.json")
+    for filename in sorted(truth.keys() - {record["filename"] for record in records}):
+        sentence = f"{root / 'entities.json'} knows {filename!r}, which {files[0].name} does not: another data set?"
+        problems.add("file name without captions", filename, sentence)
+    counts, pictures = Counter(record["split"] for record in records), {}
+    for split in splits:
+        if split not in SPLITS or not counts[split]:
+            raise ValueError(f"{files[0]} has no image of split {split!r}: it has {dict(counts)}")
+        chosen = [record for record in records if record["split"] == split][:limit]
+        read = [_read_picture(record, truth, root / "images", problems) for record in chosen]
+        pictures[split] = [picture for picture in read if picture is not None]
+    return files[0].stem.removeprefix("dataset_"), pictures
+
+
+def _read_json(path: Path):
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} does not exist: Flickr30k Entities in JSON is needed beside the captions")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): it was cut short or is another file") from error
+
+
+def _read_captions(path: Path, problems: Problems) -> list[dict]:
+    """The records of Karpathy's file that have what is needed: file name, split, tokens."""
+    content = _read_json(path)
+    entries = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{path} is not in Karpathy's format: expected an object with a list 'images'")
+    records = {}
+    for number, entry in enumerate(entries):
+        if not _has_captions(entry):
+            sentence = f"Record {number} of {path} lacks 'filename', 'split' or 'sentences' with 'tokens'."
+            problems.add("record of another format", f"record {number}", sentence)
+        elif entry["filename"] in records:
+            sentence = f"Image {entry['filename']!r} stands twice in {path} (record {number}): the first one counts."
+            problems.add("file name that stands twice", entry["filename"], sentence)
+        else:
+            records[entry["filename"]] = entry
+    return list(records.values())
+
+
+def _has_captions(entry) -> bool:
+    sentences = entry.get("sentences") if isinstance(entry, dict) else None
+    return (
+        isinstance(sentences, list)
+        and all(isinstance(entry.get(key), str) and entry[key] for key in ("filename", "split"))
+        and all(isinstance(one, dict) and isinstance(one.get("tokens"), list) for one in sentences)
+        and all(isinstance(token, str) for one in sentences for token in one["tokens"])
+    )
+
+
+def _read_truth(path: Path) -> dict[str, dict]:
+    content = _read_json(path)
+    truth = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(truth, dict) or not truth:
+        raise ValueError(
+            f"{path} is in another format: expected an object 'images' with 'size', 'entities' and 'phrases' by"
+            " file name (the original's .txt and .xml files are to be converted first)"
+        )
+    return truth
+
+
+def _read_picture(record: dict, truth: dict[str, dict], images: Path, problems: Problems) -> Picture | None:
+    """One picture, or None (and a problem)."""
+    filename = record["filename"]
+    path, entry, problem = images / filename, truth.get(filename), None
+    if entry is None:
+        problem = ("no entities", f"Image {filename!r} does not stand in entities.json.")
+    elif not _well_formed(entry):
+        sentence = (
+            f"The entities of {filename!r} lack 'size', 'entities' with 'boxes', or 'phrases' with 's', 'span', 'e'."
+        )
+        problem = ("entities of another format", sentence)
+    elif not path.is_file():
+        problem = ("missing picture", f"Picture {path} does not exist.")
+    if problem:
+        return problems.add(problem[0], filename, problem[1])
+    captions = _captions(record, problems)
+    boxes_of = _boxes_by_entity(filename, entry, problems)
+    everything = sorted({box for boxes in boxes_of.values() for box in boxes})  # by place: the order tells nothing
+    if not captions or not everything:
+        what = "box that can be used" if captions else "caption"
+        return problems.add(f"image without a {what}", filename, f"Image {filename!r} has no {what}.")
+    return _with_phrases(filename, path, captions, everything, boxes_of, entry["phrases"], problems)
+
+
+def _well_formed(entry) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    size, entities, phrases = (entry.get(key) for key in ("size", "entities", "phrases"))
+    return (
+        _numbers(size, 2)
+        and min(size) > 0
+        and isinstance(entities, dict)
+        and all(isinstance(one, dict) and isinstance(one.get("boxes"), list) for one in entities.values())
+        and isinstance(phrases, list)
+        and all(isinstance(one, dict) and _phrase_well_formed(one) for one in phrases)
+    )
+
+
+def _phrase_well_formed(phrase: dict) -> bool:
+    span, whole = phrase.get("span"), isinstance(phrase.get("s"), int)
+    return whole and _numbers(span, 2) and all(isinstance(at, int) for at in span) and isinstance(phrase.get("e"), str)
+
+
+def _numbers(values, count: int) -> bool:
+    """A list of so many finite numbers?"""
+    plain = isinstance(values, list) and len(values) == count
+    return plain and all(type(value) in (int, float) and math.isfinite(value) for value in values)
+
+
+def _captions(record: dict, problems: Problems) -> dict[int, list[str]]:
+    """The tokens of each sentence that is not empty, by its number."""
+    captions = {}
+    for number, sentence in enumerate(record["sentences"]):
+        tokens = ["".join(token.split()) for token in sentence["tokens"]]
+        if any(tokens):
+            captions[number] = tokens
+        else:
+            named = f"{record['filename']}#{number}"
+            problems.add("empty caption", named, f"Caption {number} of {record['filename']!r} has no token.")
+    return captions
+
+
+def _boxes_by_entity(filename: str, entry: dict, problems: Problems) -> dict[str, list[tuple[float, ...]]]:
+    """The boxes of each entity in [0, 1]; what sticks out of the picture is cut, what lies outside is left out."""
+    width, height = entry["size"]
+    boxes_of = {}
+    for entity, about in entry["entities"].items():
+        boxes_of[entity] = []
+        for box in about["boxes"]:
+            if not _numbers(box, 4):
+                sentence = f"A box of entity {entity} of {filename!r} is {box!r}: expected four numbers."
+                problems.add("box that is none", filename, sentence)
+                continue
+            x1, x2 = (min(max(x, 0), width) for x in box[::2])
+            y1, y2 = (min(max(y, 0), height) for y in box[1::2])
+            if min(x2 - x1, y2 - y1) < 0.5:
+                sentence = f"The box {box} of entity {entity} covers no pixel of {filename!r}, {width} x {height}."
+                problems.add("box outside the picture", filename, sentence)
+                continue
+            boxes_of[entity].append((x1 / width, y1 / height, x2 / width, y2 / height))
+    return boxes_of
+
+
+def _with_phrases(filename, path, captions, everything, boxes_of, phrases, problems: Problems) -> Picture:
+    """Put the phrases to the boxes, of which at most 36 are kept."""
+    boxes = np.array(everything, np.float32)
+    right_of = {e: (iou(boxes, np.array(own)) >= SHOWN).any(axis=1) for e, own in boxes_of.items() if own}
+    fitting = [one for one in phrases if _fits(one, captions, boxes_of, filename, problems)]
+    told = [(one, right_of[one["e"]]) for one in fitting if one["e"] in right_of]
+    kept = np.arange(len(boxes))
+    if len(boxes) > MAX_REGIONS:
+        asked = np.sum([right for _, right in told], axis=0) if told else np.zeros(len(boxes))
+        kept = np.sort(np.argsort(-asked, kind="stable")[:MAX_REGIONS])
+        sentence = f"Image {filename!r} has {len(boxes)} boxes: the {MAX_REGIONS} that most phrases speak of are kept."
+        problems.add(f"boxes beyond {MAX_REGIONS}", filename, sentence)
+    place = {number: at for at, number in enumerate(captions)}
+    records = [
+        PhraseRecord(place[one["s"]], _characters(captions[one["s"]], one["span"]), right[kept], _kind(one))
+        for one, right in told
+        if right[kept].any()
+    ]
+    text = tuple(" ".join(tokens) for tokens in captions.values())
+    return Picture(filename, path, text, boxes[kept], tuple(records), len(fitting) - len(records))
+
+
+def _fits(phrase: dict, captions: dict[int, list[str]], boxes_of: dict, filename: str, problems: Problems) -> bool:
+    """Whether a phrase lies in its sentence and its entity is known; otherwise a problem."""
+    start, stop = phrase["span"]
+    where = f"Phrase {phrase.get('text', '')!r} of {filename!r}"
+    tokens = captions.get(phrase["s"], [])
+    if not 0 <= start < stop <= len(tokens):
+        sentence = f"{where} is tokens {start} to {stop} of sentence {phrase['s']}, which has {len(tokens)}."
+        problems.add("phrase outside its sentence", filename, sentence)
+    elif not phrase.get("fuzzy") and _letters(phrase.get("text", "")) not in ("", _letters(*tokens[start:stop])):
+        problems.add("phrase of other words", filename, f"{where} should be {' '.join(tokens[start:stop])!r}.")
+    elif phrase["e"] != NO_ENTITY and phrase["e"] not in boxes_of:
+        problems.add("phrase of an unknown entity", filename, f"{where} is of entity {phrase['e']}, which is unknown.")
+    else:
+        return True
+    return False
+
+
+def _letters(*texts: str) -> str:
+    """Letters and digits alone: sentences and phrases were tokenised by different hands."""
+    return re.sub(r"[\W_]", "", "".join(map(str, texts))).lower()
+
+
+def _characters(tokens: list[str], span: Sequence[int]) -> tuple[int, int]:
+    """Where the tokens ``[start, stop)`` stand in the tokens joined by single spaces."""
+    start = sum(len(token) + 1 for token in tokens[: span[0]])
+    return start, start + len(" ".join(tokens[span[0] : span[1]]))
+
+
+def _kind(phrase: dict) -> str:
+    types = phrase.get("types")
+    return str(types[0]) if isinstance(types, list) and types else "other"
