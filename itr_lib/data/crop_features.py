@@ -19,7 +19,10 @@ CROP_DIM = 3 * CELLS**2 + LEVELS**3 + ANGLES * CELLS**2  # 48 + 64 + 128 = 240
 
 
 def crop_boxes(picture: Image.Image, boxes: Float[np.ndarray, "boxes 4"]) -> UInt8[np.ndarray, "boxes 32 32 3"]:
-    """What each box (x1, y1, x2, y2; in [0, 1]) of an RGB picture shows, resampled to 32 x 32 pixels."""
+    """What each box (x1, y1, x2, y2; in [0, 1]) of an RGB picture shows, resampled to 32 x 32 pixels.
+
+    A box smaller than that is interpolated, with the pixel next to it at its border.
+    """
     corners = np.asarray(boxes, np.float64) * np.array([picture.width, picture.height] * 2)
     crops = [picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=tuple(corner)) for corner in corners]
     return np.stack([np.asarray(crop) for crop in crops])

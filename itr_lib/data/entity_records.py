@@ -117,21 +117,17 @@ def _read_truth(path: Path) -> dict[str, dict]:
 
 def _read_picture(record: dict, truth: dict[str, dict], images: Path, problems: Problems) -> Picture | None:
     """One picture, or None (and a problem)."""
-    filename = record["filename"]
-    path, entry, problem = images / filename, truth.get(filename), None
+    filename, path, entry = record["filename"], images / record["filename"], truth.get(record["filename"])
     if entry is None:
-        problem = ("no entities", f"Image {filename!r} does not stand in entities.json.")
-    elif not _well_formed(entry):
+        return problems.add("no entities", filename, f"Image {filename!r} does not stand in entities.json.")
+    if not _well_formed(entry):
         sentence = (
-            f"The entities of {filename!r} lack 'size', 'entities' with 'boxes', or 'phrases' with 's', 'span', 'e'."
+            f"The entry of {filename!r} lacks 'size', 'entities' with 'boxes', or 'phrases' with 's', 'span', 'e'."
         )
-        problem = ("entities of another format", sentence)
-    elif not path.is_file():
-        problem = ("missing picture", f"Picture {path} does not exist.")
-    if problem:
-        return problems.add(problem[0], filename, problem[1])
-    captions = _captions(record, problems)
-    boxes_of = _boxes_by_entity(filename, entry, problems)
+        return problems.add("entities of another format", filename, sentence)
+    if not path.is_file():
+        return problems.add("missing picture", filename, f"Picture {path} does not exist.")
+    captions, boxes_of = _captions(record, problems), _boxes_by_entity(filename, entry, problems)
     everything = sorted({box for boxes in boxes_of.values() for box in boxes})  # by place: the order tells nothing
     if not captions or not everything:
         what = "box that can be used" if captions else "caption"
