@@ -1,4 +1,4 @@
-"""alignment_scores against plain loops written from the formulas, finite differences, and variants known to be wrong."""
+"""alignment_scores against plain loops from the formulas, finite differences, and variants known to be wrong."""
 
 from __future__ import annotations
 
@@ -63,14 +63,13 @@ def one_pair(regions, words, attend, coding, pooling, temperature, beta):
 
 
 def by_loops(regions, words, region_mask, word_mask, attend, coding, pooling, temperature=0.1, beta=0.1):
-    images = [[v for v, real in zip(*row, strict=True) if real] for row in zip(*lists(regions, region_mask))]
-    captions = [[v for v, real in zip(*row, strict=True) if real] for row in zip(*lists(words, word_mask))]
+    images, captions = real_ones(regions, region_mask), real_ones(words, word_mask)
     how = (attend, coding, pooling, temperature, beta)
     return torch.tensor([[one_pair(i, c, *how) for c in captions] for i in images], dtype=torch.float64)
 
 
-def lists(vectors, mask):
-    return vectors.tolist(), mask.tolist()
+def real_ones(vectors, mask):
+    return [row[real].tolist() for row, real in zip(vectors, mask, strict=True)]
 
 
 def sets(count, width, dim, seed, full=False):

@@ -12,6 +12,7 @@ from itr_lib.data.dataset import RetrievalData
 from itr_lib.encoders.text import TextConfig
 from itr_lib.models import build
 from itr_lib.training import Objective, TrainConfig, TripletObjective
+from itr_lib.validation import expect_choice
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,50 @@ class Recipe:
 def vse(profile: str, data: str = "scenes", seed: int = 0) -> Recipe:
     """VSE++ with GPO pooling, lesson 01."""
     width = {"smoke": 64, "quick": 256, "full": 512}[profile]
-    text = {"smoke": (32, 1), "quick": (128, 2), "full": (256, 4)}[profile]
+    return Recipe(
+        "vse", {"dim": width, "pooling": "gpo"}, _text(profile), TripletObjective(), _training(profile, data, seed)
+    )
+
+
+def teran(profile: str, data: str = "scenes", seed: int = 0) -> Recipe:
+    """TERAN with max over regions, sum over words, lesson 02."""
+    width = {"smoke": 64, "quick": 128, "full": 512}[profile]
+    settings = {"dim": width, "region_dim": width, "feed_forward": 2 * width}
+    return Recipe("teran", settings, _text(profile), TripletObjective(), _training(profile, data, seed))
+
+
+def chan(profile: str, data: str = "scenes", seed: int = 0) -> Recipe:
+    """CHAN with hard coding, lesson 03."""
+    width = {"smoke": 64, "quick": 128, "full": 512}[profile]
+    return Recipe("chan", {"dim": width}, _text(profile), TripletObjective(), _training(profile, data, seed))
+
+
+def paper(name: str, data: str = "flickr30k", seed: int = 0) -> Recipe:
+    """A model at the sizes and settings of its paper; BERT-base is downloaded, and a GPU is what it takes.
+
+    TERAN: Messina et al. 2021, section 5 and its released configuration. CHAN: Pan et al. 2023, section 4.1.
+    """
+    expect_choice("name", name, ("teran", "chan"))
+    text = {"pretrained": "bert-base-uncased"}
+    if name == "teran":
+        batch = 30 if data == "flickr30k" else 40
+        training = TrainConfig(
+            30, batch, learning_rate=1e-5, pretrained_rate=1.0, weight_decay=0, warmup_steps=1, decay_after=20 / 30,
+            seed=seed,
+        )  # fmt: skip
+        objective = TripletObjective(margin=0.2, warmup_epochs=0)
+        return Recipe("teran", {"preset": "paper"}, text | {"first_layers": 6}, objective, training)
+    training = TrainConfig(25, 128, learning_rate=5e-4, pretrained_rate=0.1, decay_after=15 / 25, seed=seed)
+    return Recipe("chan", {"preset": "paper", "mask_token": 103}, text, TripletObjective(margin=0.05), training)
+
+
+def _text(profile: str) -> dict[str, object]:
+    hidden, layers = {"smoke": (32, 1), "quick": (128, 2), "full": (256, 4)}[profile]
+    return {"hidden": hidden, "layers": layers}
+
+
+def _training(profile: str, data: str, seed: int) -> TrainConfig:
     epochs = {"smoke": 2, "quick": 5, "full": 12}[profile]
     if data != "scenes" and profile == "quick":
         epochs = 10  # a tenth of the scenes' captions
-    training = TrainConfig(epochs=epochs, batch_size=64 if profile == "smoke" else 128, seed=seed)
-    return Recipe(
-        "vse",
-        {"dim": width, "pooling": "gpo"},
-        {"hidden": text[0], "layers": text[1]},
-        TripletObjective(),
-        training,
-    )
+    return TrainConfig(epochs=epochs, batch_size=64 if profile == "smoke" else 128, seed=seed)

@@ -65,9 +65,7 @@ class TERAN(nn.Module):
         self.project_regions = nn.Linear(config.region_dim, config.dim)
         self.text = TextEncoder(config.text, config.dim)
         self.joint_regions = transformer(config.dim, config.joint_layers, *settings)
-        self.joint_words = self.joint_regions
-        if not config.shared:
-            self.joint_words = transformer(config.dim, config.joint_layers, *settings)
+        self.joint_words = None if config.shared else transformer(config.dim, config.joint_layers, *settings)
 
     def encode_images(self, batch: ImageBatch) -> Tokens:
         """A unit vector a region."""
@@ -82,7 +80,8 @@ class TERAN(nn.Module):
 
     def encode_captions(self, batch: CaptionBatch) -> Tokens:
         """A unit vector a token; ``[CLS]`` and ``[SEP]`` are masked out."""
-        tokens = self.joint_words(self.text(*batch), src_key_padding_mask=~batch.mask)
+        joint = self.joint_regions if self.joint_words is None else self.joint_words
+        tokens = joint(self.text(*batch), src_key_padding_mask=~batch.mask)
         return Tokens(l2_normalise(tokens), words_only(batch.mask))
 
     def scores(self, images: Tokens, captions: Tokens) -> Float[Tensor, "images captions"]:

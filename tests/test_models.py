@@ -1,0 +1,197 @@
+"""The fine-grained models: padding has no say, special tokens are no words, and the one loop trains them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from toy import toy_data
+from transformers import BertConfig, BertModel
+
+from itr_lib.course import recipes
+from itr_lib.data.batches import CaptionBatch, ImageBatch, caption_batch, image_batch
+from itr_lib.encoders.text import TextConfig, TextEncoder, tokenise, train_tokenizer
+from itr_lib.encoders.tokens import words_only
+from itr_lib.models import build, load_model, save_model
+from itr_lib.training import InfoNCEObjective, TrainConfig, TripletObjective, encode, evaluate, score, train
+
+TRAIN, VAL = toy_data(), toy_data(images=60, split="val")
+TOKENIZER = train_tokenizer(TRAIN.captions)
+CONFIG = TrainConfig(epochs=3, batch_size=50, warmup_steps=4, learning_rate=3e-3)
+VARIANTS = {
+    "teran": ("teran", {}),
+    "teran, shared, Symm": ("teran", {"shared": True, "pooling": "Symm", "region_layers": 1}),
+    "chan": ("chan", {}),
+    "chan, soft, mean": ("chan", {"coding": "soft", "pooling": "mean"}),
+    "chan, BiGRU, linear": ("chan", {"geometry": False, "region_layers": 1, "text": {"kind": "bigru"}}),
+}
+
+
+def new_model(variant: str, seed: int = 0):
+    name, settings = VARIANTS[variant]
+    settings = dict(settings)
+    text = TextConfig(len(TOKENIZER), **{"hidden": 32, "layers": 1, **settings.pop("text", {})})
+    if name == "teran":
+        settings |= {"region_dim": 32, "feed_forward": 64}
+    torch.manual_seed(seed)
+    return build(name, feature_dim=16, text=text, dim=32, **settings)
+
+
+def test_words_only_by_hand():
+    mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], dtype=torch.bool)
+    expected = torch.tensor([[0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0, 1, 1, 1, 0], [0, 0, 0, 0, 0]], dtype=torch.bool)
+    assert torch.equal(words_only(mask), expected)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_padding_has_no_say(variant):
+    model = new_model(variant).eval()
+    images = image_batch(TRAIN, np.arange(3))
+    captions = caption_batch(tokenise(TOKENIZER, TRAIN.captions), np.arange(4))
+    garbage = torch.full((3, 2, 16), 9.0), torch.full((3, 2, 4), 0.5), torch.zeros(3, 2, dtype=torch.bool)
+    wider_images = ImageBatch(*(torch.cat(pair, dim=1) for pair in zip(images, garbage, strict=True)))
+    more = torch.full((4, 3), 7), torch.zeros(4, 3, dtype=torch.bool)
+    wider_captions = CaptionBatch(*(torch.cat(pair, dim=1) for pair in zip(captions, more, strict=True)))
+    with torch.no_grad():
+        scores = model.scores(model.encode_images(images), model.encode_captions(captions))
+        wider = model.scores(model.encode_images(wider_images), model.encode_captions(wider_captions))
+    assert torch.allclose(scores, wider, rtol=0, atol=1e-5 * scores.abs().max())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_vectors_have_length_one_and_scores_do_not_depend_on_the_batch(variant):
+    model = new_model(variant)
+    whole = score(model, TOKENIZER, VAL)
+    images, captions = encode(model, TOKENIZER, VAL, batch_size=7)
+    assert torch.allclose(images.vectors[images.mask].norm(dim=-1), torch.tensor(1.0), atol=1e-5)
+    assert torch.allclose(captions.vectors[captions.mask].norm(dim=-1), torch.tensor(1.0), atol=1e-5)
+    with torch.no_grad():
+        assert torch.allclose(model.scores(images, captions), whole, rtol=0, atol=1e-5 * whole.abs().max())
+
+
+def test_special_tokens_take_no_part():
+    model = new_model("teran").eval()
+    captions = caption_batch(tokenise(TOKENIZER, TRAIN.captions), np.arange(2))
+    with torch.no_grad():
+        words = model.encode_captions(captions)
+    pieces = [len(TOKENIZER.tokenize(caption)) for caption in TRAIN.captions[:2]]
+    assert words.mask.sum(dim=1).tolist() == pieces and not words.mask[:, 0].any()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_one_loop_trains_it(variant):
+    model = new_model(variant)
+    before = evaluate(model, TOKENIZER, VAL)["rsum"]
+    train(model, TripletObjective(), TOKENIZER, TRAIN, VAL, CONFIG, progress=False)
+    assert evaluate(model, TOKENIZER, VAL)["rsum"] > 2 * before + 50
+
+
+def test_info_nce_is_an_alternative():
+    model = new_model("chan")
+    before = evaluate(model, TOKENIZER, VAL)["rsum"]
+    train(model, InfoNCEObjective(temperature=1.0), TOKENIZER, TRAIN, VAL, CONFIG, progress=False)
+    assert evaluate(model, TOKENIZER, VAL)["rsum"] > 2 * before + 50
+
+
+def test_augmentation_is_of_training_only_and_can_be_repeated():
+    images = image_batch(TRAIN, np.arange(50))
+    model = new_model("chan").train()
+    torch.manual_seed(1)
+    first, again = model.encode_images(images).mask, model.encode_images(images).mask
+    torch.manual_seed(1)
+    assert torch.equal(model.encode_images(images).mask, first) and not torch.equal(first, again)
+    assert torch.equal(model.eval().encode_images(images).mask, images.mask)
+
+
+def test_an_interrupted_run_draws_the_same_augmentation(tmp_path):
+    whole, resumed = new_model("chan"), new_model("chan")
+    train(whole, TripletObjective(), TOKENIZER, TRAIN, VAL, CONFIG, progress=False)
+
+    class Stop(Exception):
+        pass
+
+    objective = TripletObjective()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(TripletObjective, "__call__", lambda self, *given: stop_or_loss(Stop, *given))
+        train(new_model("chan"), objective, TOKENIZER, TRAIN, VAL, CONFIG, progress=False, folder=tmp_path)
+    train(resumed, objective, TOKENIZER, TRAIN, VAL, CONFIG, progress=False, folder=tmp_path)
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+LOSS = TripletObjective.__call__
+
+
+def stop_or_loss(stop, model, batch, epoch):
+    if epoch == 1:
+        raise stop
+    return LOSS(TripletObjective(), model, batch, epoch)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_saved_and_loaded(variant, tmp_path):
+    model = new_model(variant).eval()
+    save_model(model, tmp_path)
+    assert torch.equal(score(load_model(tmp_path), TOKENIZER, VAL), score(model, TOKENIZER, VAL))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("vse", {"dim": 1024}),
+        ("teran", {"dim": 1024, "region_dim": 2048, "region_layers": 4, "joint_layers": 2, "feed_forward": 2048}),
+        ("chan", {"dim": 1024, "geometry": False, "coding": "hard", "pooling": "lse", "drop_regions": 0.2}),
+    ],
+)
+def test_the_papers_sizes_by_name(name, expected):
+    with torch.device("meta"):  # shapes without numbers
+        model = build(name, preset="paper", feature_dim=2048, text=TextConfig(100))
+    assert {key: getattr(model.config, key) for key in expected} == expected
+    with pytest.raises(ValueError, match="preset is 'large'"):
+        build(name, preset="large", feature_dim=8, text=TextConfig(100))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("teran", {"pooling": "mean"}, "pooling is 'mean', expected one of 'MrSw'"),
+        ("chan", {"coding": "attention"}, "coding is 'attention'"),
+        ("chan", {"pooling": "MrSw"}, "pooling is 'MrSw'"),
+        ("chan", {"text": TextConfig(9, kind="lstm")}, "kind is 'lstm'"),
+        ("chan", {"heads_of_cattle": 3}, "does not take these settings"),
+    ],
+)
+def test_bad_settings(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        build(name, **{"feature_dim": 8, "text": TextConfig(9), **settings})
+
+
+def test_first_layers_of_a_pretrained_model_learn_at_their_own_rate(tmp_path):
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
+    bert = BertModel(BertConfig(vocab_size=len(TOKENIZER), **shape), add_pooling_layer=False).eval()
+    bert.save_pretrained(tmp_path)
+    text = TextConfig(len(TOKENIZER), pretrained=str(tmp_path), first_layers=2)
+    encoder = TextEncoder(text, 8).eval()
+    ids, mask = caption_batch(tokenise(TOKENIZER, TRAIN.captions), np.arange(3))
+    with torch.no_grad():
+        after_two = bert(ids, attention_mask=mask.long(), output_hidden_states=True).hidden_states[2]
+        assert torch.allclose(encoder(ids, mask), encoder.project(after_two), atol=1e-6)
+    with pytest.raises(ValueError, match="first_layers is 4"):
+        TextEncoder(TextConfig(9, pretrained=str(tmp_path), first_layers=4), 8)
+
+    frozen = build("chan", feature_dim=16, text=text, dim=8)
+    before = {name: value.clone() for name, value in frozen.state_dict().items()}
+    config = TrainConfig(epochs=1, batch_size=50, pretrained_rate=0.0, weight_decay=0.0)
+    train(frozen, TripletObjective(), TOKENIZER, TRAIN, VAL, config, progress=False)
+    moved = {name for name, value in frozen.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and not any(name.startswith("text.bert") for name in moved)
+
+
+@pytest.mark.parametrize("name", ["teran", "chan"])
+def test_a_recipe_for_every_profile_and_the_paper(name):
+    make = getattr(recipes, name)
+    for profile in ("smoke", "quick", "full"):
+        assert make(profile).model == name
+    paper = recipes.paper(name, "flickr30k")
+    assert paper.settings["preset"] == "paper" and paper.text["pretrained"] == "bert-base-uncased"
