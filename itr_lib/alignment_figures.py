@@ -46,8 +46,8 @@ def alignment_heatmap(
     figure, axis = plt.subplots(figsize=(min(9.0, 2.6 + 0.52 * len(words)), 1.7 + 0.27 * len(rows)))
     shown = np.where(np.isfinite(values[rows]), values[rows], np.nan)
     sns.heatmap(
-        shown, ax=axis, cmap="viridis", linewidths=0.6, xticklabels=list(words),
-        yticklabels=[f"region {r}" for r in rows], cbar_kws={"label": "alignment (cosine)", "pad": 0.02},
+        shown, ax=axis, cmap="viridis", linewidths=0.6, cbar_kws={"label": "alignment (cosine)", "pad": 0.02},
+        xticklabels=list(words), yticklabels=[f"region {r}" for r in rows],
     )  # fmt: skip
     if winners:
         _frame_winners(axis, values, rows)
@@ -108,7 +108,8 @@ def word_boxes(
         raise ValueError(f"right must hold {len(words)} bool arrays over {len(values)} regions, one a word")
     columns = min(len(words), 5)
     lines = -(-len(words) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(1.74 * max(columns, 3), 2.05 * lines + 0.7), squeeze=False)
+    height = 2.1 * lines + 0.65 + 0.22 * title.count("\n")
+    figure, axes = plt.subplots(lines, columns, figsize=(1.74 * max(columns, 3), height), squeeze=False)
     picture = data.picture(image)
     for axis in axes.flat:
         axis.axis("off")
@@ -215,9 +216,8 @@ def as_alignment(
     regions = len(values) if mask is None else len(mask)
     if values.ndim != 2 or values.shape != (regions, len(words)) or values.size == 0:
         raise ValueError(f"alignment has shape {values.shape}, expected (regions, words) = ({regions}, {len(words)})")
-    if mask is not None:
-        values = np.where(mask[:, None], values, -np.inf)
-    values = np.where(np.isnan(values), -np.inf, values)
+    padded = np.zeros(regions, bool) if mask is None else ~mask
+    values = np.where(padded[:, None] | np.isnan(values), -np.inf, values)
     if not np.isfinite(values.max(axis=0)).all():
         raise ValueError("alignment holds a word without a finite value: every word needs a region")
     return values
@@ -233,7 +233,7 @@ def _as_weights(name: str, weights: Weights, regions: int) -> Float[np.ndarray, 
 
 
 def _array(values: Alignment | Weights) -> np.ndarray:
-    values = values.detach().cpu() if isinstance(values, torch.Tensor) else values
+    values = values.detach().cpu().float() if isinstance(values, torch.Tensor) else values
     return np.asarray(values, dtype=float)
 
 

@@ -106,7 +106,7 @@ def _place_labels(axis: Axes, places: Float[np.ndarray, "points 2"], names: Sequ
     for name, place in zip(names, places, strict=True):
         for offset in LABEL_PLACES:
             label = _label(axis, name, place, offset)
-            box = Text.get_window_extent(label).padded(1)  # the text's own: an annotation's holds its line too
+            box = _extent(label)
             if (
                 not any(box.overlaps(other) for other in taken)
                 and inside.contains(*box.min)
@@ -116,7 +116,7 @@ def _place_labels(axis: Axes, places: Float[np.ndarray, "points 2"], names: Sequ
             label.remove()
         else:  # no room anywhere: the nearest spot is as good as any
             label = _label(axis, name, place, LABEL_PLACES[0])
-        taken.append(Text.get_window_extent(label).padded(1))
+        taken.append(_extent(label))
 
 
 def _label(axis: Axes, name: str, place: np.ndarray, offset: tuple[float, float, str, str]) -> Annotation:
@@ -125,3 +125,9 @@ def _label(axis: Axes, name: str, place: np.ndarray, offset: tuple[float, float,
     line = {"arrowstyle": "-", "color": "#999999", "lw": 0.8, "shrinkA": 0, "shrinkB": 4} if far else None
     text = {"textcoords": "offset points", "ha": ha, "va": va, "fontsize": 9.5, "arrowprops": line}
     return axis.annotate(name, place, (x, y), **text)
+
+
+def _extent(label: Annotation) -> Bbox:
+    """Where the text stands, in pixels, without the line that an annotation may have."""
+    label.update_positions(label.figure.canvas.get_renderer())
+    return Text.get_window_extent(label).padded(1)
