@@ -16,9 +16,13 @@ from filelock import FileLock
 from itr_lib.course import recipes
 from itr_lib.course.recorded import RECORDED, recorded, write_record
 from itr_lib.data.load import Splits, load_splits
+from itr_lib.data.questions import questions_of
+from itr_lib.data.scenes import graph_relevance
 from itr_lib.encoders.text import train_tokenizer
-from itr_lib.evaluation import pair_accuracy
-from itr_lib.training import InfoNCEObjective, TripletObjective, evaluate, score, train
+from itr_lib.encoders.tokens import Tokens
+from itr_lib.evaluation import ndcg, pair_accuracy, retrieval_metrics
+from itr_lib.pointing import pointing_accuracy
+from itr_lib.training import InfoNCEObjective, TripletObjective, encode, score, train
 
 Variants = dict[str, recipes.Recipe]
 
@@ -42,20 +46,44 @@ def lesson01(profile: str, data: str, seed: int) -> Variants:
     }
 
 
-LESSONS = {"01_global_embeddings": lesson01}
+def lesson02(profile: str, data: str, seed: int) -> Variants:
+    """TERAN, its poolings, and global embeddings from the same encoders."""
+    base = recipes.teran(profile, data, seed)
+    one_vector = recipes.one_vector(base)
+    return {
+        "one vector": one_vector,
+        "TERAN (MrSw)": base,
+        "one vector, InfoNCE": replace(one_vector, objective=InfoNCEObjective()),
+        "TERAN, InfoNCE": replace(base, objective=InfoNCEObjective(temperature=1.0)),  # of sums over words
+        "TERAN (MwSr)": replace(base, settings={**base.settings, "pooling": "MwSr"}),
+        "TERAN (Symm)": replace(base, settings={**base.settings, "pooling": "Symm"}),
+    }
+
+
+LESSONS = {"01_global_embeddings": lesson01, "02_fine_grained_alignment": lesson02}
 
 
 def run(recipe: recipes.Recipe, splits: Splits, device: str) -> dict:
-    """Train one variant; its metrics on the test split and on the probes, and its history."""
+    """Train one variant; its metrics on the test split, on the probes and in pointing, and its history."""
     tokenizer = train_tokenizer(splits.train.captions)
     model = recipe.build(splits.train, tokenizer)
     history = train(
         model, recipe.objective, tokenizer, splits.train, splits.val, recipe.training, device=device, progress=False
     )
-    metrics = evaluate(model, tokenizer, splits.test, device=device)
+    images, captions = encode(model, tokenizer, splits.test, device=device)
+    scores = model.scores(images, captions).float().cpu()
+    metrics = retrieval_metrics(scores, splits.test.image_of_caption).as_dict()
     for kind, probe in splits.probes.items():
-        metrics[kind] = pair_accuracy(score(model, tokenizer, probe, device=device))["image"]
-    return {"metrics": metrics, "epochs": history.epochs}
+        choices = pair_accuracy(score(model, tokenizer, probe, device=device))
+        metrics |= {kind: choices["image"], f"{kind}_group": choices["group"]}
+    if splits.test.truth is not None:
+        truth, owner = splits.test.truth, splits.test.image_of_caption
+        metrics["ndcg_graph"] = ndcg(scores.T, graph_relevance(truth.scenes, truth.captions, owner).T)
+    questions = questions_of(splits, tokenizer)
+    if questions is not None and isinstance(images, Tokens):
+        pointed = pointing_accuracy(*images, *captions, splits.test.image_of_caption, questions)
+        metrics |= {f"pointing_{kind}": value for kind, value in pointed.items()}
+    return {"metrics": metrics, "epochs": history.epochs, "parameters": sum(p.numel() for p in model.parameters())}
 
 
 def main() -> None:
@@ -87,10 +115,10 @@ def main() -> None:
                 record["runs"].append({"variant": variant, "seed": seed, "settings": repr(recipe), **result})
                 record["runs"].sort(key=lambda r: (r["variant"], r["seed"]))
                 write_record(options.lesson, record)
-            keep = ("t2i_r1", "i2t_r1", "rsum", "swaps", "replaces")
+            keep = ("t2i_r1", "i2t_r1", "rsum", "swaps", "replaces", "ndcg_graph", "pointing_all")
             print(
                 f"{variant}, seed {seed}:",
-                {k: round(v, 1) for k, v in result["metrics"].items() if k in keep},
+                {k: round(v, 2) for k, v in result["metrics"].items() if k in keep},
                 flush=True,
             )
 

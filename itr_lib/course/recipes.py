@@ -47,6 +47,16 @@ def teran(profile: str, data: str = "scenes", seed: int = 0) -> Recipe:
     return Recipe("teran", settings, _text(profile), TripletObjective(), _training(profile, data, seed))
 
 
+def one_vector(fine: Recipe) -> Recipe:
+    """Global embeddings from the encoders of a TERAN recipe: each side's last layers, pooled by GPO.
+
+    TERAN's joint layer has a BERT layer's shape, so one more layer of BERT and one over the regions is the same work.
+    """
+    width, layers = fine.settings["dim"], fine.text["layers"]
+    settings = {"dim": width, "pooling": "gpo", "region_layers": 1}
+    return Recipe("vse", settings, {**fine.text, "layers": layers + 1}, fine.objective, fine.training)
+
+
 def chan(profile: str, data: str = "scenes", seed: int = 0) -> Recipe:
     """CHAN with hard coding, lesson 03."""
     width = {"smoke": 64, "quick": 128, "full": 512}[profile]

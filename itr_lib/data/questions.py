@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from itr_lib.data.dataset import RetrievalData, SceneTruth
 from itr_lib.data.entities import Phrases
+from itr_lib.data.load import Splits
 
 WORD_KINDS = ("shape", "colour", "size", "texture", "position", "relation", "number")  # that speak of objects
 
@@ -48,6 +49,15 @@ class Questions:
 
     def __len__(self) -> int:
         return len(self.caption)
+
+
+def questions_of(splits: Splits, tokenizer: PreTrainedTokenizerBase) -> Questions | None:
+    """The questions of the test split, of scenes or of photographs with phrases; None where nothing is known."""
+    if splits.test.truth is not None:
+        return scene_questions(splits.test, tokenizer)
+    if splits.phrases is not None:
+        return phrase_questions(splits.test, tokenizer, splits.phrases)
+    return None
 
 
 def scene_questions(
