@@ -11,10 +11,11 @@ import difflib
 import os
 from collections.abc import Callable
 
-from itr_lib.checks import lesson00, lesson01
+from itr_lib.checks import lesson00, lesson01, lesson02, lesson03
 from itr_lib.checks.frame import verify
 
-EXERCISES = {exercise.slug: exercise for lesson in (lesson00, lesson01) for exercise in lesson.EXERCISES}
+LESSONS = (lesson00, lesson01, lesson02, lesson03)
+EXERCISES = {exercise.slug: exercise for lesson in LESSONS for exercise in lesson.EXERCISES}
 
 
 def exercises() -> list[str]:
