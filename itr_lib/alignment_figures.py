@@ -106,8 +106,7 @@ def word_boxes(
     values = as_alignment(alignment, words, data.region_mask[image])
     if right is not None and [np.shape(r) for r in right] != [(len(values),)] * len(words):
         raise ValueError(f"right must hold {len(words)} bool arrays over {len(values)} regions, one a word")
-    columns = min(len(words), 5)
-    lines = -(-len(words) // columns)
+    columns, lines = min(len(words), 5), -(-len(words) // 5)
     height = 2.1 * lines + 0.65 + 0.22 * title.count("\n")
     figure, axes = plt.subplots(lines, columns, figsize=(1.74 * max(columns, 3), height), squeeze=False)
     picture = data.picture(image)
@@ -198,8 +197,9 @@ def _weighted_boxes(axis: Axes, corners: np.ndarray, values: Float[np.ndarray, "
 
 def _weight_bars(axis: Axes, values: Float[np.ndarray, " regions"], most: int = 15) -> None:
     ordered = np.argsort(-values, kind="stable")[:most]
-    axis.bar(range(len(ordered)), values[ordered], color=COLOURS[3], width=0.8)
-    axis.set_xticks(range(len(ordered)), [str(r) if values[r] > 0 else "" for r in ordered], fontsize=7.5)
+    names = [str(r) if values[r] > 0 else "" for r in ordered]
+    axis.bar(range(len(ordered)), values[ordered], tick_label=names, color=COLOURS[3], width=0.8)
+    axis.tick_params(axis="x", labelsize=7.5)
     axis.set_ylim(0, 1.05)
 
 
@@ -209,8 +209,7 @@ def as_alignment(
     """The alignment as a float array, minus infinity where ``mask`` says that a region is padding.
 
     Raises:
-        ValueError: when it is no matrix with a row for each region and a column for each word, or has no finite value
-            in a word's column.
+        ValueError: when it is no matrix (regions, words), or a word has no finite value.
     """
     values = _array(alignment)
     regions = len(values) if mask is None else len(mask)
@@ -245,10 +244,8 @@ def _corners(data: RetrievalData, image: int, size: tuple[int, int]) -> Float[np
 
 def _box(axis: Axes, corners: np.ndarray, halo: bool = True, **style: object) -> None:
     x, y, width, height = corners
-    patch = Rectangle((x, y), width, height, fill=False, clip_on=False, **style)
-    if halo:
-        patch.set_path_effects(_halo(style["lw"]))
-    axis.add_patch(patch)
+    effects = _halo(style["lw"]) if halo else None
+    axis.add_patch(Rectangle((x, y), width, height, fill=False, clip_on=False, path_effects=effects, **style))
 
 
 def _halo(width: float) -> list[outline.AbstractPathEffect]:

@@ -22,8 +22,8 @@ import ipywidgets as widgets
 import numpy as np
 from IPython import get_ipython
 from IPython.display import display
-from IPython.utils.capture import capture_output
 from jaxtyping import Float
+from matplotlib.figure import Figure
 
 from itr_lib.alignment_figures import Alignment, as_alignment, word_boxes
 from itr_lib.data.dataset import RetrievalData
@@ -36,11 +36,13 @@ WIDTH = 400  # pixels of a picture on the page
 SHOWN = 6  # regions of a word: the best one strong, the others faint
 STILL_WORDS = 10
 WIDGET = "application/vnd.jupyter.widget-view+json"
-# Of all outputs JupyterLab gives only a widget no data-mime-type.
-STILL_STYLE = """<style>
-.jp-OutputArea:has(.itr-explorer) .jp-OutputArea-child:has(.itr-still) { display: none }
-.jp-OutputArea-child:has(.itr-still) + .jp-OutputArea-child:has(
-  > .jp-OutputArea-output:not([data-mime-type])):not(:has(.itr-explorer)) { display: none }
+STILL = "Explorer, still: "  # how the still's alt text begins, which the style sheet knows it by
+# Of all outputs JupyterLab gives only a widget no data-mime-type. The output that holds this hides itself.
+STILL_STYLE = f"""<style class="itr-rules">
+.jp-OutputArea-child:has(.itr-rules) {{ display: none }}
+.jp-OutputArea:has(.itr-explorer) .jp-OutputArea-child:has(img[alt^="{STILL}"]) {{ display: none }}
+.jp-OutputArea-child:has(img[alt^="{STILL}"]) + .jp-OutputArea-child:has(
+  > .jp-OutputArea-output:not([data-mime-type])):not(:has(.itr-explorer)) {{ display: none }}
 </style>"""
 PAGE_STYLE = f"""<style>
 .itr-page {{ position: relative; padding-left: {WIDTH + 22}px; color: var(--jp-ui-font-color1, #222); line-height: 1.5;
@@ -87,12 +89,13 @@ def explorer(
     if not rows or not 0 <= min(rows) <= max(rows) < len(data):
         raise ValueError(f"images is {rows}, expected at least one row from 0 to {len(data) - 1}")
     aligned = lru_cache(maxsize=256)(lambda image, caption: _aligned(data, align, image, caption))
-    still = _still(data, aligned, rows[0], title)
+    figure, alt = _still(data, aligned, rows[0], title)
     if not (someone_is_there() if live is None else live):
-        display(still, raw=True)
+        show(figure, alt)
         return
     box = _widget(data, aligned, rows, title)
-    display({**still, "text/html": STILL_STYLE + still["text/html"]}, raw=True)
+    display({"text/html": STILL_STYLE, "text/plain": ""}, raw=True)
+    show(figure, alt)
     # Without trust a front end may not show the widget: it takes the empty HTML, and the still stands alone.
     display({WIDGET: box._repr_mimebundle_()[WIDGET], "text/html": "", "text/plain": ""}, raw=True)
 
@@ -116,20 +119,17 @@ def _own(data: RetrievalData, image: int) -> list[int]:
     return np.flatnonzero(data.image_of_caption == image).tolist()
 
 
-def _still(data: RetrievalData, aligned: Align, image: int, title: str) -> dict[str, str]:
-    """The mimebundle of a figure with the best aligned words of the image's first caption."""
+def _still(data: RetrievalData, aligned: Align, image: int, title: str) -> tuple[Figure, str]:
+    """A figure with the best aligned words of the image's first caption, and its alt text."""
     caption = _own(data, image)[0]
     words, values = aligned(image, caption)
     shown = np.sort(np.argsort(-values.max(axis=0), kind="stable")[:STILL_WORDS])
-    text = textwrap.fill(f"“{data.captions[caption]}”", 105)
-    figure = word_boxes(data, image, [words[t] for t in shown], values[:, shown], f"{title}\n{text}".strip())
+    text = f"“{data.captions[caption]}”"
+    figure = word_boxes(
+        data, image, [words[t] for t in shown], values[:, shown], f"{title}\n{textwrap.fill(text, 105)}".strip()
+    )
     best = ", ".join(f"{words[t]}: region {values[:, t].argmax()} ({values[:, t].max():.2f})" for t in shown)
-    with capture_output() as captured:
-        show(
-            figure, alt=f"Picture {image} once for each word of “{data.captions[caption]}”, with its best box. {best}."
-        )
-    bundle = captured.outputs[0].data
-    return {**bundle, "text/html": f'<div class="itr-still">{bundle["text/html"]}</div>'}
+    return figure, f"{STILL}picture {image} once for each word of {text}, with its best box. {best}."
 
 
 def _widget(data: RetrievalData, aligned: Align, rows: list[int], title: str) -> widgets.VBox:
@@ -186,7 +186,7 @@ def page_of(
         f'{PAGE_STYLE}<div class="itr-page" style="min-height:{height + 8}px">'
         f'<img alt="picture {html.escape(data.image_ids[image])}" height="{height}" src="{source}">'
         '<div class="itr-words" role="radiogroup" aria-label="words of the caption">'
-        "<p>Point at a word, click it or use the arrow keys. The yellower, the better aligned.</p>"
+        "<p>Point, click or use the arrow keys. The yellower, the better aligned.</p>"
         f"{''.join(labels)}</div><p>The words’ best alignments add up to <b>{best.sum():.2f}</b>.</p></div>"
     )
 
