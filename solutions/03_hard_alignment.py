@@ -688,7 +688,11 @@ weights = {f"soft, τ = {tau}": (A / tau).softmax(dim=0) for tau in (0.1, 0.02)}
 weights["hard"] = torch.nn.functional.one_hot(A.argmax(), len(A)).float()
 if test.open_picture is not None:
     figure = alignment_figures.attention_boxes(
-        test, shown, pieces[t], weights, f"The same alignments of “{pieces[t]}”, three codings"
+        test,
+        shown,
+        pieces[t],
+        weights,
+        f"The softer the coding, the more “{pieces[t]}” looks at",
     )
     show(
         figure,
@@ -821,6 +825,7 @@ def spread(model, coding):
     return np.array(result)
 
 
+# %%
 def spread_table(model):
     """What each coding makes of a model's alignments; prints the first and the last count."""
     codings = {"hard": "hard", "soft, τ = 0.02": "0.02", "soft, τ = 0.1": "0.1"}
@@ -841,8 +846,9 @@ def spread_figure(measured, title):
         for name, values in measured.items():
             style = {"color": "#555555", "ls": ":"} if name == "uniform" else {}
             axis.plot(COUNTS, values[:, place], marker="o", ms=4, label=name, **style)
-        axis.set(xlabel="background boxes a picture", ylabel=label, ylim=(0, None))
-        axis.set_xticks(COUNTS)
+        axis.set(xlabel="background boxes a picture", ylabel=label, xticks=COUNTS)
+        if place < 2:
+            axis.set_ylim(0, None)
     axes[1].legend(frameon=False, fontsize=9)
     figure.suptitle(title, x=0.01, ha="left")
     return figure
