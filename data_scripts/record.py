@@ -60,7 +60,28 @@ def lesson02(profile: str, data: str, seed: int) -> Variants:
     }
 
 
-LESSONS = {"01_global_embeddings": lesson01, "02_fine_grained_alignment": lesson02}
+def lesson03(profile: str, data: str, seed: int) -> Variants:
+    """CHAN, hard against soft coding, the poolings of codes, and size augmentation."""
+    base = recipes.chan(profile, data, seed)
+    margins = {"lse": 0.5, "mean": 0.05, "max": 0.05, "sum": 0.2}  # in units of the pooled code
+
+    def variant(coding: str, pooling: str) -> recipes.Recipe:
+        settings = {**base.settings, "coding": coding, "pooling": pooling}
+        return replace(base, settings=settings, objective=TripletObjective(margins[pooling]))
+
+    plain = {**base.settings, "drop_regions": 0.0, "corrupt_words": 0.0}
+    return {
+        "CHAN (hard, lse)": base,
+        "soft, lse": variant("soft", "lse"),
+        "no augmentation": replace(base, settings=plain),
+        "hard, mean": variant("hard", "mean"),
+        "soft, mean": variant("soft", "mean"),
+        "hard, sum": variant("hard", "sum"),
+        "hard, max": variant("hard", "max"),
+    }
+
+
+LESSONS = {"01_global_embeddings": lesson01, "02_fine_grained_alignment": lesson02, "03_hard_alignment": lesson03}
 
 
 def run(recipe: recipes.Recipe, splits: Splits, device: str) -> dict:

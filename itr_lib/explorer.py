@@ -27,6 +27,8 @@ from matplotlib.figure import Figure
 
 from itr_lib.alignment_figures import Alignment, as_alignment, word_boxes
 from itr_lib.data.dataset import RetrievalData
+from itr_lib.encoders.text import tokenise
+from itr_lib.encoders.tokens import Tokens
 from itr_lib.figures import OBJECT, show
 
 Align = Callable[[int, int], tuple[list[str], Alignment]]
@@ -98,6 +100,26 @@ def explorer(
     show(figure, alt)
     # Without trust a front end may not show the widget: it takes the empty HTML, and the still stands alone.
     display({WIDGET: box._repr_mimebundle_()[WIDGET], "text/html": "", "text/plain": ""}, raw=True)
+
+
+def aligner(data: RetrievalData, images: Tokens, captions: Tokens, tokenizer: PreTrainedTokenizerBase) -> Align:
+    """What :func:`explorer` asks, from the tokens of a split's images and captions: word pieces and their cosines.
+
+    Args:
+        data: the split that was encoded.
+        images, captions: what ``itr_lib.training.encode`` returned for it.
+        tokenizer: the model's own.
+    """
+    ids = tokenise(tokenizer, data.captions).ids
+    regions, words, real = images.vectors.cpu(), captions.vectors.cpu(), captions.mask.cpu()
+
+    def align(image: int, caption: int) -> tuple[list[str], Values]:
+        places = real[caption].nonzero()[:, 0]
+        values = np.full((data.region_mask.shape[1], len(places)), -np.inf, np.float32)
+        values[: regions.shape[1]] = (regions[image] @ words[caption, places].T).numpy()
+        return tokenizer.convert_ids_to_tokens(ids[caption, places.numpy()]), values
+
+    return align
 
 
 def someone_is_there() -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file
 from torch import Tensor
@@ -64,6 +65,9 @@ def pointing_accuracy(
     regions, words = (torch.as_tensor(values).detach().float() for values in (regions, words))
     region_mask, word_mask = (torch.as_tensor(mask).cpu().bool() for mask in (region_mask, word_mask))
     _check_vectors(regions, region_mask, words, word_mask, len(image_of_caption))
+    missing = questions.right.shape[1] - regions.shape[1]
+    if missing > 0 and not questions.right[:, -missing:].any():  # encoders leave out padding that no image needs
+        regions, region_mask = F.pad(regions, (0, 0, 0, missing)), F.pad(region_mask, (0, missing))
     owner = _owners(image_of_caption, questions, region_mask)
     _check_tokens(word_mask, questions)
     alignment = _alignments(regions, owner, _mean_words(words, questions)).cpu().numpy()

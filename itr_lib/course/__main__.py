@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("run", "all", "execute", "report"):
             command.add_argument("--profile", default="quick", choices=list(BUDGET_SECONDS))
         if name in ("run", "all", "report"):
-            command.add_argument("--data", default="scenes", help="scenes, flickr8k, flickr30k or coco")
+            command.add_argument("--data", default="scenes", help="scenes, flickr8k, flickr30k, coco or entities")
         if name in ("run", "all"):
             command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
             command.add_argument("--root", default="", help="the data set's folder")

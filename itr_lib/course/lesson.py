@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROFILES = ("smoke", "quick", "full")
-DATA = ("scenes", "flickr8k", "flickr30k", "coco")
+DATA = ("scenes", "flickr8k", "flickr30k", "coco", "entities")
 STYLE = {
     "figure.dpi": 110,
     "figure.figsize": (7.0, 3.6),

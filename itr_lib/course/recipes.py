@@ -58,9 +58,14 @@ def one_vector(fine: Recipe) -> Recipe:
 
 
 def chan(profile: str, data: str = "scenes", seed: int = 0) -> Recipe:
-    """CHAN with hard coding, lesson 03."""
+    """CHAN with hard coding and log-sum-exp pooling, lesson 03.
+
+    The paper's margin, 0.05, is that of a cosine. Pooling by log-sum-exp divides codes by beta, so it is 0.05 / beta
+    here: on validation scenes (3 epochs, one seed) text to image R@1 was 51 with 0.05, 60 with 0.2 and 64 with 0.5.
+    """
     width = {"smoke": 64, "quick": 128, "full": 512}[profile]
-    return Recipe("chan", {"dim": width}, _text(profile), TripletObjective(), _training(profile, data, seed))
+    objective = TripletObjective(margin=0.5)
+    return Recipe("chan", {"dim": width}, _text(profile), objective, _training(profile, data, seed))
 
 
 def paper(name: str, data: str = "flickr30k", seed: int = 0) -> Recipe:
@@ -89,6 +94,6 @@ def _text(profile: str) -> dict[str, object]:
 
 def _training(profile: str, data: str, seed: int) -> TrainConfig:
     epochs = {"smoke": 2, "quick": 5, "full": 12}[profile]
-    if data != "scenes" and profile == "quick":
+    if data not in ("scenes", "entities") and profile == "quick":
         epochs = 10  # a tenth of the scenes' captions
     return TrainConfig(epochs=epochs, batch_size=64 if profile == "smoke" else 128, seed=seed)

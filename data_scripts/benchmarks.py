@@ -1,0 +1,201 @@
+"""How fast scoring is, in ratio to the bare matrix product, all from one run on this machine.
+
+python -m data_scripts.benchmarks --threads 2
+
+The floor of every ratio is the product of the same real vectors, in blocks as large as a cache likes them: whoever
+computes all alignments does at least that. Ratios can be compared between machines, times cannot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from itr_lib.course.lesson import choose_device
+from itr_lib.objectives import info_nce, triplet_loss
+from itr_lib.similarity import MEMORY_BUDGET, alignment_scores, fastest_dtype
+
+DIM, REGIONS, WORDS = 1024, 36, (7, 21)
+BLOCK = 1024  # columns of the floor's blocks
+SMALL, BATCH, COCO_5K, COCO_PART = (200, 1_000), 128, (5_000, 25_000), (500, 1_000)  # images, captions
+MEMORY = Path("/proc/self")  # where Linux tells a process's largest size
+
+
+def best_times(ways: dict[str, Callable[[], object]], repeats: int, device: str) -> dict[str, float]:
+    """Seconds of each way, the best of ``repeats``; the ways take turns, so that all meet the same weather."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats + 1):
+        for name, way in ways.items():
+            began = perf_counter()
+            way()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if turn:  # the first turn warms up
+                times[name].append(perf_counter() - began)
+    return {name: min(some) for name, some in times.items()}
+
+
+def peak_mib(function: Callable[[], object], device: str) -> float | None:
+    """Memory that a call takes beyond what was there before it and the result it leaves, in MiB; None: cannot say."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        result = function()
+        return (torch.cuda.max_memory_allocated() - before - result.numel() * result.element_size()) / 2**20
+    try:
+        (MEMORY / "clear_refs").write_text("5")  # forget the high-water mark
+    except OSError:
+        return None
+    before = _kib("VmRSS")
+    result = function()
+    return (_kib("VmHWM") - before) / 1024 - result.numel() * result.element_size() / 2**20
+
+
+def _kib(name: str) -> int:
+    return int(re.search(rf"{name}:\s+(\d+) kB", (MEMORY / "status").read_text())[1])
+
+
+def made_pairs(images: int, captions: int, dim: int, seed: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Unit region vectors, and captions whose words are blurred copies of regions of one image; and the word mask."""
+    g = torch.Generator().manual_seed(seed)
+    regions = F.normalize(torch.randn(images, REGIONS, dim, generator=g), dim=-1)
+    owner = torch.arange(captions) % images
+    picked = torch.randint(REGIONS, (captions, WORDS[1]), generator=g)
+    noise = torch.randn(captions, WORDS[1], dim, generator=g) * (4 / dim**0.5)
+    words = F.normalize(regions[owner[:, None], picked] + noise, dim=-1)
+    length = torch.randint(WORDS[0], WORDS[1] + 1, (captions, 1), generator=g)
+    return regions.to(device), words.to(device), (torch.arange(WORDS[1]) < length).to(device)
+
+
+def product(regions: Tensor, words: Tensor) -> None:
+    """The floor: every dot product of two packed matrices, block by block."""
+    for some in words.split(BLOCK):
+        regions @ some.T
+
+
+@torch.no_grad()
+def exhaustive(options: argparse.Namespace) -> None:
+    """All scores of 200 images and 1,000 captions."""
+    regions, words, mask = made_pairs(*SMALL, DIM, options.seed, options.device)
+    packed = regions.flatten(0, 1), words[mask]
+    score = partial(alignment_scores, regions, words, None, mask)
+    low = [tensor.bfloat16() for tensor in (regions, words)]
+    ways = {
+        "bare product": lambda: product(*packed),
+        "hard (MrSw)": score,
+        "hard, both sides (Symm)": lambda: score(attend="both"),
+        "soft": lambda: score(coding="soft"),
+        "hard in bfloat16": lambda: alignment_scores(*low, None, mask),
+        "padded, four axes": lambda: padded(regions, words, mask),
+    }
+    _ratios(
+        f"{SMALL[0]} images x {REGIONS} regions, {SMALL[1]:,} captions of {WORDS[0]} to {WORDS[1]} words", ways, options
+    )
+    for name, way in (("hard", score), ("soft", ways["soft"])):
+        extra = peak_mib(way, options.device)
+        said = "cannot be read here" if extra is None else f"{extra:.0f} MiB beyond inputs and result"
+        print(f"  memory, {name:20s} {said} (budget {MEMORY_BUDGET[options.device] / 2**20:.0f} MiB)")
+    exact, rough = score(), alignment_scores(*low, None, mask)
+    same = (exact.argmax(0) == rough.argmax(0)).double().mean()
+    top = [scores.topk(10, dim=0).indices.sort(dim=0).values for scores in (exact, rough)]
+    shared = np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(*(t.T.cpu().numpy() for t in top), strict=True)])
+    print(
+        f"  bfloat16 keeps the first image of {100 * same:.1f} % of captions and {100 * shared:.1f} % of the first ten"
+    )
+    print(f"  fastest_dtype({options.device!r}) is {fastest_dtype(options.device)}")
+
+
+def padded(regions: Tensor, words: Tensor, mask: Tensor) -> Tensor:
+    """What a first version does: one tensor (images, captions, regions, words), padding and all."""
+    best = [torch.einsum("rd,mwd->mrw", image, words).amax(dim=1) for image in regions]
+    return torch.stack(best).masked_fill(~mask, 0).sum(dim=-1)
+
+
+def training_step(options: argparse.Namespace) -> None:
+    """Forward and backward of the scores of one batch of 128 pairs, the encoders left out."""
+    regions, words, mask = made_pairs(BATCH, BATCH, DIM, options.seed, options.device)
+    packed = regions.flatten(0, 1), words[mask]
+    regions.requires_grad_(), words.requires_grad_()
+
+    def step(loss: Callable[[Tensor], Tensor], **how: str) -> None:
+        regions.grad = words.grad = None
+        loss(alignment_scores(regions, words, None, mask, **how)).backward()
+
+    def dense() -> None:
+        regions.grad = words.grad = None
+        triplet_loss(padded(regions, words, mask)).backward()
+
+    ways = {
+        "bare product, forward": lambda: packed[0] @ packed[1].T,
+        "hard, hinge with hardest": lambda: step(triplet_loss),
+        "hard, InfoNCE (all pairs)": lambda: step(info_nce),
+        "soft, hinge with hardest": lambda: step(triplet_loss, coding="soft"),
+        "padded, four axes, hinge": dense,
+    }
+    _ratios(f"a batch of {BATCH}, forward and backward", ways, options)
+
+
+@torch.no_grad()
+def coco(options: argparse.Namespace) -> None:
+    """All scores of COCO 5K: measured on a GPU, on a CPU projected from a part of it."""
+    images, captions = COCO_5K if options.device == "cuda" else COCO_PART
+    share = images * captions / (COCO_5K[0] * COCO_5K[1])
+    regions, words, mask = made_pairs(images, captions, DIM, options.seed, options.device)
+    packed = regions.flatten(0, 1), words[mask]
+    kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    print(
+        f"COCO 5K: {COCO_5K[0]:,} images, {COCO_5K[1]:,} captions, {'measured' if share == 1 else f'projected from {images:,} x {captions:,}'}"
+    )
+    for name, kind in kinds.items():
+        a, b, v, w = (tensor.to(kind) for tensor in (*packed, regions, words))
+        ways = {"product": partial(product, a, b), "scores": partial(alignment_scores, v, w, None, mask)}
+        seconds = best_times(ways, options.repeats, options.device)
+        rate = 2 * len(a) * len(b) * DIM / seconds["scores"] / 1e9
+        print(
+            f"  {name:9s} {seconds['scores'] / share:7.1f} s, {rate:,.0f} GFLOP/s: "
+            f"{100 * seconds['product'] / seconds['scores']:.0f} % of what the bare product reaches"
+        )
+    length = sum(WORDS) / 2
+    index = [4 * DIM * count / 2**30 for count in (COCO_5K[0] * REGIONS, COCO_5K[1] * length)]
+    result = 4 * COCO_5K[0] * COCO_5K[1] / 2**30
+    print(
+        f"  memory    regions {index[0]:.1f} GiB, words {index[1]:.1f} GiB (float32, packed), result {result:.1f} GiB"
+    )
+
+
+def _ratios(title: str, ways: dict[str, Callable[[], object]], options: argparse.Namespace) -> None:
+    seconds = best_times(ways, options.repeats, options.device)
+    floor = next(iter(seconds.values()))
+    print(title)
+    for name, some in seconds.items():
+        print(f"  {name:28s} {1e3 * some:9.1f} ms   {some / floor:5.2f} times the product")
+
+
+def main() -> None:
+    """Run all of it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.device = choose_device(options.device)
+    torch.set_num_threads(options.threads)
+    where = torch.cuda.get_device_name() if options.device == "cuda" else f"{platform.machine()} CPU"
+    print(f"torch {torch.__version__}, {where}, {options.threads} threads, best of {options.repeats}")
+    for part in (exhaustive, training_step, coco):
+        part(options)
+
+
+if __name__ == "__main__":
+    main()
