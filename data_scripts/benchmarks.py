@@ -107,10 +107,13 @@ def exhaustive(options: argparse.Namespace) -> None:
         print(f"  memory, {name:20s} {said} (budget {MEMORY_BUDGET[options.device] / 2**20:.0f} MiB)")
     exact, rough = score(), alignment_scores(*low, None, mask)
     same = (exact.argmax(0) == rough.argmax(0)).double().mean()
-    top = [scores.topk(10, dim=0).indices.sort(dim=0).values for scores in (exact, rough)]
-    shared = np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(*(t.T.cpu().numpy() for t in top), strict=True)])
+    first = min(10, len(exact))
+    top = [scores.topk(first, dim=0).indices for scores in (exact, rough)]
+    shared = np.mean(
+        [len(np.intersect1d(a, b)) / first for a, b in zip(*(t.T.cpu().numpy() for t in top), strict=True)]
+    )
     print(
-        f"  bfloat16 keeps the first image of {100 * same:.1f} % of captions and {100 * shared:.1f} % of the first ten"
+        f"  bfloat16 keeps the first image of {100 * same:.1f} % of captions and {100 * shared:.1f} % of the first {first}"
     )
     print(f"  fastest_dtype({options.device!r}) is {fastest_dtype(options.device)}")
 
@@ -153,9 +156,8 @@ def coco(options: argparse.Namespace) -> None:
     regions, words, mask = made_pairs(images, captions, DIM, options.seed, options.device)
     packed = regions.flatten(0, 1), words[mask]
     kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    print(
-        f"COCO 5K: {COCO_5K[0]:,} images, {COCO_5K[1]:,} captions, {'measured' if share == 1 else f'projected from {images:,} x {captions:,}'}"
-    )
+    how = "measured" if share == 1 else f"projected from {images:,} x {captions:,}"
+    print(f"COCO 5K: {COCO_5K[0]:,} images, {COCO_5K[1]:,} captions, {how}")
     for name, kind in kinds.items():
         a, b, v, w = (tensor.to(kind) for tensor in (*packed, regions, words))
         ways = {"product": partial(product, a, b), "scores": partial(alignment_scores, v, w, None, mask)}
