@@ -23,7 +23,7 @@ from torch import Tensor
 
 from itr_lib.course.lesson import choose_device
 from itr_lib.objectives import info_nce, triplet_loss
-from itr_lib.similarity import MEMORY_BUDGET, alignment_scores, fastest_dtype
+from itr_lib.similarity import GPU_BUDGET, SCAN_BUDGET, alignment_scores, fastest_dtype
 
 DIM, REGIONS, WORDS = 1024, 36, (7, 21)
 BLOCK = 1024  # columns of the floor's blocks
@@ -101,10 +101,11 @@ def exhaustive(options: argparse.Namespace) -> None:
     _ratios(
         f"{SMALL[0]} images x {REGIONS} regions, {SMALL[1]:,} captions of {WORDS[0]} to {WORDS[1]} words", ways, options
     )
+    budget = GPU_BUDGET if options.device == "cuda" else SCAN_BUDGET
     for name, way in (("hard", score), ("soft", ways["soft"])):
         extra = peak_mib(way, options.device)
         said = "cannot be read here" if extra is None else f"{extra:.0f} MiB beyond inputs and result"
-        print(f"  memory, {name:20s} {said} (budget {MEMORY_BUDGET[options.device] / 2**20:.0f} MiB)")
+        print(f"  memory, {name:20s} {said} (budget {budget / 2**20:.0f} MiB)")
     exact, rough = score(), alignment_scores(*low, None, mask)
     same = (exact.argmax(0) == rough.argmax(0)).double().mean()
     first = min(10, len(exact))
@@ -113,7 +114,7 @@ def exhaustive(options: argparse.Namespace) -> None:
         [len(np.intersect1d(a, b)) / first for a, b in zip(*(t.T.cpu().numpy() for t in top), strict=True)]
     )
     print(
-        f"  bfloat16 keeps the first image of {100 * same:.1f} % of captions and {100 * shared:.1f} % of the first {first}"
+        f"  bfloat16 keeps the first image of {100 * same:.1f} % of captions, {100 * shared:.1f} % of the first {first}"
     )
     print(f"  fastest_dtype({options.device!r}) is {fastest_dtype(options.device)}")
 
