@@ -21,7 +21,7 @@ from itr_lib.data.scenes import graph_relevance
 from itr_lib.encoders.text import train_tokenizer
 from itr_lib.encoders.tokens import Tokens
 from itr_lib.evaluation import ndcg, pair_accuracy, retrieval_metrics
-from itr_lib.pointing import pointing_accuracy
+from itr_lib.pointing import largest_box_accuracy, pointing_accuracy
 from itr_lib.training import InfoNCEObjective, TripletObjective, encode, score, train
 
 Variants = dict[str, recipes.Recipe]
@@ -104,6 +104,10 @@ def run(recipe: recipes.Recipe, splits: Splits, device: str) -> dict:
     if questions is not None and isinstance(images, Tokens):
         pointed = pointing_accuracy(*images, *captions, splits.test.image_of_caption, questions)
         metrics |= {f"pointing_{kind}": value for kind, value in pointed.items()}
+    if splits.phrases is not None:
+        data = splits.test
+        largest = largest_box_accuracy(data.boxes, data.region_mask, data.image_of_caption, questions)
+        metrics["pointing_largest_box"] = largest["all"]
     return {"metrics": metrics, "epochs": history.epochs, "parameters": sum(p.numel() for p in model.parameters())}
 
 
