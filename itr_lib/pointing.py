@@ -12,13 +12,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from safetensors.torch import load_file
 from torch import Tensor
 
+from itr_lib.data.background import load_detector
 from itr_lib.data.dataset import RetrievalData, SceneTruth
 from itr_lib.data.detector import CLASSES, Detector
 from itr_lib.data.questions import Questions, known_truth, phrase_questions, scene_questions
-from itr_lib.data.scene_data import detector_folder
 from itr_lib.data.world import COLOURS, SHAPES, TEXTURES
 
 __all__ = [
@@ -27,6 +26,7 @@ __all__ = [
     "largest_box_accuracy",
     "phrase_questions",
     "pointing_accuracy",
+    "question_alignments",
     "scene_questions",
 ]
 
@@ -62,6 +62,22 @@ def pointing_accuracy(
     Raises:
         ValueError: shapes that do not fit, a question about padding, NaN, or no question at all.
     """
+    alignment = question_alignments(regions, region_mask, words, word_mask, image_of_caption, questions)
+    return _report(alignment, np.isfinite(alignment), questions)
+
+
+def question_alignments(
+    regions: Float[Tensor, "images regions dim"],
+    region_mask: Bool[Tensor, "images regions"],
+    words: Float[Tensor, "captions tokens dim"],
+    word_mask: Bool[Tensor, "captions tokens"],
+    image_of_caption: Int[np.ndarray, " captions"],
+    questions: Questions,
+) -> Float[np.ndarray, "questions regions"]:
+    """The alignment of each question with the regions of its image, minus infinity for padding.
+
+    Arguments and errors are those of :func:`pointing_accuracy`.
+    """
     regions, words = (torch.as_tensor(values).detach().float() for values in (regions, words))
     region_mask, word_mask = (torch.as_tensor(mask).cpu().bool() for mask in (region_mask, word_mask))
     _check_vectors(regions, region_mask, words, word_mask, len(image_of_caption))
@@ -71,7 +87,9 @@ def pointing_accuracy(
     owner = _owners(image_of_caption, questions, region_mask)
     _check_tokens(word_mask, questions)
     alignment = _alignments(regions, owner, _mean_words(words, questions)).cpu().numpy()
-    return _report(alignment, region_mask.numpy()[owner], questions)
+    if np.isnan(alignment[region_mask.numpy()[owner]]).any():
+        raise ValueError("an alignment is NaN: the vectors of a region or word hold NaN")
+    return np.where(region_mask.numpy()[owner], alignment, -np.inf)
 
 
 def largest_box_accuracy(
@@ -108,7 +126,7 @@ def detector_ceiling(
     """
     truth = known_truth(data)
     owner = _owners(data.image_of_caption, questions, data.region_mask)
-    detector = detector or _load_detector(seed)
+    detector = detector or load_detector(seed)
     named = _named_classes(truth, owner, questions)
     with torch.inference_mode():
         hidden = torch.from_numpy(data.features.astype(np.float32))
@@ -118,12 +136,6 @@ def detector_ceiling(
         said = np.flatnonzero(classes >= 0)
         evidence[said] += log_p[head][owner[said], :, classes[said]]  # (said, regions)
     return _report(evidence, data.region_mask[owner], questions)
-
-
-def _load_detector(seed: int) -> Detector:
-    detector = Detector()
-    detector.load_state_dict(load_file(detector_folder(seed) / "weights.safetensors"))
-    return detector.eval().requires_grad_(False)
 
 
 def _named_classes(truth: SceneTruth, owner: np.ndarray, questions: Questions) -> dict[str, Int[np.ndarray, " q"]]:
@@ -198,8 +210,6 @@ def _alignments(regions: Tensor, owner: np.ndarray, queries: Tensor) -> Float[Te
 
 def _report(scores: np.ndarray, real: np.ndarray, questions: Questions) -> dict[str, float]:
     """Percent of hits over all and by kind, and chance. Every argument has one row a question."""
-    if np.isnan(scores[real]).any():
-        raise ValueError("an alignment is NaN: the vectors of a region or word hold NaN")
     right = questions.right & real
     best_right = np.where(right, scores, -np.inf).max(axis=1)
     best_wrong = np.where(real & ~right, scores, -np.inf).max(axis=1)

@@ -1,0 +1,69 @@
+"""Pictures with as much background as one likes: what a word's attention must not be drawn to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+from safetensors.torch import load_file
+
+from itr_lib.data.dataset import RetrievalData, SceneTruth
+from itr_lib.data.detector import Detector, extract
+from itr_lib.data.questions import known_truth
+from itr_lib.data.regions import SHOWN, iou
+from itr_lib.data.rendering import render
+from itr_lib.data.scene_data import detector_folder
+from itr_lib.data.scene_worker import PICTURE_SIZE
+from itr_lib.data.world import Scene
+
+SIDES = 0.12, 0.5  # of a background box, as those that the scenes come with
+
+
+def with_background(data: RetrievalData, count: int, seed: int = 0, detector: Detector | None = None) -> RetrievalData:
+    """Scenes whose regions are their boxes on objects and ``count`` boxes of background, seen by their detector.
+
+    Boxes fall anywhere where they show no object (IoU below 0.5 with each), the first ``count`` of one sequence: more
+    boxes come on top of fewer.
+
+    Args:
+        data: a split of scenes.
+        count: background boxes an image, at least 1.
+        seed: the seed that the scenes were loaded with; their detector is read from the cache.
+        detector: the detector itself, instead.
+
+    Raises:
+        ValueError: for data without known scenes, or a count below 1.
+    """
+    truth = known_truth(data)
+    if count < 1:
+        raise ValueError(f"count is {count}, expected at least 1 box of background")
+    rng = np.random.default_rng(seed)
+    added = np.stack([_background_boxes(scene, rng)[:count] for scene in truth.scenes])
+    everywhere = np.ones(added.shape[:2], bool)
+    pictures = np.stack([render(scene, PICTURE_SIZE) for scene in truth.scenes])
+    seen = extract(detector or load_detector(seed), pictures, added, everywhere)
+    on_object = truth.region_object >= 0
+    nothing = np.full(added.shape[:2], -1, truth.region_object.dtype)
+    return replace(
+        data,
+        features=np.concatenate([np.where(on_object[..., None], data.features, 0), seen], axis=1),
+        boxes=np.concatenate([np.where(on_object[..., None], data.boxes, 0), added], axis=1),
+        region_mask=np.concatenate([on_object, everywhere], axis=1),
+        truth=SceneTruth(truth.scenes, truth.captions, np.concatenate([truth.region_object, nothing], axis=1)),
+    )
+
+
+def _background_boxes(scene: Scene, rng: np.random.Generator, tries: int = 400) -> Float[np.ndarray, "boxes 4"]:
+    """Boxes of any place that show none of the scene's objects; about nine in ten of ``tries``."""
+    sides = rng.uniform(*SIDES, size=(tries, 2))
+    corners = rng.random((tries, 2)) * (1 - sides)
+    boxes = np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
+    return boxes[iou(boxes, np.array([thing.box for thing in scene.objects])).max(axis=1) < SHOWN]
+
+
+def load_detector(seed: int = 0) -> Detector:
+    """The frozen detector behind the features of the scenes of a seed, from the cache."""
+    detector = Detector()
+    detector.load_state_dict(load_file(detector_folder(seed) / "weights.safetensors"))
+    return detector.eval().requires_grad_(False)
