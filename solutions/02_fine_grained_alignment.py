@@ -610,7 +610,9 @@ if test.truth is not None:
     looks_at = {"right object": right, "another": on_object & ~right, "background": ~on_object}
     for kind in ("shape", "colour", "texture", "size"):
         of_kind = questions.kind == kind
-        shares = (f"{name} {100 * here[of_kind].mean():5.1f} %" for name, here in looks_at.items())
+        shares = (
+            f"{name} {100 * here[of_kind].mean():5.1f} %" for name, here in looks_at.items()
+        )
         print(f"{kind:8s}", *shares, sep="   ")
 
 # %% [markdown]

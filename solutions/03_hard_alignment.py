@@ -40,7 +40,8 @@ from itr_lib.checks import check
 from itr_lib.course import open_lesson, recipes
 from itr_lib.course.recorded import recorded, runs_of
 from itr_lib.data.augment import corrupt_words, drop_regions
-from itr_lib.data.batches import ImageBatch, epoch_order, pair_batch
+from itr_lib.data.background import with_background
+from itr_lib.data.batches import epoch_order, pair_batch
 from itr_lib.data.load import load_splits
 from itr_lib.data.questions import questions_of, scene_questions
 from itr_lib.encoders.text import tokenise, train_tokenizer
@@ -53,7 +54,12 @@ from itr_lib.evaluation import (
 from itr_lib.explorer import aligner, explorer
 from itr_lib.figures import show
 from itr_lib.objectives import triplet_loss
-from itr_lib.pointing import detector_ceiling, largest_box_accuracy, pointing_accuracy
+from itr_lib.pointing import (
+    detector_ceiling,
+    largest_box_accuracy,
+    pointing_accuracy,
+    question_alignments,
+)
 from itr_lib.similarity import CODE_POOLINGS, alignment_scores, l2_normalise
 from itr_lib.training import encode, score, train
 
@@ -649,10 +655,6 @@ show(
     figure,
     alt="Bars of recall for hard and soft coding with two poolings each, with a dot for each seed and lines for chance and ceiling.",
 )
-for name in chosen:
-    runs = [run for run in record["runs"] if run["variant"] == name]
-    minutes = [sum(epoch["seconds"] for epoch in run["epochs"]) / 60 for run in runs]
-    print(f"{name:17s} training {min(minutes):.1f} to {max(minutes):.1f} minutes")
 
 # %% [markdown]
 # TODO-NUMBERS: fill in with three seeds. (Seeds 0 and 1 said, hard / soft / hard without augmentation: text to image R@1 56.8 to 59.0 / 56.9 to 60.4 / 61.1 to 63.7; image to text 86.0 to 87.9 / 86.5 to 89.1 / 89.3 to 91.1; pointing 72 to 75 / 64 to 80 / 81 to 93 %.)
@@ -741,97 +743,57 @@ check("effective-regions", effective_regions)
 
 # %%
 COUNTS = (4, 8, 16, 24, 32)
+CODINGS = {"hard": None, "soft, τ = 0.02": 0.02, "soft, τ = 0.1": 0.1}
 
 
-def background(data, count, rng):
-    """Boxes (N, count, 4) that show no object of their picture, and the detector's features of them."""
-    from safetensors.torch import load_file
+def attention(A, temperature):
+    """Attention in each row of alignments (Q, R); minus infinity: no region. Temperature None: hard."""
+    if temperature is None:
+        return torch.nn.functional.one_hot(A.argmax(dim=1), A.shape[1]).float()
+    return (A / temperature).softmax(dim=1)
 
-    from itr_lib.data.detector import Detector, extract
-    from itr_lib.data.regions import SHOWN, iou
-    from itr_lib.data.rendering import render
-    from itr_lib.data.scene_data import detector_folder
 
-    boxes = np.zeros((len(data), count, 4), np.float32)
-    for row, scene in enumerate(data.truth.scenes):
-        sides = rng.uniform(0.12, 0.5, size=(8 * count, 2))
-        corners = rng.random((8 * count, 2)) * (1 - sides)
-        anywhere = np.concatenate([corners, corners + sides], axis=1)
-        objects = np.array([thing.box for thing in scene.objects])
-        boxes[row] = anywhere[iou(anywhere, objects).max(axis=1) < SHOWN][:count]
-    detector = Detector()
-    detector.load_state_dict(load_file(detector_folder() / "weights.safetensors"))
-    pictures = np.stack([render(scene, 112) for scene in data.truth.scenes])
-    mask = np.ones(boxes.shape[:2], bool)
-    return boxes, extract(detector.eval(), pictures, boxes, mask)
+@torch.no_grad()
+def spread(model, data):
+    """By coding: share of attention on right regions (%), effective regions, R@1 text to image and image to text."""
+    images, captions = encode(model, tokenizer, data, device=lesson.device)
+    words = scene_questions(data, tokenizer, kinds=("shape", "colour"))
+    A = question_alignments(*images, *captions, data.image_of_caption, words)
+    right = torch.from_numpy(words.right)
+    measured = {}
+    for name, tau in CODINGS.items():
+        a = attention(torch.from_numpy(A), tau)
+        share = 100 * float((a * right).sum(dim=1).mean())
+        regions = float((-torch.xlogy(a, a).sum(dim=1)).exp().mean())
+        how = {"coding": "hard"} if tau is None else {"coding": "soft", "temperature": tau}
+        both = images.vectors, captions.vectors, images.mask, captions.mask
+        S = alignment_scores(*both, pooling="lse", **how).cpu()
+        found = retrieval_metrics(S, data.image_of_caption)
+        measured[name] = share, regions, found.t2i_r1, found.i2t_r1
+    evenly = torch.from_numpy(np.isfinite(A)).float()
+    evenly = evenly / evenly.sum(dim=1, keepdim=True)
+    regions = float((1 / evenly.amax(dim=1)).mean())
+    measured["evenly"] = (
+        100 * float((evenly * right).sum(dim=1).mean()),
+        regions,
+        np.nan,
+        np.nan,
+    )
+    return measured
 
 
 if test.truth is not None:
     some = test.take(np.arange({"smoke": 24, "quick": 200, "full": 500}[profile]))
-    boxes, features = background(some, COUNTS[-1], np.random.default_rng(seed))
-    tensors = [torch.from_numpy(x).float().to(lesson.device) for x in (features, boxes)]
-    real = torch.ones(boxes.shape[:2], dtype=torch.bool, device=lesson.device)
-    on_object = torch.from_numpy((some.truth.region_object >= 0) & some.region_mask)
-    on_object = on_object.to(lesson.device)
-    words = scene_questions(some, tokenizer, kinds=("shape", "colour"))
-    print(
-        f"{len(some)} pictures, {on_object.sum() / len(some):.1f} boxes on objects each;",
-        end=" ",
-    )
-    print(f"{len(words):,} words, with {words.right.sum(axis=1).mean():.1f} right boxes each")
-
-
-# %%
-def attention(A, coding):
-    """Weights of each row of alignments; -inf: no region there."""
-    if coding == "uniform":
-        return A.isfinite() / A.isfinite().sum(dim=1, keepdim=True)
-    if coding == "hard":
-        return torch.nn.functional.one_hot(A.argmax(dim=1), A.shape[1]).float()
-    return (A / float(coding)).softmax(dim=1)
-
-
-@torch.no_grad()
-def spread(model, coding):
-    """By the number of background boxes: share on right regions (%), effective regions, R@1 t2i and i2t."""
-    own, asking = encode(model, tokenizer, some, device=lesson.device)
-    added = model.encode_images(ImageBatch(*tensors, real)).vectors
-    everything = torch.cat([own.vectors, added], dim=1)
-    image = some.image_of_caption[words.caption]
-    spans = zip(words.caption, words.start, words.stop, strict=True)
-    asked = torch.stack([asking.vectors[c, t:end].mean(dim=0) for c, t, end in spans])
-    A = torch.einsum("qd,qrd->qr", asked, everything[image]).cpu()
-    width, result = own.vectors.shape[1], []
-    right = torch.from_numpy(words.right)[:, :width]
-    for count in COUNTS:
-        there = torch.cat([on_object[:, :width], real[:, :count]], dim=1)
-        a = attention(
-            A[:, : width + count].masked_fill(~there[image].cpu(), -torch.inf), coding
-        )
-        share = 100 * float((a[:, :width] * right).sum(dim=1).mean())
-        recall = np.nan, np.nan
-        if coding != "uniform":
-            how = {"coding": "hard"} if coding == "hard" else {"temperature": float(coding)}
-            S = alignment_scores(
-                everything[:, : width + count],
-                asking.vectors,
-                there,
-                asking.mask,
-                **({"coding": "soft", "pooling": "lse"} | how),
-            )
-            found = retrieval_metrics(S, some.image_of_caption)
-            recall = found.t2i_r1, found.i2t_r1
-        entropy = -torch.xlogy(a, a).sum(dim=1)
-        result.append((share, float(entropy.exp().mean()), *recall))
-    return np.array(result)
+    worlds = [with_background(some, count, seed=0) for count in COUNTS]
+    on_objects = (some.truth.region_object >= 0).sum() / len(some)
+    print(f"{len(some)} pictures, {on_objects:.1f} boxes on objects each")
 
 
 # %%
 def spread_table(model):
-    """What each coding makes of a model's alignments; prints the first and the last count."""
-    codings = {"hard": "hard", "soft, τ = 0.02": "0.02", "soft, τ = 0.1": "0.1"}
-    codings["uniform"] = "uniform"
-    measured = {name: spread(model, coding) for name, coding in codings.items()}
+    """What each coding makes of a model's alignments, (counts, 4) by name; prints the first and the last count."""
+    found = [spread(model, world) for world in worlds]
+    measured = {name: np.array([by_coding[name] for by_coding in found]) for name in found[0]}
     for name, values in measured.items():
         first, last = values[0], values[-1]
         print(f"{name:15s} share {first[0]:4.1f} → {last[0]:4.1f} %", end="   ")
@@ -839,7 +801,7 @@ def spread_table(model):
         recalls = (
             f"R@1 t2i {first[2]:4.1f} → {last[2]:4.1f}, i2t {first[3]:4.1f} → {last[3]:4.1f}"
         )
-        print("" if name == "uniform" else recalls)
+        print("" if name == "evenly" else recalls)
     return measured
 
 
@@ -853,7 +815,7 @@ def spread_figure(measured, title):
     )
     for place, (axis, label) in enumerate(zip(axes, labels, strict=True)):
         for name, values in measured.items():
-            style = {"color": "#555555", "ls": ":"} if name == "uniform" else {}
+            style = {"color": "#555555", "ls": ":"} if name == "evenly" else {}
             axis.plot(COUNTS, values[:, place], marker="o", ms=4, label=name, **style)
         axis.set(xlabel="background boxes a picture", ylabel=label, xticks=COUNTS)
         if place < 2:
