@@ -37,6 +37,7 @@ Values = Float[np.ndarray, "regions words"]
 WIDTH = 400  # pixels of a picture on the page
 SHOWN = 6  # regions of a word: the best one strong, the others faint
 STILL_WORDS = 10
+FUNCTION_WORDS = {"a", "an", "the", "of", "on", "in", "at", "with", "and", "is", "are", "to", "there"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STILL = "Explorer, still: "  # how the still's alt text begins, which the style sheet knows it by
 # Of all outputs JupyterLab gives only a widget no data-mime-type. The output that holds this hides itself.
@@ -145,7 +146,8 @@ def _still(data: RetrievalData, aligned: Align, image: int, title: str) -> tuple
     """A figure with the best aligned words of the image's first caption, and its alt text."""
     caption = _own(data, image)[0]
     words, values = aligned(image, caption)
-    shown = np.sort(np.argsort(-values.max(axis=0), kind="stable")[:STILL_WORDS])
+    telling = [t for t, word in enumerate(words) if word not in FUNCTION_WORDS] or list(range(len(words)))
+    shown = np.array(sorted(sorted(telling, key=lambda t: -values[:, t].max())[:STILL_WORDS]))
     text = f"“{data.captions[caption]}”"
     figure = word_boxes(
         data, image, [words[t] for t in shown], values[:, shown], f"{title}\n{textwrap.fill(text, 105)}".strip()

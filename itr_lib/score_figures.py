@@ -29,7 +29,7 @@ LABEL_PLACES = [  # points from the dot, and how the text hangs there: near ones
 
 def pooling_diagram() -> Figure:
     """How an alignment matrix becomes a score: max over regions, sum over words, and the mirror."""
-    words = ["red", "star", "left"]
+    words = ["star", "square", "left"]
     values = np.array([[0.9, 0.3, 0.1], [0.2, 0.8, 0.2], [0.1, 0.2, 0.4], [0.3, 0.7, 0.3]])
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 4.5), width_ratios=[5, 7.4])
     for axis, along, colour in ((axes[0], 0, COLOURS[0]), (axes[1], 1, COLOURS[3])):
@@ -96,6 +96,33 @@ def tradeoff(
     figure.canvas.draw()  # settles the layout: labels are placed in pixels
     figure.set_layout_engine("none")
     _place_labels(axis, places, list(points))
+    return figure
+
+
+def background_curves(
+    counts: Sequence[int], measured: Mapping[str, Float[np.ndarray, "counts 4"]], title: str = ""
+) -> Figure:
+    """Four panels against the number of background boxes; ``"evenly"`` is drawn as a reference.
+
+    Args:
+        counts: background boxes a picture.
+        measured: by coding, for each count: share of attention on the right object (%), effective regions, R@1 from
+            text to image and from image to text (%).
+        title: what the figure shows.
+    """
+    figure, axes = plt.subplots(1, 4, figsize=(11.6, 3.4))
+    labels = (
+        "attention on the right object (%)", "effective regions", "text to image R@1 (%)", "image to text R@1 (%)",
+    )  # fmt: skip
+    for place, (axis, label) in enumerate(zip(axes, labels, strict=True)):
+        for name, values in measured.items():
+            style = {"color": REFERENCE, "ls": ":"} if name == "evenly" else {}
+            axis.plot(counts, values[:, place], marker="o", ms=4, label=name, **style)
+        axis.set(xlabel="background boxes a picture", ylabel=label, xticks=counts)
+        if place < 2:
+            axis.set_ylim(bottom=0)
+    axes[1].legend(frameon=False, fontsize=9)
+    figure.suptitle(title, x=0.01, ha="left")
     return figure
 
 

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 03 · Hard alignment: attend to all regions, or take the best one
 #
-# Lesson 02 gave each word its best region. That is a plain maximum, and for some years the field thought it too plain: SCAN (2018) lets a word *attend* to all regions at once and
-# compares it with their mixture. CHAN (2023) asks what the mixture is good for, argues that it mostly collects what does not belong there, and goes back to the maximum. In this lesson you write both,
+# Lesson 02 gave each word its best region. That plain maximum is from 2015 (Karpathy and Fei-Fei), and much of the field thought it too plain: SCAN (2018) lets a word *attend* to all regions at once and
+# compares it with their mixture. CHAN (2023) asks what the mixture is good for, argues that it mostly collects what does not belong there, and argues for the maximum. In this lesson you write both,
 # find out what each costs, and put the argument to the test.
 #
 # **At the end you can**
@@ -28,22 +28,23 @@ root = ""
 # %%
 from dataclasses import replace
 from functools import partial
-from time import perf_counter
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from IPython.display import display
 
-from itr_lib import alignment_figures, figures
+from itr_lib import alignment_figures, figures, score_figures
 from itr_lib.checks import check
 from itr_lib.course import open_lesson, recipes
 from itr_lib.course.recorded import recorded, runs_of
+from itr_lib.course.timing import best_time, kept_bytes
 from itr_lib.data.augment import corrupt_words, drop_regions
 from itr_lib.data.background import with_background
 from itr_lib.data.batches import epoch_order, pair_batch
 from itr_lib.data.load import load_splits
 from itr_lib.data.questions import questions_of, scene_questions
+from itr_lib.data.world import COLOURS, SHAPES
 from itr_lib.encoders.text import tokenise, train_tokenizer
 from itr_lib.evaluation import (
     ceiling_scores,
@@ -164,7 +165,7 @@ def soft_codes(regions, words, region_mask, temperature):
 check("soft-codes", soft_codes)
 
 # %% [markdown]
-# In the library: `alignment_scores(..., coding="soft", temperature=0.1)`. (SCAN itself first sets negative cosines to 0 and rescales them over the words, then takes a softmax with a factor of 9, which is $\tau = 1/9$. The course uses the plain form.)
+# In the library: `alignment_scores(..., coding="soft", temperature=0.1)`. (SCAN itself first sets negative cosines to 0 and rescales them over the words, then takes a softmax with a factor of 9, which is $\tau = 1/9$. The course uses the plain form.) Do not be misled by SCAN's full name, *stacked cross attention*: its attention is part of the *score*. Both sides are still encoded without the other, unlike the models of lesson 02, section 10.
 #
 # A mixture can do something odd. Here are two regions that each fit the word only so-so:
 
@@ -178,7 +179,7 @@ print(f"soft code {(attended @ w.T / attended.norm()).item():.1f}")
 # %% [markdown]
 # No region scores above 0.8, and the mixture scores 1.0. What is wrong with the one cancels what is wrong with the other. Two half-right regions can pass for a right one that is not in the picture. Keep that in mind for the twins.
 #
-# ## 2. Hard coding: the limit, and where CHAN goes back to
+# ## 2. Hard coding: the limit, and CHAN's choice
 #
 # Let the temperature go to zero. All attention falls on one region, the attended vector *is* that region, and the code is
 #
@@ -245,13 +246,13 @@ lesson.clock(60)
 # | mean | $\frac{1}{W} \sum_t s_t$ | long captions do not collect more |
 # | max | $\max_t s_t$ | one word decides |
 # | lse | $\log \sum_t e^{s_t / \beta}$ | *log-sum-exp*, CHAN's choice, $\beta = 0.1$ |
-# | softmax | $\sum_t \frac{e^{s_t / \beta}}{\sum_q e^{s_q / \beta}} \, s_t$ | a mean that listens to the large codes |
+# | softmax | $\sum_t \frac{e^{s_t / \beta}}{\sum_u e^{s_u / \beta}} \, s_t$ | a mean that listens to the large codes |
 #
 # What is the difference? Ask each pooling how much it would gain if one word's code rose a little, that is, for its gradient:
 
 # %% tags=["nbval-check-output"]
 codes = torch.tensor([0.9, 0.8, 0.5, -0.1])  # of four words
-one = torch.ones(1, 1, 1)  # as codes of 1-dimensional words by a 1-dimensional picture
+one = torch.ones(1, 1, 1)  # a picture whose one region is [1]: then the word [x] has the code x
 print("codes   ", [round(code, 2) for code in codes.tolist()])
 for how in CODE_POOLINGS:
     words = codes[None, :, None].clone().requires_grad_(True)
@@ -265,7 +266,7 @@ for how in CODE_POOLINGS:
 # %% [markdown]
 # Sum and mean push all words alike. Max pushes one. Log-sum-exp pushes in proportion to $e^{s_t / \beta}$: the words that the picture covers best, but not only one of them. (Softmax even pushes the bad ones *down*: without them its mean would be better.)
 #
-# Two things to know about log-sum-exp. Its score is in units of $1 / \beta$: a code that rises by 0.05 moves it by up to 0.5. So the margin of the loss must be larger too; CHAN's 0.05, for a cosine, is 0.5 here. And it **overflows** if you write it as it stands:
+# Two things to know about log-sum-exp. Its score is in units of $1 / \beta$: a code that rises by 0.05 moves it by up to 0.5. So a margin means something else here than for a cosine. CHAN's released code asks for 0.05 of these scores; on our validation images 0.5 did better. And it **overflows** if you write it as it stands:
 
 # %% tags=["nbval-check-output"]
 codes = torch.tensor([0.95, 0.90])
@@ -327,7 +328,7 @@ check("pool-codes", pool_codes)
 #
 # ## 4. The gradient of a maximum touches one region
 #
-# Training needs the gradient. Say the loss tells code $s_t$ of one pair to change by $g_t$. With hard codes, let $r^*(t)$ be the winner of word $t$. A maximum passes its gradient on to the winner alone:
+# Training needs the gradient. Let $g_t = \partial L / \partial s_t$ be the gradient that reaches code $s_t$ of one pair. With hard codes, let $r^*(t)$ be the winner of word $t$. A maximum passes its gradient on to the winner alone:
 #
 # $$ \frac{\partial s_t}{\partial A_{rt}} = \begin{cases} 1 & r = r^*(t) \\ 0 & \text{otherwise} \end{cases} $$
 #
@@ -498,34 +499,10 @@ def soft_plain(v, w, tau=0.1):
     return ((attended * w).sum(-1) / (attended.norm(dim=-1) + 1e-8)).sum(-1)
 
 
-def best_time(function, repeats=4):
-    times = []
-    for _ in range(repeats + 1):
-        began = perf_counter()
-        function().sum().item()  # a GPU answers only when it is asked for a number
-        times.append(perf_counter() - began)
-    return min(times[1:])
-
-
 def forward_backward(function):
     some_v, some_w = v.clone().requires_grad_(True), w.clone().requires_grad_(True)
     triplet_loss(function(some_v, some_w), 0.2, "hardest").backward()
     return some_v.grad
-
-
-def kept_bytes(function):
-    """What autograd keeps between forward and backward, besides the inputs."""
-    some_v, some_w = v.clone().requires_grad_(True), w.clone().requires_grad_(True)
-    kept, inputs = {}, {some_v.data_ptr(), some_w.data_ptr()}
-
-    def keep(tensor):
-        if tensor.data_ptr() not in inputs:
-            kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        function(some_v, some_w)
-    return sum(kept.values())
 
 
 # %% tags=["key-figure"]
@@ -542,7 +519,7 @@ for name, function in ways.items():
     with torch.no_grad():
         forward = best_time(partial(function, v, w)) / floor
     both = best_time(partial(forward_backward, function)) / floor
-    bill[name] = forward, both, kept_bytes(function) / 2**20
+    bill[name] = forward, both, kept_bytes(function, v, w) / 2**20
 print(
     f"unit: one product of {B * 36:,} regions with {B * 13:,} words, D = {D}: {1e3 * floor:.0f} ms"
 )
@@ -562,12 +539,13 @@ lesson.clock(36)
 # %% [markdown]
 # ## 6. Size augmentation
 #
-# CHAN's training has one more ingredient. The thought: a model that may always rely on the same region or the same word learns nothing else. So each step leaves out a fifth of the regions, and changes a fifth of the words: half of those become `[MASK]`, a few
-# another word, the rest vanish. The *sizes* of the sets vary, hence the name. At test time nothing is left out.
+# CHAN's training has one more ingredient, from GPO's authors. The thought: a model that may always rely on the same region or the same word learns nothing else. So each step leaves out a fifth of the regions, and changes a fifth of the words: half of those become `[MASK]`, a tenth
+# any other piece of the vocabulary, the rest vanish. The *sizes* of the sets vary, hence the name. At test time nothing is left out.
 
 # %%
 torch.manual_seed(seed)
-one_image, one_caption = (type(part)(*(x[:1] for x in part)) for part in batch[:2])
+one_image = batch.images._make(x[:1] for x in batch.images)
+one_caption = batch.captions._make(x[:1] for x in batch.captions)
 masks = [drop_regions(one_image, 0.2).mask.sum().item() for _ in range(4)]
 print(f"{int(one_image.mask.sum())} regions; in four steps of training: {masks}")
 print("  ", *tokenizer.convert_ids_to_tokens(one_caption.ids[0][one_caption.mask[0]]))
@@ -580,7 +558,7 @@ for _ in range(3):
 #
 # ## 7. Training CHAN
 #
-# The model file is `itr_lib/models/chan.py`: the text encoder of lesson 01, a perceptron for the regions, and *no* transformer over them. Everything else is the score: hard codes, pooled by log-sum-exp.
+# The model file is `itr_lib/models/chan.py`: the text encoder of lesson 01, lesson 01's MLP for the regions (the paper: one linear layer, which does not know where the box is), and *no* transformer over them. Everything else is the score: hard codes, pooled by log-sum-exp.
 
 # %%
 settings = vars(recipe.training) | vars(recipe.objective)
@@ -640,7 +618,7 @@ lesson.record(t2i_r1=metrics.t2i_r1, i2t_r1=metrics.i2t_r1, rsum=metrics.rsum)
 # %% [markdown]
 # ### Hard or soft?
 #
-# The claim of the paper in one comparison: the same encoders, the same data and epochs, the same pooling and margin. Only the coding differs. For each coding two poolings, since a coding may suit one of them by accident.
+# The claim of the paper in one comparison: the same encoders, the same data and epochs, the same pooling and margin (0.5 for log-sum-exp, 0.05 for the mean). Only the coding differs. The 0.5 was chosen with hard codes: if it favours one side, then that one. For each coding two poolings, since a coding may suit one of them by accident.
 
 # %% tags=["key-figure"]
 compared = ("CHAN (hard, lse)", "soft, lse", "hard, mean", "soft, mean")
@@ -684,7 +662,10 @@ align = aligner(test, images, captions, tokenizer)
 caption = int(np.flatnonzero(scores.argmax(dim=0).numpy() == test.image_of_caption)[0])
 shown = int(test.image_of_caption[caption])
 pieces, matrix = align(shown, caption)
-t = int(np.argmax(matrix.max(axis=0)))
+named = [t for t, piece in enumerate(pieces) if piece in (*SHAPES, *COLOURS)] or range(
+    len(pieces)
+)
+t = max(named, key=lambda t: matrix[:, t].max())
 A = torch.from_numpy(matrix[:, t]).float()
 weights = {f"soft, τ = {tau}": (A / tau).softmax(dim=0) for tau in (0.1, 0.02)}
 weights["hard"] = torch.nn.functional.one_hot(A.argmax(), len(A)).float()
@@ -735,11 +716,13 @@ def effective_regions(weights):
 check("effective-regions", effective_regions)
 
 # %% [markdown]
+# (It is also called *perplexity*.)
+#
 # Now an experiment that only a made world allows. Take test pictures and keep the boxes that show an object. Then add 4 to 32 boxes of background, drawn anywhere in the same picture and seen by the same detector. For words of shape and colour we know the right boxes. Three questions:
 #
 # - What share of a word's attention falls on its own object? (With hard codes this is pointing accuracy.)
 # - On how many regions does it look?
-# - Does it matter for retrieval?
+# - Does it matter for retrieval (R@1 among these pictures only)? The dotted line, *evenly*, is a word that attends to every region alike.
 
 # %%
 COUNTS = (4, 8, 16, 24, 32)
@@ -805,31 +788,13 @@ def spread_table(model):
     return measured
 
 
-def spread_figure(measured, title):
-    figure, axes = plt.subplots(1, 4, figsize=(11.6, 3.4))
-    labels = (
-        "attention on the right object (%)",
-        "effective regions",
-        "text to image R@1 (%)",
-        "image to text R@1 (%)",
-    )
-    for place, (axis, label) in enumerate(zip(axes, labels, strict=True)):
-        for name, values in measured.items():
-            style = {"color": "#555555", "ls": ":"} if name == "evenly" else {}
-            axis.plot(COUNTS, values[:, place], marker="o", ms=4, label=name, **style)
-        axis.set(xlabel="background boxes a picture", ylabel=label, xticks=COUNTS)
-        if place < 2:
-            axis.set_ylim(0, None)
-    axes[1].legend(frameon=False, fontsize=9)
-    figure.suptitle(title, x=0.01, ha="left")
-    return figure
-
-
 # %% tags=["key-figure"]
 if test.truth is not None:
     measured = spread_table(model)
-    figure = spread_figure(
-        measured, "A model trained with hard codes: soft attention leaks into the background"
+    figure = score_figures.background_curves(
+        COUNTS,
+        measured,
+        "A model trained with hard codes: soft attention leaks into the background",
     )
     show(
         figure,
@@ -863,8 +828,8 @@ if train_soft and test.truth is not None:
         soft_recipe.training,
         device=lesson.device,
     )
-    figure = spread_figure(
-        spread_table(soft_model), "A model trained with soft codes learns to look away"
+    figure = score_figures.background_curves(
+        COUNTS, spread_table(soft_model), "A model trained with soft codes learns to look away"
     )
     show(
         figure,
@@ -927,7 +892,7 @@ else:
     print("Twins need a world in which everything is known: run this section on the scenes.")
 
 # %% [markdown]
-# The regions of this model never see each other, its image side is a perceptron applied to each box alone, and still it tells *red circle, blue square* from *blue circle, red square*. It can, because the score compares before it pools: the word *red*, next to *circle* in its caption, becomes a vector that asks for a red circle,
+# The regions of this model never see each other, its image side is an MLP applied to each box alone, and still it tells *red circle, blue square* from *blue circle, red square*. It can, because the score compares before it pools: the word *red*, next to *circle* in its caption, becomes a vector that asks for a red circle,
 # and either there is such a region or not. TODO-NUMBERS
 #
 # Look for yourself. Which words find their region, and which do not care?

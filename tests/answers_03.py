@@ -535,6 +535,7 @@ WRONG = {
         (backward_signed, "whatever the sign"),
     ],
     "attended-length": [
+        (lambda weights, gram: torch.einsum("nrw,nrs,nsw->nw", weights, gram, weights).sqrt(), "clamp(min=0) first"),
         (length_squared, "the squared length"),
         (length_diagonal, "only the diagonal"),
         (length_once, "come in once"),

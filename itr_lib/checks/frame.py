@@ -75,8 +75,8 @@ def _verify_case(exercise: Exercise, answer: Callable, inputs: Inputs) -> None:
     for name, own, right in zip(exercise.gradients, gradients, expected_gradients, strict=True):
         if not bool(own.isfinite().all()):
             raise AssertionError(
-                f"the value is right, but its gradient by {name} is NaN: the log of a probability 0, or 0 times "
-                "infinity, on the way; log_softmax and logsumexp are safe"
+                f"the value is right, but its gradient by {name} is NaN: the log of a probability 0, 0 times "
+                "infinity, or a division by a length of 0 on the way; log_softmax, logsumexp and F.normalize are safe"
             )
         if not _same(own, right, inputs):
             raise AssertionError(
@@ -102,6 +102,8 @@ def _run(function: Callable, inputs: Inputs, gradients: tuple[str, ...], trusted
         if "in-place" in str(error) or "inplace" in str(error):
             raise AssertionError(f"your function changes its input in place: work on a copy ({error})") from error
         hint = ""
+        if "unexpected keyword argument" in str(error):
+            hint = "\nKeep the parameter names of the stub: checks call your function by name."
         if "dtype" in str(error) or ("Float" in str(error) and "Double" in str(error)):
             hint = "\nMake new tensors of the input's kind: torch.zeros(..., dtype=x.dtype, device=x.device)."
         raise AssertionError(
@@ -127,6 +129,8 @@ def _expect_kind(result: Any, expected: Any, inputs: Inputs) -> None:
         if not (isinstance(result, Real) or (_is_array(result) and result.ndim == 0)):
             raise AssertionError(f"your function returned {_kind(result)}, expected a number")
         return
+    if isinstance(result, tuple) and hasattr(result, "values"):
+        raise AssertionError("x.max(dim=...) and x.sort(...) return values and places: take .values, or use amax")
     if not isinstance(result, Tensor):
         raise AssertionError(f"your function returned a {type(result).__name__}, expected a tensor")
     if result.shape != expected.shape:

@@ -410,6 +410,12 @@ BACKWARD_MISTAKES = {
     "the regions receive no gradient: the winner of word t gets grad[t] times the word": (
         lambda regions, words, grad: _backward(regions, words, grad, regions_side=False)
     ),
+    "the words' part lacks grad[t]: word t gets grad[t] times its winner": lambda regions, words, grad: torch.cat(
+        [
+            _backward(regions, words, grad, words_side=False)[: len(regions)],
+            _backward(regions, words, torch.ones_like(grad), regions_side=False)[len(regions) :],
+        ]
+    ),
     "the two parts stand in the other order: first the regions, then the words": lambda regions, words, grad: _backward(
         regions, words, grad
     ).roll(len(words), 0),
@@ -435,6 +441,8 @@ def length_cases() -> Iterator[Inputs]:
         yield {"weights": weights, "gram": vectors @ vectors.mT}
     opposed = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]], dtype=torch.float64)
     yield {"weights": torch.full((1, 2, 1), 0.5, dtype=torch.float64), "gram": opposed}
+    below = opposed.masked_fill(opposed < 0, -1 - 1e-9)  # as rounding leaves it: the square is a little below 0
+    yield {"weights": torch.full((1, 2, 1), 0.5, dtype=torch.float64), "gram": below}
 
 
 def length_specification(weights: Tensor, gram: Tensor) -> Tensor:
@@ -453,6 +461,9 @@ def _square(weights: Tensor, gram: Tensor) -> Tensor:
 
 
 LENGTH_MISTAKES = {
+    "a sum that is 0 on paper came out negative, and its root is NaN: clamp(min=0) first": (
+        lambda weights, gram: (weights * (gram @ weights)).sum(1).sqrt()
+    ),
     "this is the squared length: take the square root": _square,
     "only the diagonal of the Gram matrix is used (or none of it), as if regions were at right angles: all pairs "
     "(r, s) count": (lambda weights, gram: (weights**2 * gram.diagonal(dim1=1, dim2=2)[..., None]).sum(1).sqrt()),
