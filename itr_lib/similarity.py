@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from functools import cache, partial
-from itertools import groupby
+from collections.abc import Callable
+from functools import partial
 from math import isqrt
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from itr_lib.coding import hard_codes, soft_codes
+from itr_lib.packing import Sets, pack
 from itr_lib.validation import expect_choice, expect_dims, expect_float, expect_mask, expect_positive
 
 
@@ -86,9 +83,9 @@ def alignment_scores(
     ACM TOMM 2021, section 4.3) codes by the maximum; SCAN (Lee et al., ECCV 2018, section 3.1) by attention; CHAN
     (Pan et al., CVPR 2023, sections 3.2 and 3.3) names both as two ways of coding.
 
-    Padding never takes part, and is never multiplied: sets are packed, equally large ones side by side, so the cost
-    is that of one matrix product of the real elements. Soft coding needs the attended vector's length only, which
-    the Gram matrix of a set gives without the vector itself.
+    Padding never takes part, and is never multiplied: sets are packed, equally large ones side by side. Hard coding
+    costs about one matrix product of the real elements; soft coding adds the Gram matrices that give the attended
+    vectors' lengths.
 
     Args:
         regions: (N, R, D), as they are: callers normalise.
@@ -104,7 +101,8 @@ def alignment_scores(
         temperature: of soft coding.
         beta: of ``"lse"`` and ``"softmax"``.
         memory_budget: bytes that intermediate results may take at once: by default 32 MiB on a CPU, whose caches
-            hold that (more is slower), 256 MiB where gradients are asked for, and 1 GiB on a GPU.
+            hold that (more is slower), 256 MiB where gradients are asked for, and 1 GiB on a GPU. Not in it: the packed
+            copy of the inputs, and what hard coding keeps for the backward pass (a code and a winner a fragment).
 
     Returns:
         (N, M) scores, in float32 for 16-bit vectors. A pair with an empty side scores 0. Differentiable once in both
@@ -125,17 +123,21 @@ def alignment_scores(
         expect_positive(name, value)
     if regions.dtype == torch.float16 and regions.device.type == "cpu":  # a CPU multiplies these very slowly
         regions, words = regions.float(), words.float()
-    images, captions = _pack(regions, region_mask), _pack(words, word_mask)
-    code = _hard_codes if coding == "hard" else partial(_soft_codes, temperature=temperature)
-    pool = partial(_POOL[pooling], beta=beta)
+    images, captions = pack(regions, region_mask), pack(words, word_mask)
+    code = hard_codes if coding == "hard" else partial(soft_codes, temperature=temperature)
     copies = 1.3 if coding == "hard" else 7  # of the alignments, that live at the same time
-    limit = int(memory_budget / (copies * max(4, regions.element_size())))
-    scores = 0
-    if attend != "words":
-        scores = scores + _every_pair(images, captions, code, pool, limit)
-    if attend != "regions":
-        scores = scores + _every_pair(captions, images, code, pool, limit).T
-    return scores
+    every_pair = partial(
+        _every_pair,
+        code=code,
+        pool=partial(_POOL[pooling], beta=beta),
+        memory=memory_budget / (copies * max(4, regions.element_size())),
+        recompute=coding == "soft",
+    )
+    if attend == "regions":
+        return every_pair(images, captions)
+    if attend == "words":
+        return every_pair(captions, images).T
+    return every_pair(images, captions) + every_pair(captions, images).T
 
 
 def _default_budget(regions: Tensor, words: Tensor) -> int:
@@ -145,133 +147,40 @@ def _default_budget(regions: Tensor, words: Tensor) -> int:
     return TRAINING_BUDGET if gradients else SCAN_BUDGET
 
 
-class _Sets(NamedTuple):
-    """Sets of vectors without padding, one after the other, the smaller sets first."""
-
-    vectors: Float[Tensor, "elements dim"]
-    sizes: tuple[int, ...]  # of each set, ascending, none of them 0
-    places: Int[Tensor, " sets"]  # where each set stood
-    total: int  # how many sets there were, empty ones included
-
-    def blocks(self, limit: int) -> Iterator[_Sets]:
-        """Runs of sets with at most ``limit`` elements together, but at least one set."""
-        start = first = elements = 0
-        for i, size in enumerate((*self.sizes, limit + 1)):
-            if elements and elements + size > limit:
-                yield _Sets(
-                    self.vectors[start : start + elements], self.sizes[first:i], self.places[first:i], self.total
-                )
-                start, first, elements = start + elements, i, 0
-            elements += size
-
-    def each(self, function: Callable[..., Tensor], *tensors: Tensor, dim: int = 0) -> Tensor:
-        """Call ``function`` for each run of equally large sets, with axis ``dim`` of the tensors as (sets, size)."""
-        results, start = [], 0
-        for size, run in groupby(self.sizes):
-            count = len(list(run))
-            parts = [tensor.narrow(dim, start, count * size).unflatten(dim, (count, size)) for tensor in tensors]
-            results.append(function(*parts))
-            start += count * size
-        return torch.cat(results, dim)
-
-
-def _pack(vectors: Float[Tensor, "sets width dim"], mask: Bool[Tensor, "sets width"] | None) -> _Sets:
-    total, width, dim = vectors.shape
-    flat = vectors.reshape(-1, dim)
-    if mask is None or bool(mask.all()):
-        filled = total if width else 0
-        return _Sets(flat, (width,) * filled, torch.arange(filled, device=vectors.device), total)
-    sizes, places = mask.sum(dim=1).sort(stable=True)
-    empty = int((sizes == 0).sum())
-    places = places[empty:]
-    which, position = mask[places].nonzero(as_tuple=True)
-    packed = flat.index_select(0, places[which] * width + position)
-    return _Sets(packed, tuple(sizes[empty:].tolist()), places, total)
-
-
 def _every_pair(
-    codebook: _Sets,
-    fragments: _Sets,
-    code: Callable[[_Sets, Tensor], Tensor],
+    codebook: Sets,
+    fragments: Sets,
+    code: Callable[[Sets, Tensor], Tensor],
     pool: Callable[[Tensor], Tensor],
-    limit: int,
+    memory: float,
+    recompute: bool,
 ) -> Float[Tensor, "codebooks sets"]:
-    """Pooled codes of every set of fragments by every codebook, no more than ``limit`` alignments at a time."""
-    wide = torch.promote_types(codebook.vectors.dtype, torch.float32)
-    scores = codebook.vectors.new_zeros(codebook.total, fragments.total, dtype=wide)
-    several = len(codebook.vectors) * len(fragments.vectors) > limit
+    """Pooled codes of every set of fragments by every codebook, in blocks; ``memory`` in numbers of at least 32 bits.
 
-    def block_scores(vectors: Tensor, books: _Sets, some: _Sets) -> Float[Tensor, "some_books some_sets"]:
+    With ``recompute`` a block is computed again in the backward pass instead of being kept, where there are several.
+    """
+    kind = torch.promote_types(codebook.vectors.dtype, torch.float32)
+    scores = codebook.vectors.new_zeros(codebook.total, fragments.total, dtype=kind)
+    if torch.is_grad_enabled():  # a graph even where no pair is left
+        scores = scores + codebook.vectors[:0].sum() + fragments.vectors[:0].sum()
+    if not codebook.sizes or not fragments.sizes:
+        return scores
+    # Beside its alignments a block holds their codes, one a set: as many, where sets have a single element.
+    limit = int(memory / (1 + 3 * len(codebook.sizes) / max(1, len(codebook.vectors))))
+    several = len(codebook.vectors) * len(fragments.vectors) > limit
+    again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+
+    def block_scores(vectors: Tensor, books: Sets, some: Sets) -> Float[Tensor, "some_books some_sets"]:
         return some.each(pool, code(books, vectors), dim=1)
 
     # Long strips keep a product fast; nearly square ones reread the least.
-    for some in fragments.blocks(max(isqrt(limit), limit // max(1, len(codebook.vectors)))):
-        for books in codebook.blocks(max(1, limit // len(some.vectors))):
-            if several and code is not _hard_codes and torch.is_grad_enabled():
-                part = checkpoint(block_scores, some.vectors, books, some, use_reentrant=False)
-            else:
-                part = block_scores(some.vectors, books, some)
+    for some in fragments.blocks(max(1, isqrt(limit), limit // max(1, len(codebook.vectors)))):
+        # Soft coding's Gram matrices are as wide as a codebook.
+        for books in codebook.blocks(max(1, limit // max(len(some.vectors), codebook.sizes[-1]))):
+            wanted = several and recompute and torch.is_grad_enabled()
+            part = again(block_scores, some.vectors, books, some) if wanted else block_scores(some.vectors, books, some)
             scores[books.places[:, None], some.places] = part
     return scores
-
-
-def _hard_codes(books: _Sets, fragments: Float[Tensor, "fragments dim"]) -> Float[Tensor, "books fragments"]:
-    """The largest dot product of each fragment with an element of each codebook."""
-    if torch.is_grad_enabled() and (books.vectors.requires_grad or fragments.requires_grad):
-        return _HardCodes.apply(books.vectors, fragments, books)
-    return _wide(books.each(lambda dots: dots.amax(dim=1), books.vectors @ fragments.T))
-
-
-class _HardCodes(torch.autograd.Function):
-    """Hard codes that remember who won: only the winner receives a fragment's gradient, 1 / R of the dense work."""
-
-    @staticmethod
-    def forward(ctx, vectors: Tensor, fragments: Tensor, books: _Sets) -> Float[Tensor, "books fragments"]:
-        dots = vectors @ fragments.T
-        sizes = torch.tensor(books.sizes, device=dots.device)
-        within = books.each(lambda some: some.max(dim=1).indices, dots)
-        winners = within + (sizes.cumsum(0) - sizes)[:, None]  # rows of `vectors`
-        ctx.save_for_backward(vectors, fragments, winners)
-        return _wide(dots.gather(0, winners))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Float[Tensor, "books fragments"]) -> tuple[Tensor, Tensor, None]:
-        vectors, fragments, winners = ctx.saved_tensors
-        grad, winners = grad.T.flatten(), winners.T.flatten()  # the fragments' numbers ascend
-        some = grad.nonzero()[:, 0]  # hinge losses leave most pairs without a gradient
-        weight, winner, fragment = grad[some], winners[some], some // (len(grad) // len(fragments))
-        to_fragments = _add_rows(fragment, winner, weight, vectors, len(fragments))
-        order = winner.argsort(stable=True)
-        to_vectors = _add_rows(winner[order], fragment[order], weight[order], fragments, len(vectors))
-        return to_vectors, to_fragments, None
-
-
-def _add_rows(
-    into: Int[Tensor, " terms"], row: Int[Tensor, " terms"], weight: Float[Tensor, " terms"], table: Tensor, length: int
-) -> Float[Tensor, "length dim"]:
-    """``result[into] += weight * table[row]`` for every term; ``into`` is sorted."""
-    counts = torch.bincount(into, minlength=length)
-    starts = counts.cumsum(0) - counts
-    return F.embedding_bag(row, _wide(table), starts, mode="sum", per_sample_weights=weight).to(table.dtype)
-
-
-def _soft_codes(
-    books: _Sets, fragments: Float[Tensor, "fragments dim"], temperature: float
-) -> Float[Tensor, "books fragments"]:
-    """Dot product of each fragment with the vector it attends to in each codebook, over that vector's length."""
-
-    def attend(
-        dots: Float[Tensor, "run size fragments"], members: Float[Tensor, "run size dim"]
-    ) -> Float[Tensor, "run fragments"]:
-        dots = _wide(dots)
-        weights = (dots / temperature).softmax(dim=1)
-        # |sum_r a_r v_r|^2 = sum_rs a_r (v_r . v_s) a_s: the attended vector itself is never made.
-        square = (weights * (_wide(members @ members.mT) @ weights)).sum(dim=1)
-        length = torch.where(square > 0, square, 1).sqrt() * (square > 0)
-        return (weights * dots).sum(dim=1) / (length + 1e-8)
-
-    return books.each(attend, books.vectors @ fragments.T, books.vectors)
 
 
 def _softmax_sum(codes: Float[Tensor, "*batch codes"], beta: float) -> Float[Tensor, "*batch"]:
@@ -286,33 +195,6 @@ _POOL = {
     "softmax": _softmax_sum,
 }
 CODE_POOLINGS = tuple(_POOL)
-
-
-def _wide(values: Tensor) -> Tensor:
-    """16-bit numbers as float32: eight bits of a sum over words would make ties of most scores."""
-    return values.float() if values.element_size() < 4 else values
-
-
-@cache
-def fastest_dtype(device: str) -> torch.dtype:
-    """What to scan a large collection in: bfloat16 where a product takes less than two thirds of float32's time here.
-
-    Measured once a process. bfloat16 keeps eight bits of a dot product, so near-equal candidates change places:
-    `python -m data_scripts.benchmarks` prints how many.
-    """
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        a, b = (torch.ones(rows, 512, dtype=dtype, device=device) for rows in (1024, 2048))
-        seconds[dtype] = min(_seconds(lambda a=a, b=b: a @ b.T, device) for _ in range(4))
-    return torch.bfloat16 if 3 * seconds[torch.bfloat16] < 2 * seconds[torch.float32] else torch.float32
-
-
-def _seconds(function: Callable[[], Tensor], device: str) -> float:
-    began = time.perf_counter()
-    result = function()
-    if device != "cpu":
-        result[0, 0].item()  # a GPU answers only when it is asked for a number
-    return time.perf_counter() - began
 
 
 def _check_sets(name: str, vectors: Tensor, mask_name: str, mask: Tensor | None) -> None:
