@@ -60,17 +60,14 @@ def lesson02(profile: str, data: str, seed: int) -> Variants:
 
 
 def lesson03(profile: str, data: str, seed: int) -> Variants:
-    """CHAN, hard against soft coding, size augmentation, and another margin."""
+    """CHAN, hard against soft coding, and size augmentation."""
     base = recipes.chan(profile, data, seed)
-    soft = replace(base, settings={**base.settings, "coding": "soft"})
-    narrow = replace(base.objective, margin=0.2)
+    soft = {**base.settings, "coding": "soft", "pooling": "lse"}
     plain = {**base.settings, "drop_regions": 0.0, "corrupt_words": 0.0}
     return {
         "CHAN (hard, lse)": base,
-        "soft, lse": soft,
+        "soft, lse": replace(base, settings=soft),
         "no augmentation": replace(base, settings=plain),
-        "hard, lse, margin 0.2": replace(base, objective=narrow),
-        "soft, lse, margin 0.2": replace(soft, objective=narrow),
     }
 
 

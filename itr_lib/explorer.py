@@ -112,7 +112,7 @@ def aligner(data: RetrievalData, images: Tokens, captions: Tokens, tokenizer: Pr
         tokenizer: the model's own.
     """
     ids = tokenise(tokenizer, data.captions).ids
-    regions, words, real = images.vectors.cpu(), captions.vectors.cpu(), captions.mask.cpu()
+    regions, words, real = images.vectors.float().cpu(), captions.vectors.float().cpu(), captions.mask.cpu()
 
     def align(image: int, caption: int) -> tuple[list[str], Values]:
         places = real[caption].nonzero()[:, 0]

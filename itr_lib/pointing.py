@@ -17,18 +17,8 @@ from torch import Tensor
 from itr_lib.data.background import load_detector
 from itr_lib.data.dataset import RetrievalData, SceneTruth
 from itr_lib.data.detector import CLASSES, Detector
-from itr_lib.data.questions import Questions, known_truth, phrase_questions, scene_questions
+from itr_lib.data.questions import Questions, known_truth
 from itr_lib.data.world import COLOURS, SHAPES, TEXTURES
-
-__all__ = [
-    "Questions",
-    "detector_ceiling",
-    "largest_box_accuracy",
-    "phrase_questions",
-    "pointing_accuracy",
-    "question_alignments",
-    "scene_questions",
-]
 
 TIE = 1e-6  # alignments this close are level: equal region vectors differ by that much in float32 matrix products
 WHOLE = 0.98  # of the picture's area

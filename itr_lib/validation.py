@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 
@@ -52,6 +54,10 @@ def expect_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def expect_positive(name: str, value: float) -> None:
-    """Raise ``ValueError`` unless ``value`` is greater than zero."""
-    if not value > 0:
-        raise ValueError(f"{name} is {value}, expected a number greater than 0")
+    """Raise ``ValueError`` unless ``value`` is a finite number greater than zero."""
+    try:
+        positive = 0 < value < math.inf
+    except TypeError:
+        positive = False
+    if not positive:
+        raise ValueError(f"{name} is {value!r}, expected a number greater than 0")

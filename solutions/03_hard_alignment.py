@@ -550,7 +550,7 @@ masks = [drop_regions(one_image, 0.2).mask.sum().item() for _ in range(4)]
 print(f"{int(one_image.mask.sum())} regions; in four steps of training: {masks}")
 print("  ", *tokenizer.convert_ids_to_tokens(one_caption.ids[0][one_caption.mask[0]]))
 for _ in range(3):
-    changed = corrupt_words(one_caption, 0.2, vocabulary_size=len(tokenizer))
+    changed = corrupt_words(one_caption, 0.2, tokenizer.mask_token_id, len(tokenizer))
     print("→ ", *tokenizer.convert_ids_to_tokens(changed.ids[0][changed.mask[0]]))
 
 # %% [markdown]
@@ -639,8 +639,6 @@ show(
 #
 # - **Hard against soft:** TODO-H
 # - **Size augmentation:** TODO-AUG A likely reason: augmentation guards against learning the training set by heart, and five epochs of 20,000 captions leave little time for that. What remains is its price, captions that no longer say what is in the picture.
-#
-# **A comparison that can fool you.** TODO-MARGIN
 #
 # What this does not show: that the two are the same everywhere. One temperature, one width, one data set, one schedule.
 

@@ -58,7 +58,7 @@ def test_frame_and_order_stay_and_gaps_close():
         assert (own.diff() > 0).all()
 
 
-@pytest.mark.parametrize("augment", [lambda b: drop_regions(b[0], 0.0), lambda b: corrupt_words(b[1], 0.0)])
+@pytest.mark.parametrize("augment", [lambda b: drop_regions(b[0], 0.0), lambda b: corrupt_words(b[1], 0.0, 4, 9)])
 def test_no_share_changes_nothing(augment):
     both = images(3), captions(3)
     after = augment(both)
@@ -71,4 +71,10 @@ def test_a_share_is_less_than_one(share):
     with pytest.raises(ValueError, match="share is"):
         drop_regions(images(2), share)
     with pytest.raises(ValueError, match="share is"):
-        corrupt_words(captions(2), share)
+        corrupt_words(captions(2), share, MASK, VOCABULARY)
+
+
+def test_everything_stays_on_the_batchs_device():
+    batch = CaptionBatch(*(tensor.to("meta") for tensor in captions(3)))
+    assert corrupt_words(batch, 0.0, MASK, VOCABULARY).ids.device.type == "meta"
+    assert drop_regions(ImageBatch(*(tensor.to("meta") for tensor in images(3))), 0.2).mask.device.type == "meta"

@@ -9,9 +9,8 @@ from toy import toy_data
 from transformers import BertConfig, BertModel
 
 from itr_lib.course import recipes
-from itr_lib.data.batches import CaptionBatch, ImageBatch, caption_batch, image_batch
+from itr_lib.data.batches import CaptionBatch, ImageBatch, caption_batch, image_batch, words_only
 from itr_lib.encoders.text import TextConfig, TextEncoder, tokenise, train_tokenizer
-from itr_lib.encoders.tokens import words_only
 from itr_lib.models import build, load_model, save_model
 from itr_lib.training import InfoNCEObjective, TrainConfig, TripletObjective, encode, evaluate, score, train
 
@@ -30,7 +29,8 @@ VARIANTS = {
 def new_model(variant: str, seed: int = 0):
     name, settings = VARIANTS[variant]
     settings = dict(settings)
-    text = TextConfig(len(TOKENIZER), **{"hidden": 32, "layers": 1, **settings.pop("text", {})})
+    shape = {"hidden": 32, "layers": 1, **settings.pop("text", {})}
+    text = TextConfig(len(TOKENIZER), mask_token=TOKENIZER.mask_token_id, **shape)
     if name == "teran":
         settings |= {"region_dim": 32, "feed_forward": 64}
     torch.manual_seed(seed)
@@ -38,8 +38,16 @@ def new_model(variant: str, seed: int = 0):
 
 
 def test_words_only_by_hand():
-    mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], dtype=torch.bool)
-    expected = torch.tensor([[0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0, 1, 1, 1, 0], [0, 0, 0, 0, 0]], dtype=torch.bool)
+    rows = [
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 1],
+        [0, 0, 0, 0, 0],
+        [0, 0, 1, 1, 1],
+    ]  # the last: from the right
+    words = [[0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0, 1, 1, 1, 0], [0, 0, 0, 0, 0], [0, 0, 0, 1, 0]]
+    mask, expected = (torch.tensor(some, dtype=torch.bool) for some in (rows, words))
+    assert words_only(mask[:, :0]).shape == (5, 0)
     assert torch.equal(words_only(mask), expected)
 
 
@@ -145,7 +153,7 @@ def test_saved_and_loaded(variant, tmp_path):
 )
 def test_the_papers_sizes_by_name(name, expected):
     with torch.device("meta"):  # shapes without numbers
-        model = build(name, preset="paper", feature_dim=2048, text=TextConfig(100))
+        model = build(name, preset="paper", feature_dim=2048, text=TextConfig(100, mask_token=4))
     assert {key: getattr(model.config, key) for key in expected} == expected
     with pytest.raises(ValueError, match="preset is 'large'"):
         build(name, preset="large", feature_dim=8, text=TextConfig(100))
@@ -157,13 +165,25 @@ def test_the_papers_sizes_by_name(name, expected):
         ("teran", {"pooling": "mean"}, "pooling is 'mean', expected one of 'MrSw'"),
         ("chan", {"coding": "attention"}, "coding is 'attention'"),
         ("chan", {"pooling": "MrSw"}, "pooling is 'MrSw'"),
-        ("chan", {"text": TextConfig(9, kind="lstm")}, "kind is 'lstm'"),
+        ("chan", {"text": TextConfig(9)}, "corrupt_words puts .MASK. into captions"),
         ("chan", {"heads_of_cattle": 3}, "does not take these settings"),
     ],
 )
 def test_bad_settings(name, settings, message):
     with pytest.raises(ValueError, match=message):
-        build(name, **{"feature_dim": 8, "text": TextConfig(9), **settings})
+        build(name, **{"feature_dim": 8, "text": TextConfig(9, mask_token=4), **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "lstm"}, "kind is 'lstm'"),
+        ({"kind": "bigru", "pretrained": "bert"}, "a BiGRU is trained from scratch"),
+    ],
+)
+def test_bad_text_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TextConfig(9, **settings)
 
 
 def test_first_layers_of_a_pretrained_model_learn_at_their_own_rate(tmp_path):
@@ -171,7 +191,7 @@ def test_first_layers_of_a_pretrained_model_learn_at_their_own_rate(tmp_path):
     shape = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
     bert = BertModel(BertConfig(vocab_size=len(TOKENIZER), **shape), add_pooling_layer=False).eval()
     bert.save_pretrained(tmp_path)
-    text = TextConfig(len(TOKENIZER), pretrained=str(tmp_path), first_layers=2)
+    text = TextConfig(len(TOKENIZER), pretrained=str(tmp_path), first_layers=2, mask_token=TOKENIZER.mask_token_id)
     encoder = TextEncoder(text, 8).eval()
     ids, mask = caption_batch(tokenise(TOKENIZER, TRAIN.captions), np.arange(3))
     with torch.no_grad():

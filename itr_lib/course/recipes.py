@@ -28,7 +28,7 @@ class Recipe:
     def build(self, data: RetrievalData, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
         """The untrained model; the same seed gives the same weights."""
         torch.manual_seed(self.training.seed)
-        text = TextConfig(len(tokenizer), **self.text)
+        text = TextConfig(len(tokenizer), mask_token=tokenizer.mask_token_id, **self.text)
         return build(self.model, feature_dim=data.feature_dim, text=text, **self.settings)
 
 
@@ -85,7 +85,7 @@ def paper(name: str, data: str = "flickr30k", seed: int = 0) -> Recipe:
         objective = TripletObjective(margin=0.2, warmup_epochs=0)
         return Recipe("teran", {"preset": "paper"}, text | {"first_layers": 6}, objective, training)
     training = TrainConfig(25, 128, learning_rate=5e-4, pretrained_rate=0.1, decay_after=15 / 25, seed=seed)
-    return Recipe("chan", {"preset": "paper", "mask_token": 103}, text, TripletObjective(margin=0.05), training)
+    return Recipe("chan", {"preset": "paper"}, text, TripletObjective(margin=0.05), training)
 
 
 def _text(profile: str) -> dict[str, object]:

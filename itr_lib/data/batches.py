@@ -48,6 +48,12 @@ class Batch(NamedTuple):
         return self.image_ids[:, None] == self.image_ids[None, :]
 
 
+def words_only(mask: Bool[Tensor, "captions tokens"]) -> Bool[Tensor, "captions tokens"]:
+    """The mask without the first and the last real token of each caption: ``[CLS]`` and ``[SEP]`` are no words."""
+    place = mask.long().cumsum(dim=1)
+    return mask & (place > 1) & (place < mask.sum(dim=1, keepdim=True))
+
+
 def image_batch(data: RetrievalData, rows: Int[np.ndarray, " some"], device: torch.device | str = "cpu") -> ImageBatch:
     """Some images of a split as tensors, cut to the largest number of regions among them."""
     mask = data.region_mask[rows]

@@ -78,7 +78,7 @@ class EntityData:
 
 def load_entities(
     root,
-    splits: Sequence[str] = ("train", "val"),
+    splits: Sequence[str] | None = None,
     *,
     limit: int | None = None,
     clip=None,
@@ -91,7 +91,7 @@ def load_entities(
 
     Args:
         root: the folder.
-        splits: of ``"train"``, ``"val"`` and ``"test"``, which to read.
+        splits: of ``"train"``, ``"val"`` and ``"test"``, which to read; None: those in the file.
         limit: only the first so many images of each split.
         clip: a feature file with one vector an image (:mod:`itr_lib.data.features`), to be appended to each of its
             regions, scaled to a root mean square of 1; images without one are left out.
@@ -104,12 +104,12 @@ def load_entities(
     """
     if limit is not None and (limit != int(limit) or limit < 1):
         raise ValueError(f"limit is {limit!r}, expected a whole number of at least 1, or None for all")
-    if isinstance(splits, str) or not splits:
+    if isinstance(splits, str) or splits is not None and not splits:
         raise ValueError(f"splits is {splits!r}, expected a sequence such as ('train', 'val')")
     root, problems = Path(root), Problems(strict)
     name, pictures = read_pictures(root, splits, limit, problems)
     loaded, phrases = {}, {}
-    for split in splits:
+    for split in pictures:
         described = _with_features(pictures[split], split, problems, progress)
         described = described if clip is None else _with_clip(described, clip, problems)
         if not described:

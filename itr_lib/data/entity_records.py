@@ -43,9 +43,9 @@ class Picture:
 
 
 def read_pictures(
-    root: Path, splits: Sequence[str], limit: int | None, problems: Problems
+    root: Path, splits: Sequence[str] | None, limit: int | None, problems: Problems
 ) -> tuple[str, dict[str, list[Picture]]]:
-    """The data set's name, and the usable pictures of each split (the first ``limit`` records)."""
+    """The data set's name, and the usable pictures of each split (None: of those there are; the first ``limit``)."""
     if not root.is_dir():
         raise ValueError(f"the folder {str(root)!r} does not exist: it should hold entities.json and images/")
     files = sorted(root.glob("dataset_*.json"))
@@ -57,7 +57,7 @@ def read_pictures(
         sentence = f"{root / 'entities.json'} knows {filename!r}, which {files[0].name} does not: another data set?"
         problems.add("file name without captions", filename, sentence)
     counts, pictures = Counter(record["split"] for record in records), {}
-    for split in splits:
+    for split in splits or [split for split in SPLITS if counts[split]]:
         if split not in SPLITS or not counts[split]:
             raise ValueError(f"{files[0]} has no image of split {split!r}: it has {dict(counts)}")
         chosen = [record for record in records if record["split"] == split][:limit]

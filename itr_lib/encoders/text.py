@@ -74,6 +74,7 @@ class TextConfig:
         kind: ``"bert"``, or ``"bigru"``: a bidirectional GRU over ``hidden``-wide word vectors, 300 in the papers.
         pretrained: a hub name or a folder; then the shape is its own.
         first_layers: use only so many layers of a pretrained model (TERAN reads BERT-base after layer 6); None: all.
+        mask_token: the tokenizer's id of ``[MASK]``, for models that augment captions.
     """
 
     vocabulary_size: int
@@ -84,6 +85,12 @@ class TextConfig:
     kind: str = "bert"
     pretrained: str | None = None
     first_layers: int | None = None
+    mask_token: int | None = None
+
+    def __post_init__(self) -> None:
+        expect_choice("kind", self.kind, ("bert", "bigru"))
+        if self.pretrained and self.kind == "bigru":
+            raise ValueError("a BiGRU is trained from scratch: expected kind='bert' with pretrained, or no pretrained")
 
 
 class TextEncoder(nn.Module):
@@ -94,7 +101,6 @@ class TextEncoder(nn.Module):
 
     def __init__(self, config: TextConfig, dim: int):
         super().__init__()
-        expect_choice("kind", config.kind, ("bert", "bigru"))
         if config.kind == "bigru":
             self.words = nn.Embedding(config.vocabulary_size, config.hidden, padding_idx=0)
             self.gru = nn.GRU(config.hidden, dim, batch_first=True, bidirectional=True)

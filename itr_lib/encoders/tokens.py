@@ -13,11 +13,3 @@ class Tokens(NamedTuple):
 
     vectors: Float[Tensor, "batch tokens dim"]
     mask: Bool[Tensor, "batch tokens"]
-
-
-def words_only(mask: Bool[Tensor, "batch tokens"]) -> Bool[Tensor, "batch tokens"]:
-    """The mask without the first and the last real token of each row: ``[CLS]`` and ``[SEP]`` are no words."""
-    last = mask.long().cumsum(dim=1) == mask.sum(dim=1, keepdim=True)
-    words = mask & ~last
-    words[:, 0] = False
-    return words

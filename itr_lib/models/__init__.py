@@ -42,9 +42,10 @@ def build(name: str, *, feature_dim: int, text: TextConfig, preset: str = "small
     if preset == "paper":
         settings = paper | settings
     try:
-        return model(config(feature_dim=feature_dim, text=text, **settings))
+        chosen = config(feature_dim=feature_dim, text=text, **settings)
     except TypeError as error:
         raise ValueError(f"model {name!r} does not take these settings: {error}") from error
+    return model(chosen)
 
 
 def save_model(model: nn.Module, folder: str | Path) -> None:

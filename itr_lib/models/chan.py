@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from itr_lib.data.augment import corrupt_words, drop_regions
-from itr_lib.data.batches import CaptionBatch, ImageBatch
+from itr_lib.data.batches import CaptionBatch, ImageBatch, words_only
 from itr_lib.encoders.regions import RegionEncoder
 from itr_lib.encoders.text import TextConfig, TextEncoder
-from itr_lib.encoders.tokens import Tokens, words_only
+from itr_lib.encoders.tokens import Tokens
 from itr_lib.similarity import CODE_POOLINGS, CODINGS, alignment_scores, l2_normalise
 from itr_lib.validation import expect_choice
 
@@ -29,8 +29,8 @@ class CHANConfig:
         geometry: regions through a perceptron that knows where each box is; False: the paper's one linear layer.
         region_layers: transformer layers over the regions; the paper has one beside a BiGRU, none beside BERT.
         coding, pooling, temperature, beta: see ``alignment_scores``; each word is coded over the regions.
-        drop_regions, corrupt_words: size augmentation in training, the share of regions and of words.
-        mask_token: id of ``[MASK]``, for the words.
+        drop_regions, corrupt_words: size augmentation in training, the share of regions and of word pieces; the
+            latter needs ``text.mask_token``.
     """
 
     feature_dim: int
@@ -46,7 +46,12 @@ class CHANConfig:
     beta: float = 0.1
     drop_regions: float = 0.2
     corrupt_words: float = 0.2
-    mask_token: int = 4
+
+    def __post_init__(self) -> None:
+        expect_choice("coding", self.coding, CODINGS)
+        expect_choice("pooling", self.pooling, CODE_POOLINGS)
+        if self.corrupt_words and self.text.mask_token is None:
+            raise ValueError("corrupt_words puts [MASK] into captions: give TextConfig(mask_token=...), its id")
 
 
 PAPER = {"dim": 1024, "geometry": False}
@@ -57,8 +62,6 @@ class CHAN(nn.Module):
 
     def __init__(self, config: CHANConfig):
         super().__init__()
-        expect_choice("coding", config.coding, CODINGS)
-        expect_choice("pooling", config.pooling, CODE_POOLINGS)
         self.config = config
         self.regions = RegionEncoder(
             config.feature_dim, config.dim, config.region_layers, config.heads, config.dropout, config.geometry
@@ -73,9 +76,9 @@ class CHAN(nn.Module):
 
     def encode_captions(self, batch: CaptionBatch) -> Tokens:
         """A unit vector a token, ``[CLS]`` and ``[SEP]`` masked out; in training some words are changed or left out."""
-        if self.training:
-            vocabulary = self.config.text.vocabulary_size
-            batch = corrupt_words(batch, self.config.corrupt_words, self.config.mask_token, vocabulary)
+        if self.training and self.config.corrupt_words:
+            text = self.config.text
+            batch = corrupt_words(batch, self.config.corrupt_words, text.mask_token, text.vocabulary_size)
         return Tokens(l2_normalise(self.text(*batch)), words_only(batch.mask))
 
     def scores(self, images: Tokens, captions: Tokens) -> Float[Tensor, "images captions"]:

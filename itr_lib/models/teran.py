@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from itr_lib.data.batches import CaptionBatch, ImageBatch
+from itr_lib.data.batches import CaptionBatch, ImageBatch, words_only
 from itr_lib.encoders.regions import RegionEncoder, transformer
 from itr_lib.encoders.text import TextConfig, TextEncoder
-from itr_lib.encoders.tokens import Tokens, words_only
+from itr_lib.encoders.tokens import Tokens
 from itr_lib.similarity import TERAN_POOLING, alignment_scores, l2_normalise
 from itr_lib.validation import expect_choice
 
