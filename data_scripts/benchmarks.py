@@ -9,6 +9,7 @@ computes all alignments does at least that. Ratios can be compared between machi
 from __future__ import annotations
 
 import argparse
+import ctypes
 import platform
 import re
 from collections.abc import Callable
@@ -54,8 +55,9 @@ def peak_mib(function: Callable[[], object], device: str) -> float | None:
         result = function()
         return (torch.cuda.max_memory_allocated() - before - result.numel() * result.element_size()) / 2**20
     try:
+        ctypes.CDLL(None).malloc_trim(0)  # else what earlier calls have left would serve this one
         (MEMORY / "clear_refs").write_text("5")  # forget the high-water mark
-    except OSError:
+    except (OSError, AttributeError):
         return None
     before = _kib("VmRSS")
     result = function()
@@ -102,11 +104,12 @@ def exhaustive(options: argparse.Namespace) -> None:
     _ratios(
         f"{SMALL[0]} images x {REGIONS} regions, {SMALL[1]:,} captions of {WORDS[0]} to {WORDS[1]} words", ways, options
     )
+    words_mib = packed[1].numel() * packed[1].element_size() / 2**20
     budget = GPU_BUDGET if options.device == "cuda" else SCAN_BUDGET
     for name, way in (("hard", score), ("soft", ways["soft"])):
         extra = peak_mib(way, options.device)
-        said = "cannot be read here" if extra is None else f"{extra:.0f} MiB beyond inputs and result"
-        print(f"  memory, {name:20s} {said} (budget {budget / 2**20:.0f} MiB)")
+        said = "not known here" if extra is None else f"{extra:.0f} MiB, {words_mib:.0f} of them the packed words"
+        print(f"  memory, {name:20s} {said}; the rest holds a budget of {budget / 2**20:.0f} and what BLAS takes")
     exact, rough = score(), alignment_scores(*low, None, mask)
     same = (exact.argmax(0) == rough.argmax(0)).double().mean()
     first = min(10, len(exact))

@@ -751,11 +751,25 @@ if photographs:
         print(f"{name:18s} {min(values):.1f} to {max(values):.1f}")
 
 # %% [markdown]
-# TODO-PHOTOS
+# Three seeds, 13,119 phrases of 1,000 photographs that it never saw: 42.3 to 45.0 % of phrases point at a right box. By lot it would be 29.7 %; always pointing at the largest box, which is where photographers put what they speak of, gives 34.7 %. So words find regions on photographs, too, from captions alone and
+# features that know only colours and edges: animals (54 to 60 %) and clothing (50 to 53 %) best, which have colours; people (39 to 46 %) hardly better than their size gives them.
+#
+# Retrieval with such features is poor: 1.5 to 2.0 % of captions find their photograph among 1,000 (chance 0.1), and the training loss ends at 0.40 to 0.41, two margins, the sign of lesson 01 that the hardest negatives score like the positive. What a good region feature is worth, you see by comparing with the published 56.5 (TERAN on Flickr30k,
+# features of a detector trained on Visual Genome).
 #
 # ## What you should have seen
 #
-# TODO-RECAP
+# Scenes, quick profile, 1,000 test images with five captions each; three seeds, lowest to highest.
+#
+# | what | text to image R@1 | image to text R@1 | swapped twins | pointing: shape, colour |
+# | --- | --- | --- | --- | --- |
+# | chance | 0.1 | 0.1 | 50 | 11 |
+# | one vector, hinge | 12.2 to 37.0 (one collapsed) | 12.7 to 67.3 | 48.8 to 50.6 | |
+# | one vector, InfoNCE | 39.9 to 40.5 | 64.7 to 65.6 | 49.0 to 49.6 | |
+# | TERAN (MrSw), hinge | 64.9 to 65.2 | 93.4 to 93.8 | 97.6 to 98.4 | 93.0 to 94.8 |
+# | ceiling | 89.3 | 100 | 100 | 94 to 95 |
+#
+# On photographs with hand-made features: 42.3 to 45.0 % of phrases point right (chance 29.7, the largest box 34.7).
 #
 # ## Three questions
 #

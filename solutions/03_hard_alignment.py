@@ -637,7 +637,8 @@ show(
 # %% [markdown]
 # How to read this (scenes, quick profile). A difference counts when it is larger than the spread of the seeds.
 #
-# - **Hard against soft:** TODO-H
+# - **Hard against soft:** level. Text to image R@1 58.6 to 58.9 with hard codes, 58.9 to 61.1 with soft ones; image to text 87.0 to 88.3 against 87.4 to 89.7. Soft is ahead by a little, hardly more than the seeds' spread. The paper reports *better* recall for hard codes, on photographs. Here that does not show. What hard coding does save is
+#   work: see section 5.
 # - **Size augmentation:** TODO-AUG A likely reason: augmentation guards against learning the training set by heart, and five epochs of 20,000 captions leave little time for that. What remains is its price, captions that no longer say what is in the picture.
 #
 # What this does not show: that the two are the same everywhere. One temperature, one width, one data set, one schedule.
@@ -868,7 +869,8 @@ else:
     )
 
 # %% [markdown]
-# TODO-SIZE
+# Words of colour and shape come close to the ceiling with either coding. Words of size and texture differ from seed to seed as from day to night: size from 20 to 61 % with hard codes, 3 to 58 % with soft ones, at nearly the same recall. So the score hardly needs them to find their object: the word next to them names it already. A model that is only asked
+# which caption fits which picture may use a word in any way that helps, or in none.
 
 # %% tags=["key-figure"]
 if splits.probes:
@@ -888,7 +890,7 @@ else:
 
 # %% [markdown]
 # The regions of this model never see each other, its image side is an MLP applied to each box alone, and still it tells *red circle, blue square* from *blue circle, red square*. It can, because the score compares before it pools: the word *red*, next to *circle* in its caption, becomes a vector that asks for a red circle,
-# and either there is such a region or not. TODO-NUMBERS
+# and either there is such a region or not. Soft codes, which can pass two half-right regions for a right one (section 1), come out at 91.8 to 97.2 % on the swaps, hard codes at 94.2 to 98.2: no difference beyond the spread.
 #
 # Look for yourself. Which words find their region, and which do not care?
 
@@ -910,8 +912,8 @@ lesson.clock(6)
 # | what | text to image R@1 | image to text R@1 | swapped twins | pointing, shape and colour |
 # | --- | --- | --- | --- | --- |
 # | chance | 0.1 | 0.1 | 50 | 11 |
-# | CHAN: hard codes, log-sum-exp | TODO-NUMBERS | TODO-NUMBERS | TODO-NUMBERS | TODO-NUMBERS |
-# | soft codes, log-sum-exp | TODO-NUMBERS | TODO-NUMBERS | TODO-NUMBERS | TODO-NUMBERS |
+# | CHAN: hard codes, log-sum-exp | 58.6 to 58.9 | 87.0 to 88.3 | 94.2 to 98.2 | 85.0 to 94.5 |
+# | soft codes, log-sum-exp | 58.9 to 61.1 | 87.4 to 89.7 | 91.8 to 97.2 | 88.6 to 94.4 |
 # | hard, log-sum-exp, no augmentation | TODO-NUMBERS | TODO-NUMBERS | TODO-NUMBERS | TODO-NUMBERS |
 # | ceiling (a perfect reader) | 89.3 | 100 | 100 | |
 #
