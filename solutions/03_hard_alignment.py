@@ -639,7 +639,7 @@ show(
 #
 # - **Hard against soft:** level. Text to image R@1 58.6 to 58.9 with hard codes, 58.9 to 61.1 with soft ones; image to text 87.0 to 88.3 against 87.4 to 89.7. Soft is ahead by a little, hardly more than the seeds' spread. The paper reports *better* recall for hard codes, on photographs. Here that does not show. What hard coding does save is
 #   work: see section 5.
-# - **Size augmentation:** TODO-AUG A likely reason: augmentation guards against learning the training set by heart, and five epochs of 20,000 captions leave little time for that. What remains is its price, captions that no longer say what is in the picture.
+# - **Size augmentation** makes no difference to recall here: TODO-AUG. It does make one to pointing (next section but one). A likely reason for the first: augmentation guards against learning the training set by heart, and five epochs of 20,000 captions leave little time for that.
 #
 # What this does not show: that the two are the same everywhere. One temperature, one width, one data set, one schedule.
 
