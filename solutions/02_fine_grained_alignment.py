@@ -611,7 +611,8 @@ if test.truth is not None:
         print(f"{kind:8s}", *shares, sep="   ")
 
 # %% [markdown]
-# TODO-SIZE
+# Nearly all words of size look at plain background. A likely reason: the maximum must land somewhere, and a word that tells little apart does least harm on something that every picture has, where it adds the same to every score. *Large* and *small* tell pictures apart less than shape and colour do, and the score never asks a single word to
+# be right. Seeds whose words of texture point rightly in 53 and in 80 % of cases have the same recall. So an alignment map shows what the *score* uses. It is no explanation of what the words mean.
 #
 # ## 8. Twins, again
 
@@ -665,7 +666,8 @@ with torch.no_grad():
 lesson.clock(12)
 
 # %% [markdown]
-# TODO-LENGTH
+# Text to image is the same for MrSw and MrAVGw, as it must be: one caption, one length. Image to text is not. Dividing by the length ruins it here, from 93.0 to 35.8 %, and the best captions become the shortest ones. Why? A long caption that fits is better *evidence* than a short one that fits: many pictures have a red star, few have all of
+# what seventeen words say. The sum knows that, the mean forgets it. (This model was trained with sums. One that is trained with means may find other cosines.) MwSr and Symm let every box of background have its say.
 #
 # ## 10. Both sides stay separate: the index, and the scan
 #
@@ -724,7 +726,8 @@ for name in ("TERAN (MrSw)", "one vector, InfoNCE"):
         )
 
 # %% [markdown]
-# TODO-NDCG
+# Over all captions and three seeds: NDCG@25 by scene graph 0.766 to 0.772 with TERAN, 0.725 to 0.727 with one vector. The gap is smaller than in R@1: one vector, too, finds pictures with the right things in them; it is about who has which colour that it guesses. And mind the scale: a random order has 0.19 by scene graph but 0.56 by ROUGE-L, because
+# all captions share words such as *a picture with*. A number is only as good as its zero.
 #
 # ## 12. On photographs
 #
