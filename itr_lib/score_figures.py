@@ -29,7 +29,7 @@ LABEL_PLACES = [  # points from the dot, and how the text hangs there: near ones
 
 def pooling_diagram() -> Figure:
     """How an alignment matrix becomes a score: max over regions, sum over words, and the mirror."""
-    words = ["star", "square", "left"]
+    words = ["star", "ring", "left"]
     values = np.array([[0.9, 0.3, 0.1], [0.2, 0.8, 0.2], [0.1, 0.2, 0.4], [0.3, 0.7, 0.3]])
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 4.5), width_ratios=[5, 7.4])
     for axis, along, colour in ((axes[0], 0, COLOURS[0]), (axes[1], 1, COLOURS[3])):

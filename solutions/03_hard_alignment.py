@@ -106,7 +106,10 @@ axis.set(ylabel="dimension 2", title="The lower τ, the closer attention comes t
 axis.legend(frameon=False, loc="upper right", fontsize=9)
 show(
     figure,
-    alt="Three region vectors and a word on the unit circle; the attended vector lies inside the circle and moves to the best region as the temperature falls.",
+    alt=(
+        "Three region vectors and a word on the unit circle; the attended vector lies "
+        "inside the circle and moves to the best region as the temperature falls."
+    ),
 )
 
 # %% [markdown]
@@ -630,7 +633,10 @@ figure = figures.recall_bars(
 )
 show(
     figure,
-    alt="Bars of recall for hard coding, soft coding, and hard coding without size augmentation, with a dot for each seed and lines for chance and ceiling.",
+    alt=(
+        "Bars of recall for hard coding, soft coding, and hard coding without size "
+        "augmentation, with a dot for each seed and lines for chance and ceiling."
+    ),
 )
 
 # %% [markdown]
@@ -673,7 +679,10 @@ if test.open_picture is not None:
     )
     show(
         figure,
-        alt=f"A test picture three times with boxes as strong as their attention for “{pieces[t]}”: spread over many at a temperature of 0.1, on one when hard.",
+        alt=(
+            "A test picture three times with boxes as strong as their attention for “"
+            f"{pieces[t]}”: spread over many at a temperature of 0.1, on one when hard."
+        ),
     )
 
 # %% [markdown]
@@ -792,7 +801,12 @@ if test.truth is not None:
     )
     show(
         figure,
-        alt="Four panels against 4 to 32 background boxes, on the alignments of a model trained with hard codes: the share of attention on the right object falls at a temperature of 0.1 and stays for hard codes; the effective number of regions grows; recall at 1 falls for the soft codes.",
+        alt=(
+            "Four panels against 4 to 32 background boxes, on the alignments of a model "
+            "trained with hard codes: the share of attention on the right object falls at a "
+            "temperature of 0.1 and stays for hard codes; the effective number of regions "
+            "grows; recall at 1 falls for the soft codes."
+        ),
     )
     soft, hard = measured["soft, τ = 0.1"], measured["hard"]
     lesson.record(soft_share_4=soft[0, 0], soft_share_32=soft[-1, 0], hard_share_32=hard[-1, 0])
@@ -827,7 +841,10 @@ if train_soft and test.truth is not None:
     )
     show(
         figure,
-        alt="The same four panels for a model trained with soft codes: the share of attention on the right object falls less, and recall at 1 stays level for every coding.",
+        alt=(
+            "The same four panels for a model trained with soft codes: the share of attention"
+            " on the right object falls less, and recall at 1 stays level for every coding."
+        ),
     )
 
 # %% [markdown]
