@@ -375,7 +375,7 @@ check("packed-mrsw", packed_mrsw)
 
 # %% [markdown]
 # `alignment_scores` does the same with padding on both sides and for every pooling: it packs, puts sets of equal size side by side, multiplies in blocks that fit a memory budget, and takes the maximum while a block is still in the
-# cache. What is it worth? The floor is the bare product of the real vectors; nothing can be faster that computes all of them.
+# cache. What is it worth? The unit is the bare product of the real vectors, written to memory in one piece. (Less than 1 is possible: a block that is reduced to its maxima in the cache never travels to memory.)
 
 # %%
 g = torch.Generator().manual_seed(seed)
