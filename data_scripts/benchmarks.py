@@ -80,10 +80,11 @@ def made_pairs(images: int, captions: int, dim: int, seed: int, device: str) -> 
     return regions.to(device), words.to(device), (torch.arange(WORDS[1]) < length).to(device)
 
 
-def product(regions: Tensor, words: Tensor) -> None:
-    """The floor: every dot product of two packed matrices, block by block."""
+def product(regions: Tensor, words: Tensor) -> Tensor:
+    """The floor: every dot product of two packed matrices, block by block; returns the last block."""
     for some in words.split(BLOCK):
-        regions @ some.T
+        block = regions @ some.T
+    return block
 
 
 @torch.no_grad()
@@ -106,10 +107,12 @@ def exhaustive(options: argparse.Namespace) -> None:
     )
     words_mib = packed[1].numel() * packed[1].element_size() / 2**20
     budget = GPU_BUDGET if options.device == "cuda" else SCAN_BUDGET
-    for name, way in (("hard", score), ("soft", ways["soft"])):
-        extra = peak_mib(way, options.device)
-        said = "not known here" if extra is None else f"{extra:.0f} MiB, {words_mib:.0f} of them the packed words"
-        print(f"  memory, {name:20s} {said}; the rest holds a budget of {budget / 2**20:.0f} and what BLAS takes")
+    print(
+        f"  memory beyond inputs and result; budget {budget / 2**20:.0f} MiB, packed copy of the words {words_mib:.0f}"
+    )
+    for name in ("bare product", "hard (MrSw)", "soft"):
+        extra = peak_mib(ways[name], options.device)
+        print(f"    {name:26s} {'not known here' if extra is None else f'{extra:9.0f} MiB'}")
     exact, rough = score(), alignment_scores(*low, None, mask)
     same = (exact.argmax(0) == rough.argmax(0)).double().mean()
     first = min(10, len(exact))

@@ -1,6 +1,6 @@
 """Coding one modality by the other: each fragment (a word, say) gets a number from each codebook (a picture's regions).
 
-SCAN (Lee et al., ECCV 2018) codes softly, by attention; CHAN (Pan et al., CVPR 2023, sections 3.2 and 3.3) sees both
+SCAN (Lee et al., ECCV 2018) codes softly, by attention; CHAN (Pan et al., CVPR 2023) sees both
 its way and the maximum as coding. All functions take packed sets and never make a tensor larger than the alignments.
 """
 

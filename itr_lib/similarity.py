@@ -54,7 +54,7 @@ ATTENDED = ("regions", "words", "both")
 # Bytes. What a CPU's caches hold is fastest; with gradients, smaller blocks would be computed twice.
 SCAN_BUDGET, TRAINING_BUDGET, GPU_BUDGET = 2**25, 2**28, 2**30
 
-# Messina et al. 2021, section 4.3, eqs. 2 to 5.
+# Names as in TERAN (Messina et al. 2021).
 TERAN_POOLING: dict[str, dict[str, str]] = {
     "MrSw": {"attend": "regions", "pooling": "sum"},
     "MrAVGw": {"attend": "regions", "pooling": "mean"},
@@ -80,8 +80,8 @@ def alignment_scores(
 
     The alignment matrix of a pair holds the dot products of its regions and words. Each *fragment* (a word, with
     ``attend="regions"``) is coded by the other side, and the codes are pooled to one score. TERAN (Messina et al.,
-    ACM TOMM 2021, section 4.3) codes by the maximum; SCAN (Lee et al., ECCV 2018, section 3.1) by attention; CHAN
-    (Pan et al., CVPR 2023, sections 3.2 and 3.3) names both as two ways of coding.
+    ACM TOMM 2021) codes by the maximum; SCAN (Lee et al., ECCV 2018) by attention; CHAN
+    (Pan et al., CVPR 2023) names both as two ways of coding.
 
     Padding never takes part, and is never multiplied: sets are packed, equally large ones side by side. Hard coding
     costs about one matrix product of the real elements; soft coding adds the Gram matrices that give the attended

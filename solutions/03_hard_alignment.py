@@ -645,7 +645,7 @@ show(
 # - **Hard against soft:** level. Text to image R@1 58.6 to 58.9 with hard codes, 58.9 to 61.1 with soft ones; image to text 87.0 to 88.3 against 87.4 to 89.7. Soft is ahead by a little, hardly more than the seeds' spread. The paper reports *better* recall for hard codes, on photographs. Here that does not show. What hard coding does save is
 #   work: see section 5.
 # - **Size augmentation** makes little difference to recall: text to image R@1 58.6 to 58.9 with it, 56.4 to 58.6 without; image to text 87.0 to 88.3 and 86.3 to 88.1. A likely reason: it guards against learning the training set by heart, and five epochs of 20,000 captions leave little time for that. (Before the warm-up was made two
-#   epochs long, three points spoke *against* it, with two seeds. What an ingredient is worth depends on what stands beside it.)
+#   epochs long, some four points spoke *against* it, with two seeds. What an ingredient is worth depends on what stands beside it.)
 #
 # What this does not show: that the two are the same everywhere. One temperature, one width, one data set, one schedule.
 
@@ -886,7 +886,7 @@ else:
     )
 
 # %% [markdown]
-# Words of colour and shape come close to the ceiling with either coding. Words of size and texture differ from seed to seed as from day to night: size from 20 to 61 % with hard codes, 3 to 58 % with soft ones, at nearly the same recall. (Without augmentation words point better: 83.4 to 90.2 % over all kinds, against 73.5 to 83.7 %. A word that may lose its object's boxes at any step learns to lean on something else.) So the score hardly needs them to find their object: the word next to them names it already. A model that is only asked
+# Words of colour and shape come close to the ceiling with either coding. Words of size and texture differ from seed to seed as from day to night: size from 20 to 61 % with hard codes, 3 to 58 % with soft ones, at nearly the same recall. (Without augmentation words point better: 83.4 to 90.2 % over all kinds, against 73.5 to 83.7 %. A likely reason: a word that may lose its object's boxes at any step learns to lean on something else.) So the score hardly needs them to find their object: the word next to them names it already. A model that is only asked
 # which caption fits which picture may use a word in any way that helps, or in none.
 
 # %% tags=["key-figure"]

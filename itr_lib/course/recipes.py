@@ -72,7 +72,7 @@ def chan(profile: str, data: str = "scenes", seed: int = 0) -> Recipe:
 def paper(name: str, data: str = "flickr30k", seed: int = 0) -> Recipe:
     """A model at the sizes and settings of its paper; BERT-base is downloaded, and a GPU is what it takes.
 
-    TERAN: Messina et al. 2021, section 5 and its released configuration. CHAN: Pan et al. 2023, section 4.1.
+    TERAN: Messina et al. 2021 and its released configuration. CHAN: Pan et al. 2023.
     """
     expect_choice("name", name, ("teran", "chan"))
     text = {"pretrained": "bert-base-uncased"}

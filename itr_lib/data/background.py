@@ -11,13 +11,11 @@ from safetensors.torch import load_file
 from itr_lib.data.dataset import RetrievalData, SceneTruth
 from itr_lib.data.detector import Detector, extract
 from itr_lib.data.questions import known_truth
-from itr_lib.data.regions import SHOWN, iou
+from itr_lib.data.regions import SHOWN, _anywhere, iou
 from itr_lib.data.rendering import render
 from itr_lib.data.scene_data import detector_folder
 from itr_lib.data.scene_worker import PICTURE_SIZE
 from itr_lib.data.world import Scene
-
-SIDES = 0.12, 0.5  # of a background box, as those that the scenes come with
 
 
 def with_background(data: RetrievalData, count: int, seed: int = 0, detector: Detector | None = None) -> RetrievalData:
@@ -56,9 +54,7 @@ def with_background(data: RetrievalData, count: int, seed: int = 0, detector: De
 
 def _background_boxes(scene: Scene, rng: np.random.Generator, tries: int = 400) -> Float[np.ndarray, "boxes 4"]:
     """Boxes of any place that show none of the scene's objects; about nine in ten of ``tries``."""
-    sides = rng.uniform(*SIDES, size=(tries, 2))
-    corners = rng.random((tries, 2)) * (1 - sides)
-    boxes = np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
+    boxes = _anywhere(tries, rng).astype(np.float32)
     return boxes[iou(boxes, np.array([thing.box for thing in scene.objects])).max(axis=1) < SHOWN]
 
 

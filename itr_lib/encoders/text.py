@@ -96,7 +96,7 @@ class TextConfig:
 class TextEncoder(nn.Module):
     """One vector a token, ``[CLS]`` first: a BERT and a linear layer, or a bidirectional GRU.
 
-    BERT as in TERAN (section 4.2) and VSE-infinity (section 4); the GRU's two directions are averaged (SCAN, 3.2).
+    BERT as in TERAN (section 4.2) and VSE-infinity (section 4); the GRU's two directions are averaged, as in SCAN.
     """
 
     def __init__(self, config: TextConfig, dim: int):

@@ -82,7 +82,7 @@ class CHAN(nn.Module):
         return Tokens(l2_normalise(self.text(*batch)), words_only(batch.mask))
 
     def scores(self, images: Tokens, captions: Tokens) -> Float[Tensor, "images captions"]:
-        """Every image against every caption (sections 3.2 and 3.3)."""
+        """Every image against every caption, coded and pooled as the configuration says."""
         return alignment_scores(
             images.vectors,
             captions.vectors,

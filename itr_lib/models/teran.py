@@ -85,6 +85,6 @@ class TERAN(nn.Module):
         return Tokens(l2_normalise(tokens), words_only(batch.mask))
 
     def scores(self, images: Tokens, captions: Tokens) -> Float[Tensor, "images captions"]:
-        """Every image against every caption, pooled as the configuration says (section 4.3)."""
+        """Every image against every caption, pooled as the configuration says."""
         masks = (images.mask, captions.mask)
         return alignment_scores(images.vectors, captions.vectors, *masks, **TERAN_POOLING[self.config.pooling])
