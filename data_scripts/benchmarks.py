@@ -1,9 +1,10 @@
-"""How fast scoring is, in ratio to the bare matrix product, all from one run on this machine.
+"""How fast scoring and searching are, in ratio to what they are made of, all from one run on this machine.
 
 python -m data_scripts.benchmarks --threads 2
 
-The floor of every ratio is the product of the same real vectors, in blocks as large as a cache likes them: whoever
-computes all alignments does at least that. Ratios can be compared between machines, times cannot.
+The floor of scoring is the product of the same real vectors, in blocks as large as a cache likes them: whoever
+computes all alignments does at least that. A search in two stages stands beside one that aligns every image. Ratios
+can be compared between machines, times cannot.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from itr_lib.course.lesson import choose_device
+from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.objectives import info_nce, triplet_loss
 from itr_lib.precision import fastest_dtype
+from itr_lib.search import TwoStageIndex
 from itr_lib.similarity import GPU_BUDGET, SCAN_BUDGET, alignment_scores
 
 DIM, REGIONS, WORDS = 1024, 36, (7, 21)
 BLOCK = 1024  # columns of the floor's blocks
 SMALL, BATCH, COCO_5K, COCO_PART = (200, 1_000), 128, (5_000, 25_000), (500, 1_000)  # images, captions
+GALLERY, GALLERY_DIM, QUERIES, SHORTLIST = 25_000, 128, 50, 100  # images; numbers a vector; captions, one by one
+CHUNK = 500  # images made and added at once
 MEMORY = Path("/proc/self")  # where Linux tells a process's largest size
 
 
@@ -183,6 +188,58 @@ def coco(options: argparse.Namespace) -> None:
     )
 
 
+@torch.no_grad()
+def two_stages(options: argparse.Namespace) -> None:
+    """Time of a query in a made gallery: every item aligned, two stages, and the dot product alone; on the CPU."""
+    began = perf_counter()
+    index, vectors, queries = made_gallery(options.gallery, options.seed)
+    print(
+        f"two stages: {options.gallery:,} images x {REGIONS} regions, {GALLERY_DIM} numbers a vector, float16 tokens,"
+        f" {index.bytes_per_item / 1024:.1f} KiB an image; made in {perf_counter() - began:.0f} s"
+    )
+    print(f"  {len(queries)} captions of {WORDS[0]} to {WORDS[1]} words, one by one, on the CPU; median and slowest")
+    ways = {
+        "every image aligned": lambda query: index.query(query, shortlist=len(index)),
+        f"two stages, K = {SHORTLIST}": lambda query: index.query(query, shortlist=SHORTLIST),
+        "dot product alone": lambda query: vectors.query(query.whole),
+    }
+    seconds = _each_query(ways, queries)
+    every = np.median(seconds["every image aligned"])
+    for name, some in seconds.items():
+        share = f"{every / np.median(some):6.1f} times as fast as aligning every image"
+        print(f"  {name:28s} {1e3 * np.median(some):9.2f} ms {1e3 * max(some):9.2f} ms   {share}")
+
+
+def _each_query(ways: dict[str, Callable[[GlobalTokens], object]], queries: list[GlobalTokens]) -> dict[str, list]:
+    """Seconds of every query, each way; the ways take turns, and an extra first query warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for query in (queries[0], *queries):
+        for name, way in ways.items():
+            began = perf_counter()
+            way(query)
+            seconds[name].append(perf_counter() - began)
+    return {name: some[1:] for name, some in seconds.items()}
+
+
+def made_gallery(images: int, seed: int) -> tuple[TwoStageIndex, TwoStageIndex, list[GlobalTokens]]:
+    """An index with tokens, one of the vectors alone, and captions to ask with; made in pieces, for little memory.
+
+    Regions and words as in :func:`made_pairs`, a set's mean for the whole.
+    """
+    index, vectors = TwoStageIndex("images", token_dtype=torch.float16), TwoStageIndex("images")
+    queries: list[GlobalTokens] = []
+    for start in range(0, images, CHUNK):
+        count = min(CHUNK, images - start)
+        asked = min(count, QUERIES) if start == 0 else 0
+        regions, words, mask = made_pairs(count, asked, GALLERY_DIM, seed + start, "cpu")
+        names, whole = [str(row) for row in range(start, start + count)], regions.mean(dim=1)
+        index.add(names, GlobalTokens(whole, regions, torch.ones(regions.shape[:2], dtype=torch.bool)))
+        vectors.add(names, whole)
+        meant = (words * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        queries += [GlobalTokens(*(part[i : i + 1] for part in (meant, words, mask))) for i in range(asked)]
+    return index, vectors, queries
+
+
 def _ratios(title: str, ways: dict[str, Callable[[], object]], options: argparse.Namespace) -> None:
     seconds = best_times(ways, options.repeats, options.device)
     floor = next(iter(seconds.values()))
@@ -198,12 +255,13 @@ def main() -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--gallery", type=int, default=GALLERY, help="images to search in two stages (%(default)s)")
     options = parser.parse_args()
     options.device = choose_device(options.device)
     torch.set_num_threads(options.threads)
     where = torch.cuda.get_device_name() if options.device == "cuda" else f"{platform.machine()} CPU"
     print(f"torch {torch.__version__}, {where}, {options.threads} threads, best of {options.repeats}")
-    for part in (exhaustive, training_step, coco):
+    for part in (exhaustive, training_step, coco, two_stages):
         part(options)
 
 

@@ -19,42 +19,22 @@ import numpy as np
 import torch
 
 from itr_lib.data.photographs import open_photograph
+from itr_lib.encoders.images import joint_vectors, load_image_model
 from itr_lib.progress import progress_bar
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
-def load_model(name: str, device: str):
-    """The vision part of a model and its image processor; ``OSError`` says what to do where it is not found."""
-    from transformers import AutoImageProcessor, AutoModel  # slow to import: only when it is needed
-
-    try:
-        model = AutoModel.from_pretrained(name).eval().to(device)
-        # CLIP's own default needs torchvision; the Pillow version gives the same pixels on every machine
-        processor = AutoImageProcessor.from_pretrained(name, backend="pil")
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
-        raise OSError(
-            f"model {name!r} could not be loaded ({first}): without a network, download it on another machine with"
-            " `hf download NAME --local-dir FOLDER`, copy the folder here and give --model FOLDER"
-        ) from error
-    return model, processor
-
-
 @torch.inference_mode()
 def embed(model, processor, paths: list[Path], regions: str) -> np.ndarray:
     """Features (n, 1, D), the picture as a whole, or (n, R, D), one vector a patch; float16."""
-    pixels = processor(images=[open_photograph(path) for path in paths], return_tensors="pt")["pixel_values"]
-    pixels = pixels.to(model.device)
-    if regions == "patches":
-        encoder = getattr(model, "vision_model", model)
-        vectors = encoder(pixel_values=pixels).last_hidden_state[:, 1:]  # without the class token
-    elif hasattr(model, "get_image_features"):
-        vectors = model.get_image_features(pixel_values=pixels)
-        # since transformers 5 an object, whose pooler_output is the vector projected into the joint space
-        vectors = getattr(vectors, "pooler_output", vectors)[:, None]
+    pictures = [open_photograph(path) for path in paths]
+    if regions == "image" and hasattr(model, "get_image_features"):
+        vectors = joint_vectors(model, processor, pictures)[:, None]
     else:
-        vectors = model(pixel_values=pixels).last_hidden_state[:, :1]  # ViT: the class token
+        pixels = processor(images=pictures, return_tensors="pt")["pixel_values"].to(model.device)
+        tokens = getattr(model, "vision_model", model)(pixel_values=pixels).last_hidden_state
+        vectors = tokens[:, 1:] if regions == "patches" else tokens[:, :1]  # the class token comes first
     return vectors.float().cpu().numpy().astype(np.float16)
 
 
@@ -94,7 +74,7 @@ def extract_folder(images: Path, out: Path, model: str, regions: str, batch: int
         for start in starts:
             part = parts / f"{start:07d}.npz"
             if not part.exists():
-                net = net or load_model(model, device)
+                net = net or load_image_model(model, device)
                 parts.mkdir(parents=True, exist_ok=True)
                 save_atomically(part, features=embed(*net, paths[start : start + batch], regions))
             bar.update()

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from itr_lib.course import recipes
 from itr_lib.course.recorded import RECORDED, recorded, write_record
+from itr_lib.data.guides import guided
 from itr_lib.data.load import Splits, load_splits
 from itr_lib.data.questions import questions_of
 from itr_lib.data.scenes import graph_relevance
@@ -71,18 +72,65 @@ def lesson03(profile: str, data: str, seed: int) -> Variants:
     }
 
 
-LESSONS = {"01_global_embeddings": lesson01, "02_fine_grained_alignment": lesson02, "03_hard_alignment": lesson03}
+def lesson04(profile: str, data: str, seed: int) -> Variants:
+    """USER with its queues; what it takes to make them work; and, without queues, what else there is to choose.
+
+    All with positives clamped at 0 as in the paper, except for the course's own recipe, with and without queues.
+    """
+    course = recipes.user(profile, data, seed)
+    base = replace(course, objective=replace(course.objective, floor=0.0))
+
+    def queued(**settings) -> recipes.Recipe:
+        return replace(base, settings={**base.settings, **settings})
+
+    plain = queued(queue_size=0)
+
+    def batches_of(size: int, group: int | None = None) -> recipes.Recipe:
+        training = replace(base.training, batch_size=size)
+        return replace(plain, training=training, objective=replace(base.objective, group=group))
+
+    return {
+        "USER (queue)": base,
+        "no queue": plain,
+        "momentum 0": queued(momentum=0.0),
+        "momentum 0.9": queued(momentum=0.9),
+        "momentum 0.999": queued(momentum=0.999),
+        "batch 128": batches_of(128),
+        "batch 32": batches_of(32),
+        "batch 16": batches_of(16),
+        "batch 16, groups of 2": batches_of(16, 2),
+        "batch 16, groups of 4": batches_of(16, 4),
+        "batch 16, groups of 8": batches_of(16, 8),
+        "random keys": queued(random_keys=True),
+        "false negatives in": replace(base, objective=replace(base.objective, mask_same_image=False)),
+        "InfoNCE": replace(plain, objective=InfoNCEObjective()),
+        "triplet": replace(plain, objective=TripletObjective()),
+        "mu = 90": replace(plain, objective=replace(base.objective, mu=90.0)),
+        "no guide": queued(queue_size=0, guide="none"),
+        "CGE": queued(queue_size=0, guide="clip"),
+        "USER (queue), no clamp": course,
+        "no queue, no clamp": replace(course, settings=plain.settings),
+    }
+
+
+LESSONS = {
+    "01_global_embeddings": lesson01,
+    "02_fine_grained_alignment": lesson02,
+    "03_hard_alignment": lesson03,
+    "04_momentum_queues": lesson04,
+}
 
 
 def run(recipe: recipes.Recipe, splits: Splits, device: str) -> dict:
-    """Train one variant; its metrics, its history, and how many weights it has."""
+    """Train one variant; its metrics, its history, and how many weights it trains."""
     tokenizer = train_tokenizer(splits.train.captions)
     model = recipe.build(splits.train, tokenizer)
     history = train(
         model, recipe.objective, tokenizer, splits.train, splits.val, recipe.training, device=device, progress=False
     )
     metrics = measure(model, tokenizer, splits, device)
-    return {"metrics": metrics, "epochs": history.epochs, "parameters": sum(p.numel() for p in model.parameters())}
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {"metrics": metrics, "epochs": history.epochs, "parameters": trained}
 
 
 def measure(model: nn.Module, tokenizer: PreTrainedTokenizerBase, splits: Splits, device: str) -> dict[str, float]:
@@ -118,10 +166,12 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--variants", nargs="+", help="only these, by their names in the record")
     options = parser.parse_args()
-    known = list(LESSONS[options.lesson](options.profile, options.data, 0))
+    known = LESSONS[options.lesson](options.profile, options.data, 0)
     if unknown := set(options.variants or ()) - set(known):
-        parser.error(f"there is no variant {', '.join(map(repr, unknown))}: expected some of {known}")
+        parser.error(f"there is no variant {', '.join(map(repr, unknown))}: expected some of {list(known)}")
     splits = load_splits(options.data, options.root, profile=options.profile)
+    if any(known[variant].settings.get("guide") == "clip" for variant in options.variants or known):
+        splits = guided(splits, profile=options.profile, device=options.device)
     for seed in options.seeds:
         for variant, recipe in LESSONS[options.lesson](options.profile, options.data, seed).items():
             if options.variants and variant not in options.variants:

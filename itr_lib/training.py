@@ -28,7 +28,8 @@ from itr_lib.data.dataset import RetrievalData
 from itr_lib.encoders.text import tokenise
 from itr_lib.encoders.tokens import Tokens
 from itr_lib.evaluation import retrieval_metrics
-from itr_lib.objectives import info_nce, triplet_loss
+from itr_lib.momentum import FeatureQueue
+from itr_lib.objectives import consistency_loss, info_nce, triplet_loss, unified_loss, unified_queue_loss
 from itr_lib.progress import progress_bar
 from itr_lib.validation import expect_choice
 
@@ -62,6 +63,81 @@ class InfoNCEObjective:
     def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
         """Loss of one batch."""
         return info_nce(_scores(model, batch), self.temperature, batch.same_image if self.mask_same_image else None)
+
+
+@dataclass(frozen=True)
+class UnifiedObjective:
+    """USER's: the unified objective in the batch, ``batch_weight`` times, and once against each of the model's queues.
+
+    A model without queues trains on the batch alone. ``group``: pairs are negatives of each other only inside groups
+    of so many of the batch; lesson 04 counts negatives with it. None: the whole batch. ``floor``: see
+    :func:`itr_lib.objectives.unified_loss`; the paper's is 0.
+    """
+
+    mu: float = 90.0
+    gamma: float = 0.5
+    batch_weight: float = 20.0
+    mask_same_image: bool = True
+    group: int | None = None
+    floor: float = 0.0
+
+    def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
+        """Loss of one batch; moves the key encoders, and puts the batch's keys into the queues."""
+        images, captions = model.encode_images(batch.images), model.encode_captions(batch.captions)
+        scores = model.scores(images, captions)
+        loss = self.batch_weight * unified_loss(scores, self.mu, self.gamma, self._no_negatives(batch), self.floor)
+        if getattr(model, "image_queue", None) is None:
+            return loss
+        image_keys, caption_keys = model.encode_keys(batch)
+        loss = loss + self._against(model.caption_queue, images, caption_keys, batch)
+        loss = loss + self._against(model.image_queue, captions, image_keys, batch)
+        model.image_queue.enqueue(image_keys, batch.image_ids)
+        model.caption_queue.enqueue(caption_keys, batch.image_ids)
+        return loss
+
+    def _no_negatives(self, batch: Batch) -> Tensor | None:
+        masked = batch.same_image if self.mask_same_image else None
+        if self.group is None:
+            return masked
+        group = torch.arange(len(batch.image_ids), device=batch.image_ids.device) // self.group
+        elsewhere = group[:, None] != group[None, :]
+        return elsewhere if masked is None else masked | elsewhere
+
+    def _against(self, queue: FeatureQueue, queries: Tensor, positive_keys: Tensor, batch: Batch) -> Tensor:
+        negative = batch.image_ids[:, None] != queue.ids if self.mask_same_image else None
+        return unified_queue_loss(queries, positive_keys, queue.keys, self.mu, self.gamma, negative, self.floor)
+
+
+@dataclass(frozen=True)
+class TwoLevelObjective:
+    """TGDT's: the CMC loss on the global vectors plus the hinge on the local scores (Liu et al., IEEE TIP 2023).
+
+    All negatives in the first ``warmup_epochs``, then the hardest. A weight of 0 leaves its part out.
+    """
+
+    margin: float = 0.2
+    intra_margin: float = 0.3
+    global_weight: float = 1.0
+    intra_weight: float = 1.0
+    local_weight: float = 1.0
+    warmup_epochs: int = 1
+    mask_same_image: bool = True
+
+    def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
+        """Loss of one batch in the given epoch (counted from 0), per query."""
+        images, captions = model.encode_images(batch.images), model.encode_captions(batch.captions)
+        negatives = "all" if epoch < self.warmup_epochs else "hardest"
+        same_image = batch.same_image if self.mask_same_image else None
+        loss = self.global_weight * triplet_loss(
+            model.global_scores(images, captions), self.margin, negatives, same_image
+        )
+        if self.intra_weight:
+            within = images.whole @ images.whole.T, captions.whole @ captions.whole.T
+            loss = loss + self.intra_weight * consistency_loss(*within, self.intra_margin)
+        if self.local_weight:
+            local = triplet_loss(model.local_scores(images, captions), self.margin, negatives, same_image)
+            loss = loss + self.local_weight * local
+        return loss / len(batch.image_ids)
 
 
 @dataclass(frozen=True)
@@ -303,11 +379,11 @@ class _Run:
 
 
 def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
-    """All parameters, and in a group of their own those of a pretrained text model."""
+    """What takes gradients, and in a group of its own a pretrained text model."""
     text = getattr(getattr(model, "config", None), "text", None)
     pretrained = list(model.text.bert.parameters()) if text is not None and text.pretrained else []
     known = {id(parameter) for parameter in pretrained}
-    groups = [{"params": [p for p in model.parameters() if id(p) not in known]}]
+    groups = [{"params": [p for p in model.parameters() if p.requires_grad and id(p) not in known]}]
     if pretrained:
         groups.append({"params": pretrained, "lr": config.pretrained_rate * config.learning_rate})
     return groups
@@ -341,11 +417,11 @@ def _training_folder(folder: str | Path | None) -> Iterator[Path | None]:
 
 def _fingerprint(model, objective, config, train_data, val_data, tokens, device) -> str:
     """Everything that decides how a run ends, in a line that can be compared and read."""
-    arrays = ("features", "boxes", "region_mask", "image_of_caption")
-    data = [
-        f"{d.name}/{d.split} {len(d)} images #{_checksum([repr(d.captions), *(getattr(d, a) for a in arrays)])}"
-        for d in (train_data, val_data)
-    ]
+    arrays = ("features", "boxes", "region_mask", "image_of_caption", "guides")
+    data = []
+    for split in (train_data, val_data):
+        known = [getattr(split, name) for name in arrays if getattr(split, name) is not None]
+        data.append(f"{split.name}/{split.split} {len(split)} images #{_checksum([repr(split.captions), *known])}")
     weights = _checksum([value.detach().cpu().double().numpy() for value in model.state_dict().values()])
     how = objective if is_dataclass(objective) else f"{objective.__module__}.{objective.__qualname__}"
     parts = [f"{type(model).__name__} #{weights}", getattr(model, "config", ""), how, config, *data]

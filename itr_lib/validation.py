@@ -61,3 +61,23 @@ def expect_positive(name: str, value: float) -> None:
         positive = False
     if not positive:
         raise ValueError(f"{name} is {value!r}, expected a number greater than 0")
+
+
+def expect_count(name: str, value: int) -> None:
+    """Raise ``ValueError`` unless ``value`` is a whole number of at least 1."""
+    try:
+        whole = value == int(value) and value >= 1
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of 1 or more")
+
+
+def expect_finite(name: str, value: float) -> None:
+    """Raise ``ValueError`` unless ``value`` is a number that is neither infinite nor NaN."""
+    try:
+        finite = math.isfinite(value)
+    except TypeError:
+        finite = False
+    if not finite:
+        raise ValueError(f"{name} is {value!r}, expected a finite number")

@@ -85,7 +85,7 @@ batch = pair_batch(
     splits.train, tokens, np.flatnonzero(splits.train.image_of_caption < 3)[::5], lesson.device
 )
 with torch.no_grad():
-    regions = model.regions(*batch.images)
+    regions = model.regions(*batch.images[:3])
     images, captions = model.encode_images(batch.images), model.encode_captions(batch.captions)
 print(
     "region features",

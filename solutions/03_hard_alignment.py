@@ -41,7 +41,7 @@ from itr_lib.course.recorded import recorded, runs_of
 from itr_lib.course.timing import best_time, kept_bytes
 from itr_lib.data.augment import corrupt_words, drop_regions
 from itr_lib.data.background import with_background
-from itr_lib.data.batches import epoch_order, pair_batch
+from itr_lib.data.batches import ImageBatch, epoch_order, pair_batch
 from itr_lib.data.load import load_splits
 from itr_lib.data.questions import questions_of, scene_questions
 from itr_lib.data.world import COLOURS, SHAPES
@@ -546,7 +546,7 @@ lesson.clock(36)
 
 # %%
 torch.manual_seed(seed)
-one_image = batch.images._make(x[:1] for x in batch.images)
+one_image = ImageBatch(*(x[:1] for x in batch.images[:3]))
 one_caption = batch.captions._make(x[:1] for x in batch.captions)
 masks = [drop_regions(one_image, 0.2).mask.sum().item() for _ in range(4)]
 print(f"{int(one_image.mask.sum())} regions; in four steps of training: {masks}")

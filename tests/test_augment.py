@@ -13,7 +13,7 @@ SHARE, MASK, VOCABULARY = 0.2, 4, 1000
 
 def images(rows=400, width=36, real=30):
     mask = torch.arange(width).expand(rows, width) < real
-    return ImageBatch(torch.zeros(rows, width, 2), torch.zeros(rows, width, 4), mask)
+    return ImageBatch(torch.zeros(rows, width, 2), torch.zeros(rows, width, 4), mask, torch.ones(rows, 3))
 
 
 def captions(rows=2000, words=10, padding=3):

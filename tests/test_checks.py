@@ -6,6 +6,7 @@ import math
 
 import answers_02
 import answers_03
+import answers_04
 import numpy as np
 import pytest
 import torch
@@ -48,7 +49,7 @@ RIGHT = {
 }
 
 
-for answers in (answers_02, answers_03):
+for answers in (answers_02, answers_03, answers_04):
     RIGHT |= answers.RIGHT
     WRONG |= answers.WRONG
 
@@ -105,6 +106,7 @@ def twin_in_float32(scores):
         ("unique-batches", batches_right),
         *answers_02.ALSO_RIGHT,
         *answers_03.ALSO_RIGHT,
+        *answers_04.ALSO_RIGHT,
     ],
 )
 def test_accepts_other_ways_to_be_right(slug, answer, capsys):

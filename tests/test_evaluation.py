@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from itr_lib.evaluation import (
     ndcg,
     pair_accuracy,
     retrieval_metrics,
+    two_stage_metrics,
 )
 
 OWNER = np.repeat(np.arange(4), 5)
@@ -205,3 +208,283 @@ def test_pair_accuracy_of_random_scores_is_chance():
 def test_pair_accuracy_bad_input(shape):
     with pytest.raises(ValueError, match="pairs"):
         pair_accuracy(np.zeros(shape))
+
+
+# --- two stages ------------------------------------------------------------------------------------------------------
+
+
+def rank_in_two_stages(first, final, own, places):
+    """The worst rank of the best true match over every shortlist that the global scores allow; plain loops."""
+    places = min(places, len(first))
+    edge = sorted(first, reverse=True)[places - 1]
+    above = [c for c, s in enumerate(first) if s > edge]
+    level = [c for c, s in enumerate(first) if s == edge]
+    ranks = []
+    for some in itertools.combinations(level, places - len(above)):
+        shortlist = [*above, *some]
+        found = [final[c] for c in shortlist if c in own]
+        if found:
+            ranks.append(1 + sum(final[c] >= max(found) for c in shortlist if c not in own))
+        else:
+            best = max(first[c] for c in own)
+            ranks.append(1 + sum(s >= best for c, s in enumerate(first) if c not in own))
+    return max(ranks)
+
+
+def two_stage_specification(first, second, owner, shortlist, local_weight=1.0, rank=rank_in_two_stages):
+    """Metrics of both directions by :func:`rank_in_two_stages`, or another way to rank."""
+    first, final = np.asarray(first), np.asarray(first) + local_weight * np.asarray(second)
+    own = [[c for c, image in enumerate(owner) if image == i] for i in range(len(first))]
+    i2t = [rank(*(m[i].tolist() for m in (first, final)), own[i], shortlist) for i in range(len(first))]
+    t2i = [rank(*(m[:, c].tolist() for m in (first, final)), [owner[c]], shortlist) for c in range(len(owner))]
+    expected = {}
+    for name, ranks in (("i2t", np.array(i2t)), ("t2i", np.array(t2i))):
+        expected |= {f"{name}_r{k}": 100 * float((ranks <= k).mean()) for k in (1, 5, 10)}
+        expected |= {f"{name}_medr": float(np.median(ranks)), f"{name}_meanr": float(ranks.mean())}
+    return expected | {"rsum": sum(v for name, v in expected.items() if "_r" in name)}
+
+
+def two_stage_cases():
+    """Few and many images, one caption or several, unsorted owners; numbers without ties and small integers."""
+    for seed, (images, captions) in enumerate([(1, 1), (1, 3), (4, 1), (3, 2), (5, 3), (12, 2)]):
+        rng = np.random.default_rng(seed)
+        owner = rng.permutation(np.repeat(np.arange(images), captions))
+        for draw in (rng.normal, lambda size, rng=rng: rng.integers(0, 7, size).astype(float)):
+            first, second = draw(size=(images, len(owner))), draw(size=(images, len(owner)))
+            for shortlist in (1, 2, 3, 5, 100):
+                yield {
+                    "global_scores": first,
+                    "local_scores": second,
+                    "image_of_caption": owner,
+                    "shortlist": shortlist,
+                }
+
+
+def two_stages_off_by(metrics, rank=rank_in_two_stages, cases=None):
+    errors = []
+    for case in two_stage_cases() if cases is None else cases:
+        expected = two_stage_specification(*case.values(), rank=rank)
+        found = metrics(**case)
+        errors += [abs(found[name] - expected[name]) for name in expected]
+    return max(errors)
+
+
+def ours(**case):
+    return two_stage_metrics(**case).as_dict()
+
+
+def test_two_stages_agree_with_plain_loops():
+    assert two_stages_off_by(ours) < 1e-9
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_two_stages_agree_with_plain_loops_on_anything(data):
+    counts = data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=4))
+    owner = np.random.default_rng(data.draw(st.integers(0, 9))).permutation(np.repeat(np.arange(len(counts)), counts))
+    values = st.lists(st.integers(-1, 1), min_size=len(counts) * len(owner), max_size=len(counts) * len(owner))
+    first, second = (np.array(data.draw(values), float).reshape(len(counts), -1) for _ in range(2))
+    case = (first, second, owner, data.draw(st.integers(1, len(owner) + 1)))
+    weight = data.draw(st.sampled_from([1.0, 0.5, 0.0, -1.0]))
+    found, expected = (
+        two_stage_metrics(*case, local_weight=weight).as_dict(),
+        two_stage_specification(*case, local_weight=weight),
+    )
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_two_stages_by_hand():
+    owner = np.array([0, 0, 1])
+    first = np.array([[0.5, 0.6, 0.7], [0.9, 0.8, 0.1]])
+    second = np.array([[0.9, 0.0, 0.1], [0.0, 0.0, 5.0]])
+    metrics = two_stage_metrics(first, second, owner, 2)
+    # Image 0 looks at captions 2 (0.8) and 1 (0.6): second, though caption 0 (1.4) would be first. Image 1 looks at 0
+    # and 1 and misses its caption 2, which would be first by far, and stays third.
+    assert (metrics.i2t_r1, metrics.i2t_medr, metrics.i2t_meanr) == (0, 2.5, 2.5)
+    # Two images are all of them. Caption 0: 1.4 > 0.9; caption 1: 0.6 < 0.8; caption 2: 5.1 > 0.8.
+    assert metrics.t2i_r1 == pytest.approx(200 / 3) and metrics.t2i_meanr == pytest.approx(4 / 3)
+    assert two_stage_metrics(first, second, owner, 3).i2t_r1 == 100
+    assert two_stage_metrics(first, second, owner, 1).i2t_meanr == 2.5  # caption 1 stays second, caption 2 third
+    assert two_stage_metrics(first, second, owner, 2, local_weight=0.0) == retrieval_metrics(first, owner)
+
+
+def test_ties_at_the_edge_of_the_shortlist_go_against_the_model():
+    owner, first = np.array([0, 1, 2, 3]), np.zeros((4, 4))
+    second = np.diag([9.0, 9.0, 9.0, 9.0]) + np.array([0.0, 1.0, 2.0, 3.0])
+    # All are level: with three places the three false candidates take them, and the true one is missed.
+    metrics = two_stage_metrics(first, second, owner, 3)
+    assert metrics.rsum == 400 and metrics.i2t_meanr == metrics.t2i_meanr == 4  # R@1 is 0 both ways
+    assert two_stage_metrics(first, second, owner, 4).t2i_r1 == 100
+    # Caption 0 is surely in; one of 1, 2 and 3 is. The one that beats it is taken.
+    first, owner = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]), np.array([0, 1, 1, 1])
+    second = np.array([[1.0, 0.0, 5.0, 0.0], [0.0] * 4])
+    assert two_stage_metrics(first, second, owner, 2).i2t_meanr == (2 + 2) / 2
+    second[0, 2] = 0  # now none beats it
+    assert two_stage_metrics(first, second, owner, 2).i2t_meanr == (1 + 2) / 2
+
+
+def test_a_collapsed_model_scores_nothing_in_two_stages():
+    owner = np.repeat(np.arange(20), 5)
+    for shortlist in (1, 10, 100):
+        metrics = two_stage_metrics(np.zeros((20, 100)), np.zeros((20, 100)), owner, shortlist)
+        assert metrics == retrieval_metrics(np.zeros((20, 100)), owner) and metrics.rsum == 0
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("weight", [1.0, 0.3, 0.0])
+def test_a_shortlist_of_everything_is_the_exhaustive_ranking(ties, weight):
+    rng = np.random.default_rng(0)
+    owner = rng.permutation(np.repeat(np.arange(30), 3))
+    first, second = (rng.normal(size=(30, 90)) for _ in range(2))
+    if ties:
+        first, second = first.round(), second.round()
+    for shortlist in (90, 91, 10**9):
+        found = two_stage_metrics(first, second, owner, shortlist, local_weight=weight)
+        assert found == retrieval_metrics(first + weight * second, owner)
+
+
+def test_what_is_outside_the_shortlist_has_no_say():
+    rng = np.random.default_rng(1)
+    first, owner = rng.normal(size=(8, 16)), rng.permutation(np.repeat(np.arange(8), 2))
+    second = rng.normal(size=first.shape)
+    in_rows = first >= np.sort(first, axis=1)[:, [-3]]
+    in_columns = first >= np.sort(first, axis=0)[[-3]]
+    moved = np.where(in_rows | in_columns, second, 1e6 * rng.normal(size=first.shape))
+    assert two_stage_metrics(first, moved, owner, 3) == two_stage_metrics(first, second, owner, 3)
+
+
+def test_order_does_not_matter_in_two_stages():
+    rng = np.random.default_rng(2)
+    first, second = rng.integers(0, 4, (2, 4, 20)).astype(float)
+    rows, columns = rng.permutation(4), rng.permutation(20)
+    moved = (m[rows][:, columns] for m in (first, second))
+    expected = two_stage_metrics(first, second, OWNER, 6)
+    assert two_stage_metrics(*moved, np.argsort(rows)[OWNER[columns]], 6) == expected
+
+
+def test_many_rows_in_blocks_any_kind_of_number_and_inputs_stay():
+    rng = np.random.default_rng(3)
+    owner = rng.permutation(np.r_[np.arange(300), np.arange(30)])  # more rows than one block
+    first, second = rng.integers(0, 9, (2, 300, 330))
+    kept = first.copy(), second.copy()
+    expected = two_stage_metrics(first.astype(float), second.astype(float), owner, 20)
+    assert np.array_equal(first, kept[0]) and np.array_equal(second, kept[1])
+    for kind in (np.int64, np.uint8, np.float32, ">f4"):
+        assert two_stage_metrics(first.astype(kind), second.astype(kind), owner, 20) == expected
+    tensors = torch.from_numpy(first).bfloat16(), torch.from_numpy(second).half()
+    assert two_stage_metrics(*tensors, torch.from_numpy(owner), np.int64(20)) == expected
+    assert expected.as_dict() == pytest.approx(
+        two_stages_by_sorting(first.astype(float), second.astype(float), owner, 20), abs=1e-9
+    )
+
+
+def two_stages_by_sorting(first, second, owner, places):
+    """A second way to the same: order the candidates as the docstring says, cut, order again, look who is where."""
+
+    def rank(first, final, own, places):
+        false_first = sorted(
+            range(len(first)), key=lambda c: (-first[c], c in own, final[c] if c in own else -final[c])
+        )
+        near, far = false_first[:places], false_first[places:]
+        order = sorted(near, key=lambda c: (-final[c], c in own)) + far
+        place = next(p for p, c in enumerate(order) if c in own)
+        return 1 + place if place < places else 1 + sum(c not in own for c in order[:place])
+
+    return two_stage_specification(first, second, owner, places, rank=rank)
+
+
+# --- what people write instead ---------------------------------------------------------------------------------------
+
+
+def variant(miss="global", by="both", ties="against", one_to_one=False):
+    """A way to rank by sorting, with one mistake; without any it is right where there are no ties."""
+
+    def rank(first, final, own, places):
+        own = own[:1] if one_to_one else own
+        last = (lambda c: c in own) if ties == "against" else (lambda c: c not in own)
+        order = sorted(range(len(first)), key=lambda c: (-first[c], last(c)))
+        near = order[:places]
+        if by == "local":
+            final = [f - g for f, g in zip(final, first, strict=True)]
+        near.sort(key=lambda c: (-final[c], last(c)))
+        found = [p for p, c in enumerate(near) if c in own]
+        if found:
+            return 1 + found[0]
+        if miss == "hit":
+            return 0
+        if miss == "last in the shortlist":
+            return len(near)
+        if miss == "just behind the shortlist":
+            return places + 1
+        if miss == "last of all":
+            return len(first)
+        best = max(first[c] for c in own)
+        return 1 + sum(s >= best if ties == "against" else s > best for c, s in enumerate(first) if c not in own)
+
+    return rank
+
+
+NO_TIES = [case for case in two_stage_cases() if case["global_scores"].max() % 1]
+
+WRONG_TWO_STAGES = {
+    "a miss is a hit at every K (the released code)": variant(miss="hit"),
+    "a miss is last in the shortlist": variant(miss="last in the shortlist"),
+    "a miss is just behind the shortlist": variant(miss="just behind the shortlist"),
+    "a miss is last of all": variant(miss="last of all"),
+    "ordered by the local score alone": variant(by="local"),
+    "one caption an image": variant(one_to_one=True),
+    "no second stage": lambda first, final, own, places: rank_in_two_stages(first, first, own, places),
+    "no first stage": lambda first, final, own, places: rank_in_two_stages(first, final, own, len(first)),
+    "the shortlist is one too long": lambda first, final, own, places: rank_in_two_stages(
+        first, final, own, places + 1
+    ),
+}
+
+
+def test_the_ranking_without_a_mistake_is_right():
+    assert NO_TIES and two_stages_off_by(ours, variant(), NO_TIES) < 1e-9
+
+
+@pytest.mark.parametrize("mistake", WRONG_TWO_STAGES)
+def test_wrong_two_stages_are_told_from_it(mistake):
+    assert two_stages_off_by(ours, WRONG_TWO_STAGES[mistake], NO_TIES) > 1e-3
+
+
+def test_ties_for_the_model_are_told_from_it():
+    assert two_stages_off_by(ours, variant(ties="for")) > 1e-3
+
+
+def test_a_miss_that_counts_as_a_hit_inflates_recall():
+    rng = np.random.default_rng(5)
+    first, second, owner = *rng.normal(size=(2, 40, 200)), np.repeat(np.arange(40), 5)
+    released = two_stage_specification(first, second, owner, 2, rank=variant(miss="hit"))
+    assert released["t2i_r1"] > 90 and two_stage_metrics(first, second, owner, 2).t2i_r1 < 10
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"global_scores": np.full((2, 3), np.nan)}, "global_scores holds NaN"),
+        ({"local_scores": np.full((2, 3), np.nan)}, "local_scores holds NaN"),
+        ({"local_scores": np.zeros((3, 2))}, "local_scores has shape"),
+        ({"local_scores": np.zeros(3)}, "local_scores has shape"),
+        ({"global_scores": np.zeros((2, 0))}, "global_scores has shape"),
+        ({"image_of_caption": [0, 1]}, "a column of global_scores"),
+        ({"image_of_caption": [0, 1, 2]}, "the rows of global_scores"),
+        ({"image_of_caption": [0, 0, 0]}, "image 1 no caption"),
+        ({"shortlist": 0}, "shortlist is 0"),
+        ({"shortlist": -1}, "shortlist is -1"),
+        ({"shortlist": 1.5}, "shortlist is 1.5"),
+        ({"shortlist": None}, "shortlist is None"),
+        ({"shortlist": float("inf")}, "shortlist is inf"),
+        ({"local_weight": float("nan")}, "local_weight is nan"),
+        ({"local_weight": float("inf")}, "local_weight is inf"),
+        ({"local_weight": "1"}, "local_weight is '1'"),
+        ({"global_scores": np.full((2, 3), np.inf), "local_scores": np.full((2, 3), -np.inf)}, "cancel"),
+    ],
+)
+def test_two_stages_bad_input(change, message):
+    given = {"global_scores": np.zeros((2, 3)), "local_scores": np.zeros((2, 3)), "image_of_caption": [0, 0, 1]}
+    given = given | {"shortlist": 2} | change
+    with pytest.raises(ValueError, match=message):
+        two_stage_metrics(**given | {"image_of_caption": np.array(given["image_of_caption"])})

@@ -21,11 +21,12 @@ class TokenisedCaptions(NamedTuple):
 
 
 class ImageBatch(NamedTuple):
-    """Images as sets of regions; mask: True = a real region."""
+    """Images as sets of regions; mask: True = a real region; guide: another model's vector of the whole picture."""
 
     features: Float[Tensor, "images regions features"]
     boxes: Float[Tensor, "images regions 4"]
     mask: Bool[Tensor, "images regions"]
+    guide: Float[Tensor, "images guide"] | None = None
 
 
 class CaptionBatch(NamedTuple):
@@ -62,6 +63,7 @@ def image_batch(data: RetrievalData, rows: Int[np.ndarray, " some"], device: tor
         torch.from_numpy(np.ascontiguousarray(data.features[rows, :width])).to(device).float(),
         torch.from_numpy(np.ascontiguousarray(data.boxes[rows, :width])).to(device).float(),
         torch.from_numpy(np.ascontiguousarray(mask[:, :width])).to(device),
+        None if data.guides is None else torch.from_numpy(data.guides[rows]).to(device).float(),
     )
 
 

@@ -45,6 +45,8 @@ class RetrievalData:
         region_mask: True = a real region.
         open_picture: row -> RGB picture (drawn or read from disk when asked for), or None without pictures.
         truth: scene graphs and word-to-region truth, where they are known.
+        guides: one global vector an image from another model (a CLIP, say), see :mod:`itr_lib.data.guides`;
+            float16 or float32.
     """
 
     name: str
@@ -57,6 +59,7 @@ class RetrievalData:
     region_mask: Bool[np.ndarray, "images regions"]
     open_picture: Callable[[int], Image] | None = field(default=None, repr=False)
     truth: SceneTruth | None = field(default=None, repr=False)
+    guides: Float[np.ndarray, "images guide"] | None = None
 
     def __post_init__(self) -> None:
         images, captions = len(self.image_ids), len(self.captions)
@@ -72,6 +75,9 @@ class RetrievalData:
         ]:
             if got != expected:
                 raise ValueError(f"{what} of {self.name!r}/{self.split!r} has shape {got}, expected {expected}")
+        if self.guides is not None and (self.guides.ndim != 2 or len(self.guides) != images):
+            where = f"{self.name!r}/{self.split!r}"
+            raise ValueError(f"guides of {where} has shape {self.guides.shape}, expected ({images}, any width)")
         counts = self.captions_per_image  # raises on a row that does not exist
         if counts.min() == 0:
             lonely = self.image_ids[int(counts.argmin())]
@@ -84,6 +90,11 @@ class RetrievalData:
     def feature_dim(self) -> int:
         """Width of a region vector."""
         return self.features.shape[-1]
+
+    @property
+    def guide_dim(self) -> int:
+        """Width of a guide; 0 where there are none."""
+        return 0 if self.guides is None else self.guides.shape[1]
 
     @property
     def captions_per_image(self) -> Int[np.ndarray, " images"]:
@@ -127,4 +138,5 @@ class RetrievalData:
             region_mask=self.region_mask[images],
             open_picture=opener and (lambda row: opener(int(images[row]))),
             truth=truth,
+            guides=None if self.guides is None else self.guides[images],
         )

@@ -1,4 +1,4 @@
-"""What an encoder hands over when it keeps one vector a region or a word instead of one for the whole."""
+"""What an encoder hands over when it keeps a vector a region or a word, instead of one for the whole or beside it."""
 
 from __future__ import annotations
 
@@ -13,3 +13,16 @@ class Tokens(NamedTuple):
 
     vectors: Float[Tensor, "batch tokens dim"]
     mask: Bool[Tensor, "batch tokens"]
+
+
+class GlobalTokens(NamedTuple):
+    """One vector for the whole of each image or caption, and its token vectors; mask: True = a real region or word."""
+
+    whole: Float[Tensor, "batch dim"]
+    vectors: Float[Tensor, "batch tokens dim"]
+    mask: Bool[Tensor, "batch tokens"]
+
+    @property
+    def tokens(self) -> Tokens:
+        """The token vectors alone."""
+        return Tokens(self.vectors, self.mask)

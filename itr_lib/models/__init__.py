@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from itr_lib.encoders.text import TextConfig
-from itr_lib.models import chan, teran, vse
+from itr_lib.models import chan, teran, tgdt, user, vse
 from itr_lib.validation import expect_choice
 
 # class, configuration, what the paper's differs in from the configuration's defaults, which are the course's
@@ -19,6 +19,8 @@ MODELS = {
     "vse": (vse.VSE, vse.VSEConfig, vse.PAPER),
     "teran": (teran.TERAN, teran.TERANConfig, teran.PAPER),
     "chan": (chan.CHAN, chan.CHANConfig, chan.PAPER),
+    "tgdt": (tgdt.TGDT, tgdt.TGDTConfig, tgdt.PAPER),
+    "user": (user.USER, user.USERConfig, user.PAPER),
 }
 
 
@@ -26,7 +28,7 @@ def build(name: str, *, feature_dim: int, text: TextConfig, preset: str = "small
     """A new model with random weights (from torch's global generator: seed it first).
 
     Args:
-        name: ``"vse"``, ``"teran"`` or ``"chan"``.
+        name: ``"vse"``, ``"teran"``, ``"chan"``, ``"user"`` or ``"tgdt"``.
         feature_dim: width of the region vectors, ``RetrievalData.feature_dim``.
         text: the text side.
         preset: ``"small"``, the course's sizes, or ``"paper"``.

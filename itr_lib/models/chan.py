@@ -72,7 +72,7 @@ class CHAN(nn.Module):
         """A unit vector a region; in training some regions are left out."""
         if self.training:
             batch = drop_regions(batch, self.config.drop_regions)
-        return Tokens(l2_normalise(self.regions(*batch)), batch.mask)
+        return Tokens(l2_normalise(self.regions(batch.features, batch.boxes, batch.mask)), batch.mask)
 
     def encode_captions(self, batch: CaptionBatch) -> Tokens:
         """A unit vector a token, ``[CLS]`` and ``[SEP]`` masked out; in training some words are changed or left out."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from itr_lib.data.batches import CaptionBatch, ImageBatch, words_only
@@ -67,21 +67,39 @@ class TERAN(nn.Module):
         self.joint_regions = transformer(config.dim, config.joint_layers, *settings)
         self.joint_words = None if config.shared else transformer(config.dim, config.joint_layers, *settings)
 
-    def encode_images(self, batch: ImageBatch) -> Tokens:
-        """A unit vector a region."""
-        regions = self.regions(*batch)
+    def image_sequence(
+        self, batch: ImageBatch
+    ) -> tuple[Float[Tensor, "images tokens dim"], Bool[Tensor, "images tokens"]]:
+        """The whole-image token and the regions in the common space, as they are; and a mask, True = real."""
+        regions = self.regions(batch.features, batch.boxes, batch.mask)
         whole = self.whole_image.expand(len(regions), 1, -1)
         tokens = torch.cat([whole, regions], dim=1)  # (images, 1 + regions, region_dim)
-        padding = torch.cat([torch.zeros_like(batch.mask[:, :1]), ~batch.mask], dim=1)
+        real = torch.cat([torch.ones_like(batch.mask[:, :1]), batch.mask], dim=1)
         if self.relate_regions is not None:
-            tokens = self.relate_regions(tokens, src_key_padding_mask=padding)
-        tokens = self.joint_regions(self.project_regions(tokens), src_key_padding_mask=padding)
-        return Tokens(l2_normalise(tokens[:, 1:]), batch.mask)
+            tokens = self.relate_regions(tokens, src_key_padding_mask=~real)
+        return self.joint_regions(self.project_regions(tokens), src_key_padding_mask=~real), real
+
+    def caption_sequence(self, batch: CaptionBatch) -> Float[Tensor, "captions tokens dim"]:
+        """``[CLS]``, the words and ``[SEP]`` in the common space, as they are; ``batch.mask`` says what is real."""
+        joint = self.joint_regions if self.joint_words is None else self.joint_words
+        return joint(self.text(*batch), src_key_padding_mask=~batch.mask)
+
+    def encode_images(self, batch: ImageBatch) -> Tokens:
+        """A unit vector a region."""
+        return self.as_regions(self.image_sequence(batch)[0], batch)
 
     def encode_captions(self, batch: CaptionBatch) -> Tokens:
         """A unit vector a token; ``[CLS]`` and ``[SEP]`` are masked out."""
-        joint = self.joint_regions if self.joint_words is None else self.joint_words
-        tokens = joint(self.text(*batch), src_key_padding_mask=~batch.mask)
+        return self.as_words(self.caption_sequence(batch), batch)
+
+    @staticmethod
+    def as_regions(tokens: Float[Tensor, "images tokens dim"], batch: ImageBatch) -> Tokens:
+        """Of an image's sequence what takes part in the alignment."""
+        return Tokens(l2_normalise(tokens[:, 1:]), batch.mask)
+
+    @staticmethod
+    def as_words(tokens: Float[Tensor, "captions tokens dim"], batch: CaptionBatch) -> Tokens:
+        """Of a caption's sequence what takes part in the alignment."""
         return Tokens(l2_normalise(tokens), words_only(batch.mask))
 
     def scores(self, images: Tokens, captions: Tokens) -> Float[Tensor, "images captions"]:

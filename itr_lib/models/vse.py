@@ -47,7 +47,7 @@ class VSE(nn.Module):
 
     def encode_images(self, batch: ImageBatch) -> Float[Tensor, "images dim"]:
         """One unit vector an image."""
-        return l2_normalise(self.pool_regions(self.regions(*batch), batch.mask))
+        return l2_normalise(self.pool_regions(self.regions(batch.features, batch.boxes, batch.mask), batch.mask))
 
     def encode_captions(self, batch: CaptionBatch) -> Float[Tensor, "captions dim"]:
         """One unit vector a caption."""

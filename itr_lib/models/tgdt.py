@@ -1,0 +1,87 @@
+"""TGDT: one network, two readings. Global vectors find candidates, local ones rank them (Liu et al., IEEE TIP 2023).
+
+The branches are TERAN's; a further transformer on top of each makes the global vector from all of their tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from itr_lib.data.batches import CaptionBatch, ImageBatch
+from itr_lib.encoders.regions import transformer
+from itr_lib.encoders.tokens import GlobalTokens
+from itr_lib.models.teran import PAPER as TERAN_PAPER
+from itr_lib.models.teran import TERAN, TERANConfig
+from itr_lib.similarity import cosine_scores, l2_normalise
+
+
+@dataclass(frozen=True)
+class TGDTConfig(TERANConfig):
+    """Sizes of TERAN's branches, and of what stands on top of them.
+
+    Attributes:
+        global_layers: transformer layers on top of each branch.
+        detach: the global task sends no gradient into the branches, as in the released training; False: joint.
+        local_weight: what the local score counts beside the global one.
+    """
+
+    global_layers: int = 1
+    detach: bool = True
+    local_weight: float = 1.0
+
+
+PAPER = {**TERAN_PAPER, "global_layers": 2}
+
+
+class TGDT(nn.Module):
+    """TERAN's two branches, and a global transformer on top of each."""
+
+    def __init__(self, config: TGDTConfig):
+        super().__init__()
+        self.config = config
+        self.local = TERAN(config)
+        settings = (config.heads, config.dropout, config.feed_forward)
+        self.global_regions = transformer(config.dim, config.global_layers, *settings)
+        self.global_words = transformer(config.dim, config.global_layers, *settings)
+
+    @property
+    def text(self) -> nn.Module:
+        """The text encoder."""
+        return self.local.text
+
+    def encode_images(self, batch: ImageBatch) -> GlobalTokens:
+        """A unit vector an image, and a unit vector a region."""
+        tokens, real = self.local.image_sequence(batch)
+        whole = self._whole(self.global_regions, tokens, real)
+        return GlobalTokens(whole, *self.local.as_regions(tokens, batch))
+
+    def encode_captions(self, batch: CaptionBatch) -> GlobalTokens:
+        """A unit vector a caption, and a unit vector a token, ``[CLS]`` and ``[SEP]`` masked out."""
+        tokens = self.local.caption_sequence(batch)
+        whole = self._whole(self.global_words, tokens, batch.mask)
+        return GlobalTokens(whole, *self.local.as_words(tokens, batch))
+
+    def scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:
+        """Global plus weighted local scores: the exhaustive ranking that two stages approximate."""
+        return self.global_scores(images, captions) + self.config.local_weight * self.local_scores(images, captions)
+
+    def global_scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:
+        """Cosines of the global vectors."""
+        return cosine_scores(images.whole, captions.whole)
+
+    def local_scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:
+        """Alignments of regions and words, pooled as TERAN's."""
+        return self.local.scores(images.tokens, captions.tokens)
+
+    def _whole(
+        self,
+        on_top: nn.TransformerEncoder,
+        tokens: Float[Tensor, "batch tokens dim"],
+        real: Bool[Tensor, "batch tokens"],
+    ) -> Float[Tensor, "batch dim"]:
+        """The first token of the global sequence: the whole-image token, ``[CLS]``."""
+        tokens = tokens.detach() if self.config.detach else tokens
+        return l2_normalise(on_top(tokens, src_key_padding_mask=~real)[:, 0])

@@ -1,0 +1,109 @@
+"""Negatives beyond the batch: key encoders that follow slowly, and a queue of the keys they made.
+
+Momentum contrast (MoCo, He et al., CVPR 2020, section 3), as USER uses it for images and captions (Zhang et al.,
+IEEE TIP 2024).
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from itr_lib.validation import expect_dims, expect_float, expect_shape
+
+NO_ID = -1  # of a key that came without one: it equals the id of no image
+
+
+def key_encoder(encoder: nn.Module) -> nn.Module:
+    """A copy of an encoder that takes no gradient: what :func:`momentum_update` moves."""
+    return copy.deepcopy(encoder).requires_grad_(False)
+
+
+@torch.no_grad()
+def momentum_update(target: nn.Module, source: nn.Module, momentum: float) -> None:
+    """Move the weights of ``target`` towards those of ``source``: ``target <- m target + (1 - m) source``, in place.
+
+    Buffers (running means and the like) are copied. After n updates a weight of n steps ago still counts ``m ** n``:
+    0.999 remembers about a thousand steps.
+
+    Raises:
+        ValueError: for a momentum outside 0..1, or modules whose weights differ in name or shape.
+    """
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"momentum is {momentum}, expected a number from 0 (a plain copy) to 1 (never move)")
+    if _shapes(target) != _shapes(source):
+        raise ValueError("target and source differ in the names or shapes of their weights: expected the same module")
+    followers = dict((*target.named_parameters(), *target.named_buffers()))
+    for name, leader in source.named_parameters():
+        followers[name].lerp_(leader.to(followers[name]), 1 - momentum)
+    for name, leader in source.named_buffers():
+        followers[name].copy_(leader)
+
+
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in (*module.named_parameters(), *module.named_buffers())}
+
+
+class FeatureQueue(nn.Module):
+    """The last ``size`` keys, first in, first out, each with the id of its image.
+
+    A ring buffer: new keys overwrite the oldest in place. All of it, how many keys came included, is in buffers, so
+    that it is saved and restored with the model.
+
+    Raises:
+        ValueError: for a size or dim below 1.
+    """
+
+    def __init__(self, size: int, dim: int):
+        super().__init__()
+        if size < 1 or dim < 1:
+            raise ValueError(f"size {size}, dim {dim}: expected at least 1 and at least 1")
+        self.size, self.dim = size, dim
+        self.register_buffer("stored", torch.zeros(size, dim))
+        self.register_buffer("owners", torch.full((size,), NO_ID))
+        self.register_buffer("came", torch.zeros((), dtype=torch.long))  # keys so far; the next goes to came % size
+
+    @torch.no_grad()
+    def enqueue(self, keys: Float[Tensor, "new dim"], ids: Int[Tensor, " new"] | None = None) -> None:
+        """Add keys, any number of them; of more than ``size`` the last ones stay. They are copied, without gradient.
+
+        Args:
+            keys: (n, dim); stored in the queue's own dtype.
+            ids: (n,) whole numbers from 0, which image each key belongs to; None: unknown.
+
+        Raises:
+            ValueError: when shapes or types do not fit.
+        """
+        expect_dims("keys", keys, "new", "dim")
+        expect_float("keys", keys)
+        expect_shape("keys", keys, (len(keys), self.dim), f"this queue holds vectors of {self.dim} numbers")
+        if ids is None:
+            ids = torch.full((len(keys),), NO_ID)
+        expect_shape("ids", ids, (len(keys),), "one for each key")
+        if ids.is_floating_point() or ids.dtype == torch.bool:
+            raise ValueError(f"ids holds {ids.dtype}, expected whole numbers")
+        came, new = int(self.came), min(len(keys), self.size)
+        places = torch.arange(came + len(keys) - new, came + len(keys), device=self.stored.device) % self.size
+        self.stored[places] = keys[len(keys) - new :].to(self.stored)
+        self.owners[places] = ids[len(keys) - new :].to(self.owners)
+        self.came += len(keys)
+
+    @property
+    def keys(self) -> Float[Tensor, "filled dim"]:
+        """The keys that came, oldest first; a copy, which a later :meth:`enqueue` does not change."""
+        return self.stored[self._oldest_first()]
+
+    @property
+    def ids(self) -> Int[Tensor, " filled"]:
+        """The image of each key, in the same order; -1 where it came without."""
+        return self.owners[self._oldest_first()]
+
+    def __len__(self) -> int:
+        return min(int(self.came), self.size)
+
+    def _oldest_first(self) -> Int[Tensor, " filled"]:
+        came = int(self.came)
+        return torch.arange(came - len(self), came, device=self.stored.device) % self.size
