@@ -705,6 +705,7 @@ else:
 # ## What you should have seen
 #
 # Scenes, quick profile, 1,000 test images with five captions each; three seeds, lowest to highest.
+# The recorded runs come from one machine, the outputs above from another, whose features differ a little: there this run ends at 38.3 and 67.1.
 #
 # | what | text to image R@1 | image to text R@1 |
 # | --- | --- | --- |
