@@ -26,7 +26,7 @@ def key_encoder(encoder: nn.Module) -> nn.Module:
 def momentum_update(target: nn.Module, source: nn.Module, momentum: float) -> None:
     """Move the weights of ``target`` towards those of ``source``: ``target <- m target + (1 - m) source``, in place.
 
-    Buffers (running means and the like) are copied. After n updates a weight of n steps ago still counts ``m ** n``:
+    Buffers (running means and the like) are copied. What the target was n updates ago still counts ``m ** n``:
     0.999 remembers about a thousand steps.
 
     Raises:
@@ -93,7 +93,7 @@ class FeatureQueue(nn.Module):
 
     @property
     def keys(self) -> Float[Tensor, "filled dim"]:
-        """The keys that came, oldest first; a copy, which a later :meth:`enqueue` does not change."""
+        """The keys that came, oldest first. A copy: backward needs what the loss saw, :meth:`enqueue` overwrites."""
         return self.stored[self._oldest_first()]
 
     @property
@@ -106,4 +106,4 @@ class FeatureQueue(nn.Module):
 
     def _oldest_first(self) -> Int[Tensor, " filled"]:
         came = int(self.came)
-        return torch.arange(came - len(self), came, device=self.stored.device) % self.size
+        return torch.arange(max(0, came - self.size), came, device=self.stored.device) % self.size

@@ -647,3 +647,10 @@ def test_the_smoke_recipe_trains():
     assert same(model.state_dict(), recipe.build(TRAIN, TOKENIZER).state_dict())
     history = fit(model, recipe.objective, dataclasses.replace(recipe.training, epochs=1))
     assert math.isfinite(history.epochs[0]["loss"]) and len(model.image_queue) == 128
+
+
+def test_a_model_without_queues_has_no_keys():
+    recipe = recipes.user("smoke")
+    model = dataclasses.replace(recipe, settings={**recipe.settings, "queue_size": 0}).build(TRAIN, TOKENIZER)
+    with pytest.raises(ValueError, match="no key encoders"):
+        model.encode_keys(None)

@@ -38,7 +38,7 @@ class USERConfig:
         guide_dropout: dropout inside the attention of SGE.
         queue_size: keys kept a modality; 0: neither queues nor key encoders.
         momentum: of the key encoders.
-        random_keys: fill the queues with random vectors at the start, as the released code does.
+        random_keys: fill the queues at the start with random vectors of positive numbers, as the released code does.
     """
 
     feature_dim: int
@@ -108,7 +108,13 @@ class USER(nn.Module):
 
     @torch.no_grad()
     def encode_keys(self, batch: Batch) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "batch dim"]]:
-        """Move the key encoders one step, then encode a batch with them: keys of its images and of its captions."""
+        """Move the key encoders one step, then encode a batch with them: keys of its images and of its captions.
+
+        They are in the mode of the model: in training their keys carry dropout, too. Raises ``ValueError`` for a model
+        without queues.
+        """
+        if self.image_queue is None:
+            raise ValueError("this model has no key encoders: expected a queue_size of 1 or more")
         momentum_update(self.key_image_encoder, self.image_encoder, self.config.momentum)
         momentum_update(self.key_caption_encoder, self.caption_encoder, self.config.momentum)
         return self.key_image_encoder(batch.images), self.key_caption_encoder(batch.captions)
