@@ -6,28 +6,36 @@ python -m data_scripts.record --lesson 01_global_embeddings --seeds 0 1 2
 from __future__ import annotations
 
 import argparse
+import copy
 import platform
 from dataclasses import replace
 
+import numpy as np
 import torch
 import transformers
 from filelock import FileLock
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from itr_lib.course import recipes
 from itr_lib.course.recorded import RECORDED, recorded, write_record
+from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.guides import guided
 from itr_lib.data.load import Splits, load_splits
 from itr_lib.data.questions import questions_of
 from itr_lib.data.scenes import graph_relevance
 from itr_lib.encoders.text import train_tokenizer
-from itr_lib.encoders.tokens import Tokens
-from itr_lib.evaluation import ndcg, pair_accuracy, retrieval_metrics
+from itr_lib.encoders.tokens import GlobalTokens
+from itr_lib.evaluation import ndcg, pair_accuracy, retrieval_metrics, structure_agreement, two_stage_metrics
+from itr_lib.figures import RECALLS
 from itr_lib.pointing import largest_box_accuracy, pointing_accuracy
-from itr_lib.training import InfoNCEObjective, TripletObjective, encode, score, train
+from itr_lib.similarity import cosine_scores
+from itr_lib.training import Encoded, InfoNCEObjective, TripletObjective, encode, train
 
-Variants = dict[str, recipes.Recipe]
+Phases = recipes.Recipe | tuple[recipes.Recipe, recipes.Recipe]  # at once, or TGDT's branches and then the rest
+Variants = dict[str, Phases]
+BRANCHES: dict[str, tuple[list, dict]] = {}  # history and weights: several variants of TGDT have the same ones
+SHORTLISTS = (10, 20, 50, 100, 200)
 
 
 def lesson01(profile: str, data: str, seed: int) -> Variants:
@@ -113,46 +121,137 @@ def lesson04(profile: str, data: str, seed: int) -> Variants:
     }
 
 
+def lesson05(profile: str, data: str, seed: int) -> Variants:
+    """TGDT and what can be left out of it; and the other models with its encoders."""
+    branches, heads = recipes.tgdt_in_turn(profile, data, seed)
+    at_once = recipes.tgdt(profile, data, seed)
+    joint = replace(at_once, settings={**at_once.settings, "detach": False})
+    global_only = {**joint.settings, "local_weight": 0.0}
+    paper_loss = replace(heads.objective, temperature=None)
+    budget = replace(at_once.training, epochs=4) if profile == "quick" else at_once.training
+    one_vector = recipes.one_vector(at_once)
+    chan, user = recipes.chan(profile, data, seed), recipes.user(profile, data, seed)
+    same = {"text": one_vector.text, "training": budget}
+    return {
+        "TGDT": (branches, heads),
+        "without intra": (branches, replace(heads, objective=replace(heads.objective, intra_weight=0.0))),
+        "hinge": (branches, replace(heads, objective=paper_loss, training=replace(heads.training, epochs=2))),
+        "at once": at_once,
+        "joint": joint,
+        "global only": replace(joint, settings=global_only, objective=replace(joint.objective, local_weight=0.0)),
+        "TERAN": replace(recipes.teran(profile, data, seed), training=budget),
+        "VSE": replace(one_vector, objective=InfoNCEObjective(), training=budget),
+        "CHAN": replace(chan, settings={**chan.settings, "region_layers": 1}, **same),
+        "USER": replace(user, settings={**user.settings, "region_layers": 1}, **same),
+    }
+
+
 LESSONS = {
     "01_global_embeddings": lesson01,
     "02_fine_grained_alignment": lesson02,
     "03_hard_alignment": lesson03,
     "04_momentum_queues": lesson04,
+    "05_tgdt_cmc": lesson05,
 }
 
 
-def run(recipe: recipes.Recipe, splits: Splits, device: str) -> dict:
+def run(recipe: Phases, splits: Splits, device: str) -> dict:
     """Train one variant; its metrics, its history, and how many weights it trains."""
+    phases = phases_of(recipe)
     tokenizer = train_tokenizer(splits.train.captions)
-    model = recipe.build(splits.train, tokenizer)
-    history = train(
-        model, recipe.objective, tokenizer, splits.train, splits.val, recipe.training, device=device, progress=False
-    )
+    model = phases[0].build(splits.train, tokenizer)
+
+    def fit(part: nn.Module, phase: recipes.Recipe) -> list[dict[str, float]]:
+        data = tokenizer, splits.train, splits.val
+        return train(part, phase.objective, *data, phase.training, device=device, progress=False).epochs
+
+    if len(phases) == 1:
+        epochs = fit(model, phases[0])
+    else:
+        branches, rest = phases
+        if repr(branches) not in BRANCHES:
+            BRANCHES[repr(branches)] = fit(model.local, branches), copy.deepcopy(model.local.state_dict())
+        epochs, state = BRANCHES[repr(branches)]
+        model.local.load_state_dict(state)
+        with model.global_alone():
+            epochs = epochs + fit(model, rest)
     metrics = measure(model, tokenizer, splits, device)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return {"metrics": metrics, "epochs": history.epochs, "parameters": trained}
+    return {"metrics": metrics, "epochs": epochs, "parameters": trained}
+
+
+def phases_of(recipe: Phases) -> tuple[recipes.Recipe, ...]:
+    """A model that is trained at once has one."""
+    return recipe if isinstance(recipe, tuple) else (recipe,)
 
 
 def measure(model: nn.Module, tokenizer: PreTrainedTokenizerBase, splits: Splits, device: str) -> dict[str, float]:
-    """Retrieval on the test split, NDCG by scene graph, twins, and pointing, as far as the data know the truth."""
+    """Retrieval on the test split, NDCG by scene graph, twins, and pointing, as far as the data know the truth.
+
+    Of a model with two readings each (``global_``, ``local_``) beside their sum, searches in two stages (``k50_``), and
+    how far the two modalities agree on what is alike.
+    """
     images, captions = encode(model, tokenizer, splits.test, device=device)
-    scores = model.scores(images, captions).float().cpu()
-    metrics = retrieval_metrics(scores, splits.test.image_of_caption).as_dict()
+    readings = readings_of(model, images, captions)
+    metrics = {}
+    for name, scores in readings.items():
+        metrics |= _prefixed(name, _retrieval(scores, splits.test))
     for kind, probe in splits.probes.items():
-        choices = pair_accuracy(score(model, tokenizer, probe, device=device))
-        metrics |= {kind: choices["image"], f"{kind}_group": choices["group"]}
-    if splits.test.truth is not None:
-        truth, owner = splits.test.truth, splits.test.image_of_caption
-        metrics["ndcg_graph"] = ndcg(scores.T, graph_relevance(truth.scenes, truth.captions, owner).T)
+        for name, scores in readings_of(model, *encode(model, tokenizer, probe, device=device)).items():
+            choices = pair_accuracy(scores)
+            metrics |= _prefixed(name, {kind: choices["image"], f"{kind}_group": choices["group"]})
+    if len(readings) > 1:
+        both = readings["global"], readings["local"]
+        for shortlist in SHORTLISTS:
+            weight = model.config.local_weight
+            found = two_stage_metrics(*both, splits.test.image_of_caption, shortlist, local_weight=weight)
+            metrics |= {f"k{shortlist}_{name}": value for name, value in found.as_dict().items() if name in RECALLS}
+            if splits.test.truth is not None:
+                metrics[f"k{shortlist}_ndcg_graph"] = _two_stage_ndcg(readings, shortlist, splits.test)
+        first = captions.whole[np.unique(splits.test.image_of_caption, return_index=True)[1]]  # a caption an image
+        metrics |= structure_agreement(cosine_scores(images.whole, images.whole), cosine_scores(first, first))
     questions = questions_of(splits, tokenizer)
-    if questions is not None and isinstance(images, Tokens):
-        pointed = pointing_accuracy(*images, *captions, splits.test.image_of_caption, questions)
+    if questions is not None and not isinstance(images, torch.Tensor):
+        regions, words = (getattr(encoded, "tokens", encoded) for encoded in (images, captions))
+        pointed = pointing_accuracy(*regions, *words, splits.test.image_of_caption, questions)
         metrics |= {f"pointing_{kind}": value for kind, value in pointed.items()}
     if splits.phrases is not None:
         data = splits.test
         largest = largest_box_accuracy(data.boxes, data.region_mask, data.image_of_caption, questions)
         metrics["pointing_largest_box"] = largest["all"]
     return metrics
+
+
+@torch.no_grad()
+def readings_of(model: nn.Module, images: Encoded, captions: Encoded) -> dict[str, Tensor]:
+    """The scores of a model, under the name ``""``, and of one with two readings each of them."""
+    if not isinstance(images, GlobalTokens):
+        return {"": model.scores(images, captions).float().cpu()}
+    whole, local = (part(images, captions).float().cpu() for part in (model.global_scores, model.local_scores))
+    return {"": whole + model.config.local_weight * local, "global": whole, "local": local}
+
+
+def _retrieval(scores: Tensor, data: RetrievalData) -> dict[str, float]:
+    metrics = retrieval_metrics(scores, data.image_of_caption).as_dict()
+    if data.truth is not None:
+        metrics["ndcg_graph"] = ndcg(scores.T, _relevance(data).T)
+    return metrics
+
+
+def _relevance(data: RetrievalData) -> np.ndarray:
+    return graph_relevance(data.truth.scenes, data.truth.captions, data.image_of_caption)
+
+
+def _two_stage_ndcg(readings: dict[str, Tensor], shortlist: int, data: RetrievalData) -> float:
+    """NDCG of the order of images that a search in two stages returns for each caption."""
+    first, second = readings["global"].T, readings[""].T
+    found = first.topk(min(shortlist, first.shape[1]), dim=1).indices
+    ahead = 1 + 2 * float(max(first.abs().max(), second.abs().max()))  # the shortlist comes before all others
+    return ndcg(first.scatter(1, found, second.gather(1, found) + ahead), _relevance(data).T)
+
+
+def _prefixed(name: str, metrics: dict[str, float]) -> dict[str, float]:
+    return {f"{name}_{metric}" if name else metric: value for metric, value in metrics.items()}
 
 
 def main() -> None:
@@ -170,7 +269,7 @@ def main() -> None:
     if unknown := set(options.variants or ()) - set(known):
         parser.error(f"there is no variant {', '.join(map(repr, unknown))}: expected some of {list(known)}")
     splits = load_splits(options.data, options.root, profile=options.profile)
-    if any(known[variant].settings.get("guide") == "clip" for variant in options.variants or known):
+    if any(phases_of(known[variant])[0].settings.get("guide") == "clip" for variant in options.variants or known):
         splits = guided(splits, profile=options.profile, device=options.device)
     for seed in options.seeds:
         for variant, recipe in LESSONS[options.lesson](options.profile, options.data, seed).items():

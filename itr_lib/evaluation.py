@@ -282,6 +282,39 @@ def pair_accuracy(scores: Scores) -> dict[str, float]:
     }
 
 
+def structure_agreement(
+    image_scores: Float[Tensor, "pairs pairs"], text_scores: Float[Tensor, "pairs pairs"]
+) -> dict[str, float]:
+    """Do pictures and their captions agree on what is alike?
+
+    Args:
+        image_scores: (B, B), V: image i against image j.
+        text_scores: (B, B), T: caption i against caption j, of the same pairs.
+
+    Returns:
+        ``structure_gap``: the mean over j of ``max_i |T_ij - V_ij|``, what the intra-modal part of the CMC loss limits
+        (TGDT, Liu et al., TIP 2023); a collapsed model has none. ``structure_correlation``: Pearson's r of T and V over
+        all pairs i < j, 0 where one of them has no variance.
+
+    Raises:
+        ValueError: for a NaN, matrices that are not square or do not fit each other, or fewer than three pairs.
+    """
+    images, texts = _as_matrix("image_scores", image_scores).double(), _as_matrix("text_scores", text_scores).double()
+    size = len(images)
+    if images.shape != (size, size) or texts.shape != (size, size) or size < 3:
+        raise ValueError(
+            f"image_scores and text_scores have shapes {tuple(images.shape)} and {tuple(texts.shape)}: expected two"
+            " square matrices of one size, at least 3 x 3"
+        )
+    above = torch.triu_indices(size, size, offset=1, device=images.device).unbind()
+    pairs = torch.stack([images[above], texts[above]])
+    varied = bool((pairs != pairs[:, :1]).any(dim=1).all())
+    return {
+        "structure_gap": float((texts - images).abs().amax(dim=0).mean()),
+        "structure_correlation": float(torch.corrcoef(pairs)[0, 1]) if varied else 0.0,
+    }
+
+
 def _percent(hits: Bool[np.ndarray, " queries"]) -> float:
     return 100 * float(np.mean(hits))
 

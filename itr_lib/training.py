@@ -112,7 +112,8 @@ class UnifiedObjective:
 class TwoLevelObjective:
     """TGDT's: the CMC loss on the global vectors plus the hinge on the local scores (Liu et al., IEEE TIP 2023).
 
-    All negatives in the first ``warmup_epochs``, then the hardest. A weight of 0 leaves its part out.
+    The hinges count all negatives in the first ``warmup_epochs``, then the hardest. With a ``temperature`` the global
+    vectors learn by InfoNCE instead; None: the paper's hinge. A weight of 0 leaves its part out.
     """
 
     margin: float = 0.2
@@ -121,23 +122,27 @@ class TwoLevelObjective:
     intra_weight: float = 1.0
     local_weight: float = 1.0
     warmup_epochs: int = 1
+    temperature: float | None = None
     mask_same_image: bool = True
 
     def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
         """Loss of one batch in the given epoch (counted from 0), per query."""
         images, captions = model.encode_images(batch.images), model.encode_captions(batch.captions)
-        negatives = "all" if epoch < self.warmup_epochs else "hardest"
         same_image = batch.same_image if self.mask_same_image else None
-        loss = self.global_weight * triplet_loss(
-            model.global_scores(images, captions), self.margin, negatives, same_image
-        )
+        negatives = "all" if epoch < self.warmup_epochs else "hardest"
+        size = len(batch.image_ids)
+        scores = model.global_scores(images, captions)
+        if self.temperature is None:
+            loss = self.global_weight * triplet_loss(scores, self.margin, negatives, same_image) / size
+        else:
+            loss = self.global_weight * info_nce(scores, self.temperature, same_image)
         if self.intra_weight:
             within = images.whole @ images.whole.T, captions.whole @ captions.whole.T
-            loss = loss + self.intra_weight * consistency_loss(*within, self.intra_margin)
+            loss = loss + self.intra_weight * consistency_loss(*within, self.intra_margin) / size
         if self.local_weight:
             local = triplet_loss(model.local_scores(images, captions), self.margin, negatives, same_image)
-            loss = loss + self.local_weight * local
-        return loss / len(batch.image_ids)
+            loss = loss + self.local_weight * local / size
+        return loss
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from itr_lib.evaluation import (
     ndcg,
     pair_accuracy,
     retrieval_metrics,
+    structure_agreement,
     two_stage_metrics,
 )
 
@@ -488,3 +489,37 @@ def test_two_stages_bad_input(change, message):
     given = given | {"shortlist": 2} | change
     with pytest.raises(ValueError, match=message):
         two_stage_metrics(**given | {"image_of_caption": np.array(given["image_of_caption"])})
+
+
+def test_structure_agreement_by_hand_and_against_numpy():
+    images = torch.tensor([[1.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 1.0]])
+    texts = torch.tensor([[1.0, 0.1, 0.3], [0.1, 1.0, 0.2], [0.3, 0.2, 1.0]])
+    found = structure_agreement(images, texts)
+    assert found["structure_gap"] == pytest.approx((0.4 + 0.4 + 0.3) / 3, abs=1e-7)
+    assert found["structure_correlation"] == pytest.approx(np.corrcoef([0.5, 0.0, 0.2], [0.1, 0.3, 0.2])[0, 1])
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=(40, 40)) for _ in range(2))
+    a, b = a + a.T, a + a.T + b + b.T
+    pairs = [(a[i, j], b[i, j]) for i in range(40) for j in range(i + 1, 40)]
+    found = structure_agreement(a, torch.from_numpy(b))
+    assert found["structure_correlation"] == pytest.approx(np.corrcoef(np.array(pairs).T)[0, 1], abs=1e-12)
+    assert found["structure_gap"] == pytest.approx(np.mean([max(abs(b[:, j] - a[:, j])) for j in range(40)]), abs=1e-12)
+    order = rng.permutation(40)
+    again = structure_agreement(a[order][:, order], b[order][:, order])
+    assert again == pytest.approx(found, abs=1e-12)
+
+
+def test_structure_of_a_collapsed_model_and_of_bad_input():
+    same = np.full((4, 4), 0.3)
+    assert structure_agreement(same, np.eye(4) * 0.1 + same) == {
+        "structure_gap": pytest.approx(0.1),
+        "structure_correlation": 0.0,
+    }
+    for bad, says in [
+        ((np.eye(2), np.eye(2)), "at least 3 x 3"),
+        ((np.eye(3), np.eye(4)), "square matrices of one size"),
+        ((np.ones((3, 4)), np.ones((3, 4))), "square"),
+        ((np.eye(3), np.where(np.eye(3) > 0, np.nan, 0)), "NaN"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            structure_agreement(*bad)

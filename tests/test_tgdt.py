@@ -8,10 +8,11 @@ import torch
 from toy import toy_data
 
 from itr_lib.data.batches import CaptionBatch, ImageBatch, caption_batch, image_batch, pair_batch
+from itr_lib.encoders.regions import first_token, transformer
 from itr_lib.encoders.text import TextConfig, tokenise, train_tokenizer
 from itr_lib.evaluation import retrieval_metrics
 from itr_lib.models import build, load_model, save_model
-from itr_lib.objectives import consistency_loss, triplet_loss
+from itr_lib.objectives import consistency_loss, info_nce, triplet_loss
 from itr_lib.training import TrainConfig, TwoLevelObjective, encode, score, train
 
 TRAIN, VAL = toy_data(), toy_data(images=60, split="val")
@@ -93,6 +94,40 @@ def test_the_global_vector_sees_every_region_and_word():
         )
 
 
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_first_token_alone_is_that_of_the_whole_stack(layers):
+    torch.manual_seed(0)
+    stack = transformer(16, layers, heads=4, dropout=0.3).double().eval()
+    tokens, mask = torch.randn(5, 7, 16, dtype=torch.float64, requires_grad=True), torch.rand(5, 7) < 0.6
+    mask[:, 0] = True
+    with torch.enable_grad():
+        first, whole = first_token(stack, tokens, mask), stack(tokens, src_key_padding_mask=~mask)[:, 0]
+        gradients = [torch.autograd.grad(out.square().sum(), tokens)[0] for out in (first, whole)]
+    assert torch.allclose(first, whole, rtol=0, atol=1e-12) and torch.allclose(*gradients, rtol=0, atol=1e-12)
+    assert torch.equal(first, first_token(stack, tokens.masked_fill(~mask[..., None], 9.0), mask))
+
+
+def test_alone_the_global_part_trains_and_the_branches_stay():
+    model = new_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with model.global_alone():
+        images, captions = encode(model, TOKENIZER, VAL)
+        assert torch.equal(model.scores(images, captions), model.global_scores(images, captions))
+        train(model, TwoLevelObjective(local_weight=0.0), TOKENIZER, TRAIN, VAL, CONFIG, progress=False)
+    moved = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"global_regions", "global_words"}
+    assert model.config.local_weight == 1.0 and all(p.requires_grad for p in model.parameters())
+
+
+def test_alone_is_over_when_training_stops_with_an_error():
+    model = new_model()
+    model.local.whole_image.requires_grad_(False)
+    with pytest.raises(KeyError), model.global_alone():
+        raise KeyError
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert model.config.local_weight == 1.0 and frozen == ["local.whole_image"]
+
+
 def test_saved_and_loaded_models_score_alike(tmp_path):
     model = new_model(shared=True, global_layers=2, pooling="Symm").eval()
     save_model(model, tmp_path)
@@ -132,5 +167,8 @@ def test_the_objective_is_the_sum_of_its_parts():
         names = ("global_weight", "intra_weight", "local_weight")
         objective = TwoLevelObjective(**dict(zip(names, weights, strict=True)))
         assert torch.allclose(objective(model, batch, 1), expected / 4, atol=1e-5)
+    contrast = TwoLevelObjective(global_weight=2.0, temperature=0.1)(model, batch, 1)
+    expected = 2 * info_nce(images.whole @ captions.whole.T, 0.1, same) + (intra + local) / 4
+    assert torch.allclose(contrast, expected, atol=1e-5)
     first_epoch = TwoLevelObjective(intra_weight=0.0, local_weight=0.0)(model, batch, 0)
     assert torch.allclose(first_epoch, triplet_loss(images.whole @ captions.whole.T, 0.2, "all", same) / 4, atol=1e-5)

@@ -15,11 +15,13 @@ from toy import toy_data
 from itr_lib import training
 from itr_lib.course import recipes
 from itr_lib.data.batches import Batch, CaptionBatch, ImageBatch, caption_batch, image_batch, pair_batch
+from itr_lib.encoders.regions import box_geometry
 from itr_lib.encoders.text import TextConfig, tokenise, train_tokenizer
 from itr_lib.models import build, load_model, save_model
 from itr_lib.models.user import Guide, USERConfig, enhance
 from itr_lib.momentum import momentum_update
 from itr_lib.objectives import unified_loss, unified_queue_loss
+from itr_lib.similarity import l2_normalise
 from itr_lib.training import TrainConfig, TripletObjective, UnifiedObjective, encode, evaluate, score, train
 
 
@@ -654,3 +656,19 @@ def test_a_model_without_queues_has_no_keys():
     model = dataclasses.replace(recipe, settings={**recipe.settings, "queue_size": 0}).build(TRAIN, TOKENIZER)
     with pytest.raises(ValueError, match="no key encoders"):
         model.encode_keys(None)
+
+
+def test_region_layers_come_after_the_guide_and_before_the_pool():
+    model = new_model(region_layers=2, queue_size=0).eval()
+    images = image_batch(TRAIN, np.arange(6))
+    encoder = model.image_encoder
+    with torch.no_grad():
+        regions = enhance(images.features, images.mask, encoder.guide(images), model.config.sharpness)
+        regions = torch.cat([regions, box_geometry(images.boxes)], dim=-1)
+        tokens = encoder.linear(regions) + encoder.perceptron(regions)
+        tokens = encoder.relate_regions(tokens, src_key_padding_mask=~images.mask)
+        expected = l2_normalise(encoder.pool(tokens, images.mask))
+        assert torch.allclose(model.encode_images(images), expected, atol=1e-6)
+        fewer = ragged(images, [1, 2, 3, 2, 3, 1])
+        garbage = fewer._replace(features=fewer.features.masked_fill(~fewer.mask[..., None], 9.0))
+        assert torch.allclose(model.encode_images(fewer), model.encode_images(garbage), atol=1e-5)

@@ -11,10 +11,10 @@ import difflib
 import os
 from collections.abc import Callable
 
-from itr_lib.checks import lesson00, lesson01, lesson02, lesson03, lesson04
+from itr_lib.checks import lesson00, lesson01, lesson02, lesson03, lesson04, lesson05
 from itr_lib.checks.frame import verify
 
-LESSONS = (lesson00, lesson01, lesson02, lesson03, lesson04)
+LESSONS = (lesson00, lesson01, lesson02, lesson03, lesson04, lesson05)
 EXERCISES = {exercise.slug: exercise for lesson in LESSONS for exercise in lesson.EXERCISES}
 
 

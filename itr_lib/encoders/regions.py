@@ -21,6 +21,18 @@ def transformer(
     return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
 
 
+def first_token(
+    stack: nn.TransformerEncoder, tokens: Float[Tensor, "batch tokens dim"], mask: Bool[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch dim"]:
+    """``stack(tokens)[:, 0]``, where the last layer computes nothing for the other tokens; mask: True = real."""
+    for layer in stack.layers[:-1]:
+        tokens = layer(tokens, src_key_padding_mask=~mask)
+    last, first = stack.layers[-1], tokens[:, :1]
+    read, _ = last.self_attn(first, tokens, tokens, key_padding_mask=~mask, need_weights=False)
+    first = last.norm1(first + last.dropout1(read))
+    return last.norm2(first + last.dropout2(last.linear2(last.dropout(last.activation(last.linear1(first))))))[:, 0]
+
+
 class RegionEncoder(nn.Module):
     """Region features and box geometry through a two-layer perceptron, then (optionally) through a transformer.
 

@@ -5,13 +5,15 @@ The branches are TERAN's; a further transformer on top of each makes the global 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from itr_lib.data.batches import CaptionBatch, ImageBatch
-from itr_lib.encoders.regions import transformer
+from itr_lib.encoders.regions import first_token, transformer
 from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.models.teran import PAPER as TERAN_PAPER
 from itr_lib.models.teran import TERAN, TERANConfig
@@ -28,12 +30,12 @@ class TGDTConfig(TERANConfig):
         local_weight: what the local score counts beside the global one.
     """
 
-    global_layers: int = 1
+    global_layers: int = 2
     detach: bool = True
     local_weight: float = 1.0
 
 
-PAPER = {**TERAN_PAPER, "global_layers": 2}
+PAPER = TERAN_PAPER
 
 
 class TGDT(nn.Module):
@@ -66,7 +68,8 @@ class TGDT(nn.Module):
 
     def scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:
         """Global plus weighted local scores: the exhaustive ranking that two stages approximate."""
-        return self.global_scores(images, captions) + self.config.local_weight * self.local_scores(images, captions)
+        scores, weight = self.global_scores(images, captions), self.config.local_weight
+        return scores + weight * self.local_scores(images, captions) if weight else scores
 
     def global_scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:
         """Cosines of the global vectors."""
@@ -76,6 +79,19 @@ class TGDT(nn.Module):
         """Alignments of regions and words, pooled as TERAN's."""
         return self.local.scores(images.tokens, captions.tokens)
 
+    @contextmanager
+    def global_alone(self) -> Iterator[None]:
+        """Inside, branches stay as they are and the score is the global one: to train what stands on top of them."""
+        config, training = self.config, [p.requires_grad for p in self.local.parameters()]
+        self.config = replace(config, local_weight=0.0)
+        self.local.requires_grad_(False)
+        try:
+            yield
+        finally:
+            self.config = config
+            for parameter, before in zip(self.local.parameters(), training, strict=True):
+                parameter.requires_grad_(before)
+
     def _whole(
         self,
         on_top: nn.TransformerEncoder,
@@ -84,4 +100,4 @@ class TGDT(nn.Module):
     ) -> Float[Tensor, "batch dim"]:
         """The first token of the global sequence: the whole-image token, ``[CLS]``."""
         tokens = tokens.detach() if self.config.detach else tokens
-        return l2_normalise(on_top(tokens, src_key_padding_mask=~real)[:, 0])
+        return l2_normalise(first_token(on_top, tokens, real))

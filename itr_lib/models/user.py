@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from itr_lib.data.batches import Batch, CaptionBatch, ImageBatch
 from itr_lib.encoders.pooling import GPO, mean_pool
-from itr_lib.encoders.regions import box_geometry
+from itr_lib.encoders.regions import box_geometry, transformer
 from itr_lib.encoders.text import TextConfig, TextEncoder
 from itr_lib.momentum import FeatureQueue, key_encoder, momentum_update
 from itr_lib.similarity import cosine_scores, l2_normalise
@@ -39,6 +39,7 @@ class USERConfig:
         queue_size: keys kept a modality; 0: neither queues nor key encoders.
         momentum: of the key encoders.
         random_keys: fill the queues at the start with random vectors of positive numbers, as the released code does.
+        region_layers: transformer layers over the regions before they are pooled; the paper has none.
     """
 
     feature_dim: int
@@ -52,6 +53,7 @@ class USERConfig:
     queue_size: int = 2048
     momentum: float = 0.99
     random_keys: bool = False
+    region_layers: int = 0
 
     def __post_init__(self) -> None:
         expect_choice("guide", self.guide, GUIDES)
@@ -121,7 +123,7 @@ class USER(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """Regions, enhanced by the whole picture, then a linear layer plus a perceptron, GPO, length 1."""
+    """Regions, enhanced by the whole picture, a linear layer plus a perceptron, layers if any, GPO, length 1."""
 
     def __init__(self, config: USERConfig):
         super().__init__()
@@ -132,6 +134,9 @@ class ImageEncoder(nn.Module):
         self.perceptron = nn.Sequential(
             nn.Linear(width, config.dim // 2), nn.ReLU(), nn.Linear(config.dim // 2, config.dim)
         )
+        self.relate_regions = None
+        if config.region_layers:
+            self.relate_regions = transformer(config.dim, config.region_layers, heads=4, dropout=0.1)
         self.pool = GPO()
 
     def forward(self, batch: ImageBatch) -> Float[Tensor, "images dim"]:
@@ -141,7 +146,10 @@ class ImageEncoder(nn.Module):
             regions = enhance(regions, batch.mask, self.guide(batch), self.config.sharpness)
         if self.config.geometry:
             regions = torch.cat([regions, box_geometry(batch.boxes)], dim=-1)
-        return l2_normalise(self.pool(self.linear(regions) + self.perceptron(regions), batch.mask))
+        regions = self.linear(regions) + self.perceptron(regions)
+        if self.relate_regions is not None:
+            regions = self.relate_regions(regions, src_key_padding_mask=~batch.mask)
+        return l2_normalise(self.pool(regions, batch.mask))
 
 
 class CaptionEncoder(nn.Module):
