@@ -18,13 +18,13 @@ override STAMP := $(VENV)/.complete
 
 RUN_OPTIONS = --profile $(PROFILE) --device $(DEVICE) --data $(DATA) --root "$(ROOT)" --seed $(SEED) $(if $(strip $(LESSONS)),--lessons $(LESSONS))
 
-.PHONY: help course test lab build check execute lint doctor report benchmarks clean setup
+.PHONY: help course test lab build check execute lint doctor report benchmarks leaderboard clean setup
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@echo 'make TARGET [PROFILE=quick] [LESSONS="00 01"] [DEVICE=auto] [DATA=scenes] [ROOT=folder] [SEED=0]'
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  %-10s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  %-11s %s\n' "$$name" "$$text"; done
 
 course: $(STAMP) ## run the lessons, hold their numbers against what is expected, write the report
 	$(PY) -m itr_lib.course all $(RUN_OPTIONS)
@@ -56,6 +56,9 @@ report: $(STAMP) ## the report of the last run of PROFILE, again
 
 benchmarks: $(STAMP) ## how fast scoring is, in ratio to the bare matrix product
 	$(PY) -m data_scripts.benchmarks
+
+leaderboard: $(STAMP) ## the table of all models again, from the recorded runs and a run of the clock
+	$(PY) -m data_scripts.leaderboard --data $(DATA) --root "$(ROOT)"
 
 setup: $(STAMP) ## only set up .venv
 

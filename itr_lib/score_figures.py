@@ -74,19 +74,29 @@ def _pooled_cells(axis: Axes, best: np.ndarray, along: int, colour: tuple) -> No
 
 
 def tradeoff(
-    points: Mapping[str, tuple[float, float]], title: str = "", xlabel: str = "seconds", ylabel: str = "recall (%)"
+    points: Mapping[str, tuple[float, float]],
+    title: str = "",
+    xlabel: str = "seconds",
+    ylabel: str = "recall (%)",
+    front: Sequence[str] = (),
 ) -> Figure:
     """What a method costs (log scale) against what it finds: a labelled dot a method, labels kept apart.
 
+    A line joins the methods of ``front``, in the order of their costs.
+
     Raises:
-        ValueError: for no points, or a cost that is not above zero.
+        ValueError: for no points, a cost that is not above zero, or a name on the front that is no point.
     """
+    if unknown := set(front) - set(points):
+        raise ValueError(f"front names {sorted(unknown)}, expected some of {list(points)}")
     if not points or min(cost for cost, _ in points.values()) <= 0:
         raise ValueError("points must hold at least one (cost, recall), each cost above 0 for a log scale")
     figure, axis = plt.subplots(figsize=(7.2, 4.2))
     places = np.array(list(points.values()), float)
     for (x, y), colour in zip(places, cycle(COLOURS), strict=False):
         axis.plot(x, y, "o", ms=8, color=colour, mec="white", mew=0.8)
+    if front:
+        axis.plot(*zip(*sorted(points[name] for name in front), strict=True), "--", color=REFERENCE, lw=1.2, zorder=0)
     axis.set(xscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
     axis.margins(0.16)
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))

@@ -11,6 +11,7 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 from itr_lib.course.build import read_notebook
+from itr_lib.course.leaderboard import cost_table, load_board, published_table, quality_table
 from itr_lib.course.markdown import body
 
 NO_ALT = "No description has been provided for this image"
@@ -44,6 +45,7 @@ def page(run: dict, notebooks: dict[str, NotebookNode | None]) -> str:
         _summary(results),
         "<h2 id='metrics'>Metrics</h2>",
         _metrics(results),
+        _leaderboard(options["data"]),
         _figures(notebooks),
         "<h2 id='lessons'>Lessons</h2>",
         *[_lesson(result, notebooks[result["lesson"]]) for result in results],
@@ -53,7 +55,7 @@ def page(run: dict, notebooks: dict[str, NotebookNode | None]) -> str:
         "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>Image-text retrieval: report</title><style>{style}</style></head>\n"
-        f"<body>{_navigation(results, notebooks)}<main>{_join(parts)}</main>{OPENER}</body></html>\n"
+        f"<body>{_navigation(results, notebooks, options['data'])}<main>{_join(parts)}</main>{OPENER}</body></html>\n"
     )
 
 
@@ -70,8 +72,10 @@ def _join(parts: list[str]) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _navigation(results: list[dict], notebooks: dict[str, NotebookNode | None]) -> str:
+def _navigation(results: list[dict], notebooks: dict[str, NotebookNode | None], data: str) -> str:
     links = ["<a href='#top'>Summary</a>", "<a href='#metrics'>Metrics</a>"]
+    if load_board(data):
+        links.append("<a href='#leaderboard'>Leaderboard</a>")
     if any(key_figures(notebook) for notebook in notebooks.values()):
         links.append("<a href='#figures'>Key figures</a>")
     for result in results:
@@ -137,6 +141,23 @@ def _metric_row(lesson: str, name: str, value: float | None, band: dict | None) 
     return (
         f"<tr><td>{escape(lesson)}<td><code>{escape(name)}</code><td class='n'>{shown}<td>{expected}"
         f"<td class='n'>{seeds}<td><span class='status {kind}'>{word}</span></tr>"
+    )
+
+
+def _leaderboard(data: str) -> str:
+    board = load_board(data)
+    if board is None:
+        return ""
+    quality, cost, published = (
+        f"<div class='wide'>{table.to_html(border=0, justify='left')}</div>"
+        for table in (quality_table(board), cost_table(board), published_table())
+    )
+    seeds, gallery = len(board["systems"][0]["seeds"]), f"{board['gallery']:,} images to search"
+    made = f"<code>{escape(board['command'])}</code> from <code>{escape(board['runs_from'])}</code>"
+    return (
+        f"<h2 id='leaderboard'>Leaderboard</h2><p class='lead'>Not of this run: recorded, profile {board['profile']},"
+        f" {seeds} seeds, mean and lowest to highest, {gallery}. Made by {made}.</p>{quality}{cost}"
+        f"<p class='lead'>Published, on other data and with far larger encoders: R@1, R@5, R@10.</p>{published}"
     )
 
 

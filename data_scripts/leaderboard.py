@@ -1,0 +1,195 @@
+"""Make the leaderboard: what lesson 05's recorded runs found, and what a query costs each model, timed here in one run.
+
+    python -m data_scripts.leaderboard
+
+Times are those of a single caption that asks for an image of the test split, on the CPU, from encoded to ranked; they
+do not depend on what the weights are, so the models that are timed are untrained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.std import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from data_scripts.record import LESSONS, phases_of
+from itr_lib.course.leaderboard import board_path, cost_table, quality_table
+from itr_lib.course.recorded import recorded
+from itr_lib.data.batches import caption_batch
+from itr_lib.data.dataset import RetrievalData
+from itr_lib.data.load import Splits, load_splits
+from itr_lib.data.meaning import truth_matrix
+from itr_lib.data.questions import questions_of
+from itr_lib.data.scenes import graph_relevance
+from itr_lib.encoders.text import tokenise, train_tokenizer
+from itr_lib.encoders.tokens import GlobalTokens, Tokens
+from itr_lib.evaluation import ceiling_scores, expected_recall, ndcg
+from itr_lib.figures import RECALLS
+from itr_lib.pointing import detector_ceiling
+from itr_lib.search import TwoStageIndex
+from itr_lib.training import Encoded, encode, rows_of
+
+LESSON = "05_tgdt_cmc"
+SHORTLIST = 50
+QUERIES = 100  # images, whose captions ask
+# name on the board: the recorded variant, and what stands before the names of this system's metrics
+SYSTEMS = {
+    "VSE": ("VSE", ""),
+    "USER": ("USER", ""),
+    "TGDT, global reading": ("TGDT", "global_"),
+    f"TGDT, two stages (K = {SHORTLIST})": ("TGDT", f"k{SHORTLIST}_"),
+    "TGDT, both readings": ("TGDT", ""),
+    "TERAN": ("TERAN", ""),
+    "CHAN": ("CHAN", ""),
+}
+
+
+def main() -> None:
+    """Time every system, put its recorded runs beside it, and write the board."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="scenes")
+    parser.add_argument("--root", default="")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    record = recorded(LESSON, options.data)
+    if record is None:
+        parser.error(f"nothing is recorded for {options.data}: python -m data_scripts.record --lesson {LESSON}")
+    splits = load_splits(options.data, options.root, profile=record["profile"])
+    tokenizer = train_tokenizer(splits.train.captions)
+    recipes = {
+        name: phases_of(recipe)[0] for name, recipe in LESSONS[LESSON](record["profile"], options.data, 0).items()
+    }
+    queries = splits.test.take(np.arange(min(QUERIES, len(splits.test))))
+    systems = []
+    for name, (variant, before) in tqdm(SYSTEMS.items(), desc="timing", ncols=80):
+        runs = [run for run in record["runs"] if run["variant"] == variant]
+        if not runs:
+            parser.error(f"no run of {variant} is recorded: {record['command']}")
+        model = recipes[variant].build(splits.train, tokenizer).eval()
+        asks, bytes_per_image = search(model, name, splits.test, tokenizer)
+        systems.append(
+            {
+                "name": name,
+                "runs": [on_board(run["metrics"], before) for run in runs],
+                "seeds": [run["seed"] for run in runs],
+                "parameters": runs[0]["parameters"],
+                "train_seconds": [round(sum(epoch["seconds"] for epoch in run["epochs"]), 1) for run in runs],
+                "ms_per_query": milliseconds(asks, encode(model, tokenizer, queries)[1]),
+                "bytes_per_image": round(bytes_per_image, 1),
+            }
+        )
+    board = {
+        "command": "python -m data_scripts.leaderboard"
+        + (f" --data {options.data}" if options.data != "scenes" else ""),
+        "runs_from": record["command"],
+        "profile": record["profile"],
+        "data": options.data,
+        "gallery": len(splits.test),
+        "threads": options.threads,
+        "encode_ms": milliseconds_to_encode(recipes["TGDT"].build(splits.train, tokenizer).eval(), queries, tokenizer),
+        "systems": systems,
+        **references(splits, tokenizer),
+    }
+    path = board_path(options.data)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(board, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)
+    print(f"{board['gallery']:,} images; a caption takes {board['encode_ms']:.2f} ms to encode, not counted below")
+    print(quality_table(board).to_string(), cost_table(board).to_string(), sep="\n\n")
+
+
+def on_board(metrics: dict[str, float], before: str) -> dict[str, float]:
+    """What the board shows of a run's metrics; twins and pointing of two stages are those of both readings."""
+    chosen = {name: metrics[f"{before}{name}"] for name in (*RECALLS, "ndcg_graph") if f"{before}{name}" in metrics}
+    twins = before if before == "global_" else ""
+    chosen |= {kind: metrics[f"{twins}{kind}"] for kind in ("swaps", "replaces") if f"{twins}{kind}" in metrics}
+    if before != "global_" and "pointing_all" in metrics:
+        chosen["pointing"] = metrics["pointing_all"]
+    return chosen
+
+
+@torch.no_grad()
+def search(
+    model: nn.Module, name: str, data: RetrievalData, tokenizer: PreTrainedTokenizerBase
+) -> tuple[Callable[[Encoded], object], float]:
+    """How a system answers one encoded caption with ten images, and how many bytes an image it keeps for that."""
+    images, _ = encode(model, tokenizer, data)
+    vectors = images.whole if name == "TGDT, global reading" else images
+    if isinstance(vectors, Tokens):
+        vectors = _with_one_for_all(vectors)
+    index = TwoStageIndex("images")
+    index.add(data.image_ids, vectors)
+    kept = index.bytes_per_item
+    if isinstance(images, Tokens):
+        kept -= vectors.whole[0].nbytes
+    if name == "CHAN":  # its score is not the one that the index has
+        return lambda caption: model.scores(images, caption)[:, 0].topk(10), kept
+    shortlist = SHORTLIST if "two stages" in name else len(data)
+
+    def ask(caption: Encoded) -> object:
+        if isinstance(vectors, Tensor):
+            caption = getattr(caption, "whole", caption)
+        elif isinstance(caption, Tokens):
+            caption = _with_one_for_all(caption)
+        return index.query(caption, shortlist=shortlist, top=10)
+
+    return ask, kept
+
+
+def _with_one_for_all(tokens: Tokens) -> GlobalTokens:
+    """The index wants a vector beside the tokens: the same number for all leaves their order to the alignments."""
+    return GlobalTokens(torch.ones(len(tokens.vectors), 1), *tokens)
+
+
+@torch.no_grad()
+def milliseconds(ask: Callable[[Encoded], object], captions: Encoded) -> float:
+    """The median over the captions, one after the other; a first round warms up."""
+    seconds = []
+    count = len(captions if isinstance(captions, Tensor) else captions[0])
+    for row in [*range(min(20, count)), *range(count)]:
+        caption = rows_of(captions, torch.tensor([row]))
+        began = perf_counter()
+        ask(caption)
+        seconds.append(perf_counter() - began)
+    return round(1e3 * float(np.median(seconds[-count:])), 4)
+
+
+@torch.no_grad()
+def milliseconds_to_encode(model: nn.Module, queries: RetrievalData, tokenizer: PreTrainedTokenizerBase) -> float:
+    """The median time of the text encoder for one caption."""
+    tokens, seconds = tokenise(tokenizer, queries.captions), []
+    for row in range(len(queries.captions)):
+        began = perf_counter()
+        model.encode_captions(caption_batch(tokens, np.array([row])))
+        seconds.append(perf_counter() - began)
+    return round(1e3 * float(np.median(seconds)), 4)
+
+
+def references(splits: Splits, tokenizer: PreTrainedTokenizerBase) -> dict[str, dict[str, float]]:
+    """Chance, and where the truth is known the ceiling: a perfect reader, who points with the detector's eyes."""
+    data = splits.test
+    chance = expected_recall(np.zeros((len(data), len(data.captions))), data.image_of_caption)
+    chance |= dict.fromkeys(splits.probes, 50.0)
+    if data.truth is None:
+        return {"chance": chance, "ceiling": {}}
+    truth = ceiling_scores(truth_matrix(data.truth.scenes, data.truth.captions))
+    relevance = graph_relevance(data.truth.scenes, data.truth.captions, data.image_of_caption)
+    by_lot = np.random.default_rng(0).random(relevance.T.shape)
+    questions = questions_of(splits, tokenizer)
+    pointed = detector_ceiling(data, questions)
+    chance |= {"ndcg_graph": ndcg(by_lot, relevance.T), "pointing": pointed["chance"]}
+    ceiling = expected_recall(truth, data.image_of_caption) | dict.fromkeys(splits.probes, 100.0)
+    return {"chance": chance, "ceiling": ceiling | {"ndcg_graph": 1.0, "pointing": pointed["all"]}}
+
+
+if __name__ == "__main__":
+    main()
