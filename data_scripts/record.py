@@ -301,6 +301,7 @@ def _read(options: argparse.Namespace) -> dict:
         "profile": options.profile,
         "data": options.data,
         "device": options.device,
+        "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -185,6 +185,7 @@ def consistency_loss(
 
     ``sum_j [ max_i |T_ij - V_ij| - margin ]+``. Of each pair j only the partner i counts on which the two modalities
     disagree most, and only by what is beyond ``margin``. The diagonal takes part: with unit vectors it is 1 in both.
+    Pairs of one picture are no exception, so a batch should hold each picture once.
 
     Args:
         image_scores: (B, B), V: image i against image j.

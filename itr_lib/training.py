@@ -113,7 +113,8 @@ class TwoLevelObjective:
     """TGDT's: the CMC loss on the global vectors plus the hinge on the local scores (Liu et al., IEEE TIP 2023).
 
     The hinges count all negatives in the first ``warmup_epochs``, then the hardest. With a ``temperature`` the global
-    vectors learn by InfoNCE instead; None: the paper's hinge. A weight of 0 leaves its part out.
+    vectors learn by InfoNCE instead, a mean over the two directions where the hinges are their sum; None: the paper's
+    hinge. A weight of 0 leaves its part out.
     """
 
     margin: float = 0.2
@@ -130,12 +131,14 @@ class TwoLevelObjective:
         images, captions = model.encode_images(batch.images), model.encode_captions(batch.captions)
         same_image = batch.same_image if self.mask_same_image else None
         negatives = "all" if epoch < self.warmup_epochs else "hardest"
-        size = len(batch.image_ids)
-        scores = model.global_scores(images, captions)
-        if self.temperature is None:
-            loss = self.global_weight * triplet_loss(scores, self.margin, negatives, same_image) / size
-        else:
-            loss = self.global_weight * info_nce(scores, self.temperature, same_image)
+        size, loss = len(batch.image_ids), 0.0
+        if self.global_weight:
+            scores = model.global_scores(images, captions)
+            if self.temperature is None:
+                pairs = triplet_loss(scores, self.margin, negatives, same_image) / size
+            else:
+                pairs = info_nce(scores, self.temperature, same_image)
+            loss = loss + self.global_weight * pairs
         if self.intra_weight:
             within = images.whole @ images.whole.T, captions.whole @ captions.whole.T
             loss = loss + self.intra_weight * consistency_loss(*within, self.intra_margin) / size

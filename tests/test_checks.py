@@ -7,6 +7,7 @@ import math
 import answers_02
 import answers_03
 import answers_04
+import answers_05
 import numpy as np
 import pytest
 import torch
@@ -49,7 +50,7 @@ RIGHT = {
 }
 
 
-for answers in (answers_02, answers_03, answers_04):
+for answers in (answers_02, answers_03, answers_04, answers_05):
     RIGHT |= answers.RIGHT
     WRONG |= answers.WRONG
 
@@ -107,6 +108,7 @@ def twin_in_float32(scores):
         *answers_02.ALSO_RIGHT,
         *answers_03.ALSO_RIGHT,
         *answers_04.ALSO_RIGHT,
+        *answers_05.ALSO_RIGHT,
     ],
 )
 def test_accepts_other_ways_to_be_right(slug, answer, capsys):

@@ -10,7 +10,15 @@ import torch
 from toy import toy_data
 
 from data_scripts import leaderboard
-from itr_lib.course.leaderboard import board_path, cost_table, load_board, published_table, quality_table
+from itr_lib.course.leaderboard import (
+    board_path,
+    cost_table,
+    front,
+    load_board,
+    published_table,
+    quality_table,
+    query_costs,
+)
 from itr_lib.encoders.text import TextConfig, train_tokenizer
 from itr_lib.models import build
 from itr_lib.score_figures import tradeoff
@@ -41,6 +49,21 @@ def test_tables_show_mean_and_range_and_leave_out_what_is_not_known():
     assert quality.loc["one", "rSum"] == "101.5 (100.0–103.0)" and quality.loc["chance", "NDCG@25"] == "–"
     assert quality.loc["one", "NDCG@25"] == "0.600 (0.500–0.700)" and quality.loc["one", "pointing"] == "–"
     assert list(cost.loc["one"]) == ["12,345", "12", "0.13", "4,096"]
+
+
+def test_the_front_has_whom_nobody_beats():
+    points = {
+        "a": (1.0, 30.0),
+        "b": (2.0, 50.0),
+        "c": (3.0, 40.0),
+        "d": (3.0, 50.0),
+        "e": (2.0, 50.0),
+        "f": (9.0, 51.0),
+    }
+    assert front(points) == ["a", "b", "e", "f"]
+    assert query_costs(
+        {"systems": [{"name": "x", "ms_per_query": 0.5, "runs": [{"t2i_r1": 1.0}, {"t2i_r1": 4.0}]}]}
+    ) == {"x": (0.5, 2.5)}
 
 
 def test_a_data_set_without_a_board_has_none():

@@ -1,4 +1,4 @@
-"""The leaderboard: the five models with the same encoders, data and budget, and what the papers report.
+"""The leaderboard: the five models with the same encoders and data, what each costs, and what the papers report.
 
 ``python -m data_scripts.leaderboard`` makes the file that is read here, from recorded runs and a run of the clock.
 """
@@ -60,6 +60,23 @@ def cost_table(board: Mapping[str, Any]) -> pd.DataFrame:
     }
     columns = ["weights", "training (s)", "a query (ms)", "an image (bytes)"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def query_costs(board: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Of each system milliseconds a query, and its mean text to image R@1 over the seeds."""
+    return {
+        system["name"]: (system["ms_per_query"], float(np.mean([run["t2i_r1"] for run in system["runs"]])))
+        for system in board["systems"]
+    }
+
+
+def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The Pareto front: whom no other beats, with ``(cost, recall)`` no worse in both and better in one."""
+
+    def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
+        return one != other and one[0] <= other[0] and one[1] >= other[1]
+
+    return [name for name, point in points.items() if not any(beats(other, point) for other in points.values())]
 
 
 def published_table() -> pd.DataFrame:
