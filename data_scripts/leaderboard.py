@@ -69,13 +69,16 @@ def main() -> None:
         name: phases_of(recipe)[0] for name, recipe in LESSONS[LESSON](record["profile"], options.data, 0).items()
     }
     queries = splits.test.take(np.arange(min(QUERIES, len(splits.test))))
-    systems = []
+    systems, vectors = [], {}
     for name, (variant, before) in tqdm(SYSTEMS.items(), desc="timing", ncols=80):
         runs = [run for run in record["runs"] if run["variant"] == variant]
         if not runs:
             parser.error(f"no run of {variant} is recorded: {record['command']}")
         model = recipes[variant].build(splits.train, tokenizer).eval()
         asks, bytes_per_image = search(model, name, splits.test, tokenizer)
+        cost = milliseconds(asks, encode(model, tokenizer, queries)[1])
+        if bytes_per_image == 4 * model.config.dim:  # a vector is searched like any other of its width
+            cost = vectors.setdefault(bytes_per_image, cost)
         systems.append(
             {
                 "name": name,
@@ -83,7 +86,7 @@ def main() -> None:
                 "seeds": [run["seed"] for run in runs],
                 "parameters": runs[0]["parameters"],
                 "train_seconds": [round(sum(epoch["seconds"] for epoch in run["epochs"]), 1) for run in runs],
-                "ms_per_query": milliseconds(asks, encode(model, tokenizer, queries)[1]),
+                "ms_per_query": cost,
                 "bytes_per_image": round(bytes_per_image, 1),
             }
         )

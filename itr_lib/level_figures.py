@@ -35,7 +35,7 @@ def tgdt_diagram(title: str = "") -> Figure:
         _box(axis, x, 0.35, given, COLOURS[7], 2.2, 0.62)
         _box(axis, x, 1.45, f"{branch}\n(transformer)", COLOURS[colour], 2.2, 0.62)
         _box(axis, x, 2.55, "tokens", COLOURS[colour], 2.2, 0.5)
-        _box(axis, x, 3.95, "transformer on top", COLOURS[colour], 2.2, 0.5)
+        _box(axis, x, 3.95, "top (transformer)", COLOURS[colour], 2.2, 0.5)
         for low, high in ((0.68, 1.12), (1.78, 2.28), (2.82, 3.68)):
             _arrow(axis, (x, low), (x, high))
         axis.plot([x - 1.15, x + 1.15], [3.2, 3.2], color=BARRIER, lw=2.6, ls=(0, (3, 1.4)))

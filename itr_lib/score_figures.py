@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 
+import matplotlib.patheffects as outline
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
@@ -161,7 +162,8 @@ def _label(axis: Axes, name: str, place: np.ndarray, offset: tuple[float, float,
     far = max(abs(x), abs(y)) > 10  # then a line says whose label it is
     line = {"arrowstyle": "-", "color": "#999999", "lw": 0.8, "shrinkA": 0, "shrinkB": 4} if far else None
     text = {"textcoords": "offset points", "ha": ha, "va": va, "fontsize": 9.5, "arrowprops": line}
-    return axis.annotate(name, place, (x, y), **text)
+    halo = [outline.withStroke(linewidth=3, foreground="white")]
+    return axis.annotate(name, place, (x, y), path_effects=halo, **text)
 
 
 def _extent(label: Annotation) -> Bbox:

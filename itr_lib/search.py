@@ -138,37 +138,40 @@ class TwoStageIndex:
         wholes, top = queries["whole"], min(int(top), len(self))
         shortlist = min(int(shortlist), len(self)) if "tokens" in queries else top
         tokens = queries["tokens"].split(queries["sizes"].tolist()) if "tokens" in queries else [None] * len(wholes)
-        rows, values = torch.empty(len(wholes), top, dtype=torch.long), torch.empty(len(wholes), top)
         items, at_once = self._all("whole").T, max(1, BUDGET // (4 * len(self)))
+        rows, values = np.empty((len(wholes), top), np.int64), np.empty((len(wholes), top), np.float32)
         for start in range(0, len(wholes), at_once):
             for i, scores in enumerate(wholes[start : start + at_once] @ items, start):
                 rows[i], values[i] = self._ranked(scores, tokens[i], shortlist, top, local_weight)
-        return Found([[self._ids[row] for row in some] for some in rows.tolist()], rows, values)
+        ids = [[self._ids[row] for row in some] for some in rows.tolist()]
+        return Found(ids, torch.from_numpy(rows), torch.from_numpy(values))
 
     def _ranked(
         self, scores: Float[Tensor, " items"], tokens: Tensor | None, shortlist: int, top: int, weight: float
-    ) -> tuple[Int[Tensor, " top"], Float[Tensor, " top"]]:
+    ) -> tuple[Int[np.ndarray, " top"], Float[np.ndarray, " top"]]:
         """Rows and scores of the first ``top`` items for one query; ``scores`` are the global ones."""
-        rows = _first(scores, shortlist)  # as they lie in memory, and as ties are broken
-        values = scores[rows]
+        rows, whole = _first(scores, shortlist), scores.numpy()  # as they lie in memory, and as ties are broken
+        values = whole[rows]
         if tokens is not None:
-            values = values + weight * self._alignments(rows.numpy(), tokens)
-        values, order = values.sort(descending=True, stable=True)
-        rows = rows[order]
+            values = values + np.float32(weight) * self._alignments(rows, tokens)
+        order = np.argsort(-values, kind="stable")
+        rows, values = rows[order], values[order]
         if top > shortlist:
-            others = _first(scores.index_fill(0, rows, -torch.inf), top - shortlist)
-            later, order = scores[others].sort(descending=True, stable=True)
-            rows, values = torch.cat([rows, others[order]]), torch.cat([values, later])
+            others = _first(scores.index_fill(0, torch.from_numpy(rows), -torch.inf), top - shortlist)
+            others = others[np.argsort(-whole[others], kind="stable")]
+            rows, values = np.concatenate([rows, others]), np.concatenate([values, whole[others]])
         return rows[:top], values[:top]
 
-    def _alignments(self, rows: Int[np.ndarray, " some"], tokens: Float[Tensor, "q width"]) -> Float[Tensor, " some"]:
+    def _alignments(
+        self, rows: Int[np.ndarray, " some"], tokens: Float[Tensor, "q width"]
+    ) -> Float[np.ndarray, " some"]:
         """MrSw of one query with some items, ascending rows, as many at once as fit the budget."""
         ends = self._all("ends").numpy()
         starts, ends = np.where(rows > 0, ends[rows - 1], 0), ends[rows]
         widest = max(1, int((ends - starts).max()))
         at_once = max(1, BUDGET // (4 * widest * (tokens.shape[1] + len(tokens))))
         blocks = [slice(first, first + at_once) for first in range(0, len(rows), at_once)]
-        return torch.from_numpy(np.concatenate([self._block_alignments(starts[b], ends[b], tokens) for b in blocks]))
+        return np.concatenate([self._block_alignments(starts[b], ends[b], tokens) for b in blocks])
 
     def _block_alignments(
         self, starts: Int[np.ndarray, " some"], ends: Int[np.ndarray, " some"], tokens: Float[Tensor, "q width"]
@@ -309,13 +312,14 @@ def _finite(name: str, vectors: Tensor) -> Tensor:
     return vectors
 
 
-def _first(scores: Float[Tensor, " items"], count: int) -> Int[Tensor, " count"]:
+def _first(scores: Float[Tensor, " items"], count: int) -> Int[np.ndarray, " count"]:
     """Rows of the ``count`` highest scores, ascending; among equal ones the first rows."""
-    edge = scores.topk(count, sorted=False).values.amin()
-    rows = (scores >= edge).nonzero().squeeze(1)
+    edge = scores.topk(count, sorted=False).values.amin().item()
+    found = scores.numpy()
+    rows = np.flatnonzero(found >= edge)
     if len(rows) > count:
-        level = scores[rows] == edge
-        rows = rows[~level | (level.cumsum(0) <= count - (~level).sum())]
+        level = found[rows] == edge
+        rows = rows[~level | (level.cumsum() <= count - (~level).sum())]
     return rows
 
 
