@@ -11,14 +11,14 @@ from itr_lib import level_figures
 
 
 @pytest.fixture(autouse=True)
-def title_of(axis) -> str:
-    """Wherever the figure style of the lessons, or none, has put it."""
-    return axis.get_title("left") or axis.get_title()
-
-
 def close_figures():
     yield
     plt.close("all")
+
+
+def title_of(axis) -> str:
+    """Wherever the figure style of the lessons, or none, has put it."""
+    return axis.get_title("left") or axis.get_title()
 
 
 def cosines(pairs: int, seed: int) -> torch.Tensor:
