@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data_scripts.record import LESSONS, phases_of
 from itr_lib.course.leaderboard import board_path, cost_table, quality_table
+from itr_lib.course.recipes import Recipe
 from itr_lib.course.recorded import recorded
 from itr_lib.data.batches import caption_batch
 from itr_lib.data.dataset import RetrievalData
@@ -69,11 +70,39 @@ def main() -> None:
         name: phases_of(recipe)[0] for name, recipe in LESSONS[LESSON](record["profile"], options.data, 0).items()
     }
     queries = splits.test.take(np.arange(min(QUERIES, len(splits.test))))
+    if missing := {variant for variant, _ in SYSTEMS.values()} - {run["variant"] for run in record["runs"]}:
+        parser.error(f"no run of {', '.join(sorted(missing))} is recorded: {record['command']}")
+    board = {
+        "command": "python -m data_scripts.leaderboard"
+        + (f" --data {options.data}" if options.data != "scenes" else ""),
+        "runs_from": record["command"],
+        "profile": record["profile"],
+        "data": options.data,
+        "gallery": len(splits.test),
+        "threads": options.threads,
+        "encode_ms": milliseconds_to_encode(recipes["TGDT"].build(splits.train, tokenizer).eval(), queries, tokenizer),
+        "systems": all_systems(record["runs"], recipes, splits, queries, tokenizer),
+        **references(splits, tokenizer),
+    }
+    path = board_path(options.data)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(board, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)
+    print(f"{board['gallery']:,} images; a caption takes {board['encode_ms']:.2f} ms to encode, not counted below")
+    print(quality_table(board).to_string(), cost_table(board).to_string(), sep="\n\n")
+
+
+def all_systems(
+    recorded_runs: list[dict],
+    recipes: dict[str, Recipe],
+    splits: Splits,
+    queries: RetrievalData,
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[dict]:
+    """Each system's recorded runs, and what a query costs it, timed now."""
     systems, vectors = [], {}
     for name, (variant, before) in tqdm(SYSTEMS.items(), desc="timing", ncols=80):
-        runs = [run for run in record["runs"] if run["variant"] == variant]
-        if not runs:
-            parser.error(f"no run of {variant} is recorded: {record['command']}")
+        runs = [run for run in recorded_runs if run["variant"] == variant]
         model = recipes[variant].build(splits.train, tokenizer).eval()
         asks, bytes_per_image = search(model, name, splits.test, tokenizer)
         cost = milliseconds(asks, encode(model, tokenizer, queries)[1])
@@ -90,24 +119,7 @@ def main() -> None:
                 "bytes_per_image": round(bytes_per_image, 1),
             }
         )
-    board = {
-        "command": "python -m data_scripts.leaderboard"
-        + (f" --data {options.data}" if options.data != "scenes" else ""),
-        "runs_from": record["command"],
-        "profile": record["profile"],
-        "data": options.data,
-        "gallery": len(splits.test),
-        "threads": options.threads,
-        "encode_ms": milliseconds_to_encode(recipes["TGDT"].build(splits.train, tokenizer).eval(), queries, tokenizer),
-        "systems": systems,
-        **references(splits, tokenizer),
-    }
-    path = board_path(options.data)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(board, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
-    print(f"{board['gallery']:,} images; a caption takes {board['encode_ms']:.2f} ms to encode, not counted below")
-    print(quality_table(board).to_string(), cost_table(board).to_string(), sep="\n\n")
+    return systems
 
 
 def on_board(metrics: dict[str, float], before: str) -> dict[str, float]:
