@@ -9,16 +9,19 @@ import argparse
 import copy
 import platform
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 import transformers
 from filelock import FileLock
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from itr_lib.course import recipes
 from itr_lib.course.recorded import RECORDED, recorded, write_record
+from itr_lib.data.batches import CaptionBatch, ImageBatch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.guides import guided
 from itr_lib.data.load import Splits, load_splits
@@ -32,9 +35,10 @@ from itr_lib.pointing import largest_box_accuracy, pointing_accuracy
 from itr_lib.similarity import cosine_scores
 from itr_lib.training import Encoded, InfoNCEObjective, TripletObjective, encode, train
 
-Phases = recipes.Recipe | tuple[recipes.Recipe, recipes.Recipe]  # at once, or TGDT's branches and then the rest
-Variants = dict[str, Phases]
-BRANCHES: dict[str, tuple[list, dict]] = {}  # history and weights: several variants of TGDT have the same ones
+# One training. Or two: TGDT's branches and then what stands on top of them, or two networks that are asked as one.
+Plan = recipes.Recipe | tuple[recipes.Recipe, recipes.Recipe]
+Variants = dict[str, Plan]
+TRAINED: dict[str, tuple[list, dict]] = {}  # history and weights by recipe: several plans have trainings in common
 SHORTLISTS = (10, 20, 50, 100, 200)
 
 
@@ -128,19 +132,23 @@ def lesson05(profile: str, data: str, seed: int) -> Variants:
     joint = replace(at_once, settings={**at_once.settings, "detach": False})
     global_only = {**joint.settings, "local_weight": 0.0}
     paper_loss = replace(heads.objective, temperature=None)
-    budget = replace(at_once.training, epochs=4) if profile == "quick" else at_once.training
-    one_vector = recipes.one_vector(at_once)
+    passes = branches.training.epochs + heads.training.epochs  # over the training data, for every model
+    budget = replace(at_once.training, epochs=passes)
+    fine = replace(recipes.teran(profile, data, seed), training=budget)
+    one_vector = replace(recipes.one_vector(at_once), objective=InfoNCEObjective(), training=budget)
     chan, user = recipes.chan(profile, data, seed), recipes.user(profile, data, seed)
     same = {"text": one_vector.text, "training": budget}
     return {
         "TGDT": (branches, heads),
+        "longer branches": (replace(branches, training=budget), heads),
         "without intra": (branches, replace(heads, objective=replace(heads.objective, intra_weight=0.0))),
         "hinge": (branches, replace(heads, objective=paper_loss, training=replace(heads.training, epochs=2))),
         "at once": at_once,
         "joint": joint,
         "global only": replace(joint, settings=global_only, objective=replace(joint.objective, local_weight=0.0)),
-        "TERAN": replace(recipes.teran(profile, data, seed), training=budget),
-        "VSE": replace(one_vector, objective=InfoNCEObjective(), training=budget),
+        "TERAN": fine,
+        "VSE": one_vector,
+        "VSE, then TERAN": (one_vector, fine),
         "CHAN": replace(chan, settings={**chan.settings, "region_layers": 1}, **same),
         "USER": replace(user, settings={**user.settings, "region_layers": 1}, **same),
     }
@@ -155,34 +163,72 @@ LESSONS = {
 }
 
 
-def run(recipe: Phases, splits: Splits, device: str) -> dict:
+class TwoNetworks(nn.Module):
+    """One network for the whole and another for the tokens, with the two readings that TGDT has in one."""
+
+    def __init__(self, whole: nn.Module, fine: nn.Module):
+        super().__init__()
+        self.whole, self.fine = whole, fine
+        self.config = SimpleNamespace(dim=whole.config.dim, local_weight=1.0)
+
+    def encode_images(self, batch: ImageBatch) -> GlobalTokens:
+        """A vector an image of the one, a vector a region of the other."""
+        return GlobalTokens(self.whole.encode_images(batch), *self.fine.encode_images(batch))
+
+    def encode_captions(self, batch: CaptionBatch) -> GlobalTokens:
+        """A vector a caption of the one, a vector a token of the other."""
+        return GlobalTokens(self.whole.encode_captions(batch), *self.fine.encode_captions(batch))
+
+    def global_scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:
+        """Scores of the first network."""
+        return self.whole.scores(images.whole, captions.whole)
+
+    def local_scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:
+        """Scores of the second."""
+        return self.fine.scores(images.tokens, captions.tokens)
+
+
+def untrained(plan: Plan, data: RetrievalData, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
+    """The model of a plan, as it begins."""
+    if isinstance(plan, recipes.Recipe):
+        return plan.build(data, tokenizer)
+    first, second = plan
+    network = first.build(data, tokenizer)
+    return network if first.model == second.model else TwoNetworks(network, second.build(data, tokenizer))
+
+
+def run(plan: Plan, splits: Splits, device: str) -> dict:
     """Train one variant; its metrics, its history, and how many weights it trains."""
-    phases = phases_of(recipe)
     tokenizer = train_tokenizer(splits.train.captions)
-    model = phases[0].build(splits.train, tokenizer)
+    model = untrained(plan, splits.train, tokenizer)
 
-    def fit(part: nn.Module, phase: recipes.Recipe) -> list[dict[str, float]]:
+    def fit(part: nn.Module, recipe: recipes.Recipe) -> list[dict[str, float]]:
         data = tokenizer, splits.train, splits.val
-        return train(part, phase.objective, *data, phase.training, device=device, progress=False).epochs
+        return train(part, recipe.objective, *data, recipe.training, device=device, progress=False).epochs
 
-    if len(phases) == 1:
-        epochs = fit(model, phases[0])
+    def fit_once(part: nn.Module, recipe: recipes.Recipe) -> list[dict[str, float]]:
+        if repr(recipe) not in TRAINED:
+            TRAINED[repr(recipe)] = fit(part, recipe), copy.deepcopy(part.state_dict())
+        epochs, state = TRAINED[repr(recipe)]
+        part.to(device).load_state_dict(state)
+        return epochs
+
+    if isinstance(plan, recipes.Recipe):
+        epochs = fit_once(model, plan)
+    elif isinstance(model, TwoNetworks):
+        epochs = fit_once(model.whole, plan[0]) + fit_once(model.fine, plan[1])
     else:
-        branches, rest = phases
-        if repr(branches) not in BRANCHES:
-            BRANCHES[repr(branches)] = fit(model.local, branches), copy.deepcopy(model.local.state_dict())
-        epochs, state = BRANCHES[repr(branches)]
-        model.local.load_state_dict(state)
+        epochs = fit_once(model.local, plan[0])
         with model.global_alone():
-            epochs = epochs + fit(model, rest)
+            epochs = epochs + fit(model, plan[1])
     metrics = measure(model, tokenizer, splits, device)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {"metrics": metrics, "epochs": epochs, "parameters": trained}
 
 
-def phases_of(recipe: Phases) -> tuple[recipes.Recipe, ...]:
-    """A model that is trained at once has one."""
-    return recipe if isinstance(recipe, tuple) else (recipe,)
+def recipe_of(plan: Plan) -> recipes.Recipe:
+    """The first training of a plan."""
+    return plan if isinstance(plan, recipes.Recipe) else plan[0]
 
 
 def measure(model: nn.Module, tokenizer: PreTrainedTokenizerBase, splits: Splits, device: str) -> dict[str, float]:
@@ -269,20 +315,20 @@ def main() -> None:
     if unknown := set(options.variants or ()) - set(known):
         parser.error(f"there is no variant {', '.join(map(repr, unknown))}: expected some of {list(known)}")
     splits = load_splits(options.data, options.root, profile=options.profile)
-    if any(phases_of(known[variant])[0].settings.get("guide") == "clip" for variant in options.variants or known):
+    if any(recipe_of(known[variant]).settings.get("guide") == "clip" for variant in options.variants or known):
         splits = guided(splits, profile=options.profile, device=options.device)
     for seed in options.seeds:
-        for variant, recipe in LESSONS[options.lesson](options.profile, options.data, seed).items():
+        for variant, plan in LESSONS[options.lesson](options.profile, options.data, seed).items():
             if options.variants and variant not in options.variants:
                 continue
-            label = (variant, seed, repr(recipe))
+            label = (variant, seed, repr(plan))
             if any((r["variant"], r["seed"], r["settings"]) == label for r in _read(options)["runs"]):
                 continue
-            result = run(recipe, splits, options.device)
+            result = run(plan, splits, options.device)
             with FileLock(RECORDED / ".lock"):  # two processes may share the seeds between them
                 record = _read(options)
                 record["runs"] = [r for r in record["runs"] if (r["variant"], r["seed"]) != (variant, seed)]
-                record["runs"].append({"variant": variant, "seed": seed, "settings": repr(recipe), **result})
+                record["runs"].append({"variant": variant, "seed": seed, "settings": repr(plan), **result})
                 record["runs"].sort(key=lambda r: (r["variant"], r["seed"]))
                 write_record(options.lesson, record)
             keep = ("t2i_r1", "i2t_r1", "rsum", "swaps", "replaces", "ndcg_graph", "pointing_all")

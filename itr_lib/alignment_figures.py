@@ -180,6 +180,7 @@ def attention_boxes(
         top.set_title(f"{name}\n{share}", fontsize=10.5, loc="center")
         _weight_bars(bottom, values)
     axes[1, 0].set_ylabel("weight")
+    axes[1, 0].set_ylim(0, 1.05 * max(values.max() for values in arrays.values()))  # for all panels
     figure.suptitle(title or f"Where “{word}” looks", x=0.01, ha="left", fontsize=11.5)
     figure.supxlabel(f"regions, by their weight for “{word}”", fontsize=9.5)
     return figure
@@ -200,7 +201,6 @@ def _weight_bars(axis: Axes, values: Float[np.ndarray, " regions"], most: int = 
     names = [str(r) if values[r] > 0 else "" for r in ordered]
     axis.bar(range(len(ordered)), values[ordered], tick_label=names, color=COLOURS[3], width=0.8)
     axis.tick_params(axis="x", labelsize=7.5)
-    axis.set_ylim(0, 1.05)
 
 
 def as_alignment(

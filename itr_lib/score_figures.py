@@ -6,7 +6,7 @@ As in :mod:`itr_lib.figures`, every function returns a matplotlib figure that :f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, pairwise
 
 import matplotlib.patheffects as outline
 import matplotlib.pyplot as plt
@@ -96,8 +96,9 @@ def tradeoff(
     places = np.array(list(points.values()), float)
     for (x, y), colour in zip(places, cycle(COLOURS), strict=False):
         axis.plot(x, y, "o", ms=8, color=colour, mec="white", mew=0.8)
+    line = np.array(sorted(points[name] for name in front)).reshape(-1, 2)
     if front:
-        axis.plot(*zip(*sorted(points[name] for name in front), strict=True), "--", color=REFERENCE, lw=1.2, zorder=0)
+        axis.plot(*line.T, "--", color=REFERENCE, lw=1.2, zorder=0)
     axis.set(xscale="log", xlabel=xlabel, ylabel=ylabel, title=title)
     axis.margins(0.16)
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
@@ -106,7 +107,7 @@ def tradeoff(
     axis.grid(alpha=0.25)
     figure.canvas.draw()  # settles the layout: labels are placed in pixels
     figure.set_layout_engine("none")
-    _place_labels(axis, places, list(points))
+    _place_labels(axis, places, list(points), line)
     return figure
 
 
@@ -137,9 +138,13 @@ def background_curves(
     return figure
 
 
-def _place_labels(axis: Axes, places: Float[np.ndarray, "points 2"], names: Sequence[str]) -> None:
-    """Each label goes to the nearest spot that touches no dot, no earlier label and no edge."""
+def _place_labels(
+    axis: Axes, places: Float[np.ndarray, "points 2"], names: Sequence[str], line: Float[np.ndarray, "corners 2"]
+) -> None:
+    """Each label goes to the nearest spot that touches no dot, no earlier label, no edge, and not the line."""
     taken = [Bbox.from_extents(x - 7, y - 7, x + 7, y + 7) for x, y in axis.transData.transform(places)]
+    for start, end in pairwise(axis.transData.transform(line)):
+        taken += [Bbox.from_extents(x, y, x, y) for x, y in np.linspace(start, end, 200)]
     inside = axis.get_window_extent()
     for name, place in zip(names, places, strict=True):
         for offset in LABEL_PLACES:

@@ -216,7 +216,8 @@ for mu, gamma in ((90.0, 0.5), (90.0, 0.0), (300.0, 0.5)):
 def uto_loss(scores, mu, gamma, same_image):
     """UTO in the batch, both directions: (B, B), float, float, (B, B) bool -> scalar.
 
-    For the S above with mu 10, gamma 0.5 and the identity as mask it is -0.4303.
+    For [[.8, .4, .6], [.3, .7, .1], [.5, .2, .9]], the scores of the small batch above, with
+    mu 10, gamma 0.5 and the identity as mask it is -0.4303.
     """
     ### BEGIN SOLUTION
     exponents = (mu * (scores - gamma)).masked_fill(same_image, -torch.inf)
@@ -266,7 +267,8 @@ for mu in (10.0, 90.0):
 def uto_weights(scores, mu, gamma, same_image):
     """How hard UTO pushes each negative of a row: (B, B), float, float, (B, B) bool -> (B, B).
 
-    For the S above with mu 10, gamma 0.5 and the identity as mask row 1 is [0, 0.090, 0.665].
+    For the scores of the small batch above, [[.8, .4, .6], ...], with mu 10, gamma 0.5 and the
+    identity as mask, row 1 is [0, 0.090, 0.665].
     """
     ### BEGIN SOLUTION
     exponents = (mu * (scores - gamma)).masked_fill(same_image, -torch.inf)
@@ -819,11 +821,13 @@ for (m, curves), style in zip(clouds.items(), ("-", "--"), strict=True):
     for axis, curve in zip(axes, curves, strict=True):
         axis.plot(curve, style, lw=1.6, label=f"momentum {m:g}")
 for axis, what in zip(axes, ("the newest caption keys", "the pictures"), strict=True):
-    axis.set(xlabel="age of a key (steps)", title=f"... with {what}")
+    axis.set(xlabel="age of a key (steps)", title=f"with {what}")
     axis.grid(alpha=0.2)
 axes[0].set(ylabel="mean cosine")
 axes[0].legend(frameon=False, fontsize=9)
-figure.suptitle("How close are the keys in a queue, by their age ...", x=0.01, ha="left")
+figure.suptitle(
+    "Keys of different age can be told apart without looking at a picture", x=0.01, ha="left"
+)
 show(
     figure,
     alt=(
@@ -970,7 +974,7 @@ if runs:
     figure = figures.recall_bars(
         runs,
         metrics=("i2t_r1", "t2i_r1", "t2i_r5", "t2i_r10"),
-        title="Same encoders, steps and batches: with and without a queue",
+        title="Same encoders, steps and batches: with a queue, each seed finds more",
     )
     show(
         figure,
@@ -1166,7 +1170,7 @@ figure = figures.recall_bars(
     runs,
     references,
     metrics=("i2t_r1", "t2i_r1", "t2i_r5", "t2i_r10"),
-    title="This run with its queues, and three losses without",
+    title="Without queues, UTO is ahead at R@1, and InfoNCE at R@10",
 )
 show(
     figure,
@@ -1193,7 +1197,7 @@ if test.open_picture is not None and guide == "self":
     weights = {"evenly": real / real.sum(), "SGE": np.zeros(len(real))}
     weights["SGE"][: len(a)] = a / a.sum()
     figure = alignment_figures.attention_boxes(
-        test, shown, "the picture", weights, "What the picture's vector is made of"
+        test, shown, "the picture", weights, "SGE weighs some boxes more than others"
     )
     show(
         figure,
@@ -1227,7 +1231,7 @@ if splits.probes:
     for kind, probe in splits.probes.items():
         choices = pair_accuracy(score(model, tokenizer, probe, device=lesson.device))
         print(f"{kind:9s} {choices['image']:5.1f} % of captions prefer their own picture")
-        for name in ("USER (queue)", "no queue"):
+        for name in ("USER (queue), no clamp", "no queue, no clamp"):
             print(f"          {name}, recorded: {by_seed(name, kind)}")
         lesson.record(**{kind: choices["image"]})
 else:
@@ -1294,7 +1298,7 @@ for way, ratio in ratios.items():
 points = {way: (1e3 * bill[way], recall) for way, (_, recall) in found_by.items()}
 figure = score_figures.tradeoff(
     points,
-    "What a score costs and what it finds",
+    "One dot product costs the least and finds the least",
     f"milliseconds for all {scores.numel():,} pairs",
     "text to image R@1 (%)",
 )

@@ -7,9 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from toy import toy_data
 
 from data_scripts import leaderboard
+from data_scripts.record import TwoNetworks, readings_of
 from itr_lib.course.leaderboard import (
     board_path,
     cost_table,
@@ -26,7 +28,13 @@ from itr_lib.training import encode, rows_of
 
 DATA = toy_data(images=70, split="test")
 TOKENIZER = train_tokenizer(DATA.captions)
-KINDS = {"VSE": "vse", "USER": "user", "TERAN": "teran", "CHAN": "chan"}
+KINDS = {
+    "VSE": ("vse",),
+    "USER": ("user",),
+    "TERAN": ("teran",),
+    "CHAN": ("chan",),
+    f"VSE, then TERAN (K = {leaderboard.SHORTLIST})": ("vse", "teran"),
+}
 BOARD = {
     "systems": [
         {
@@ -34,6 +42,7 @@ BOARD = {
             "runs": [{"rsum": 100.0, "ndcg_graph": 0.5}, {"rsum": 103.0, "ndcg_graph": 0.7}],
             "parameters": 12345,
             "train_seconds": [10.0, 14.0],
+            "encode_ms": 1.394,
             "ms_per_query": 0.126,
             "bytes_per_image": 4096.0,
         }
@@ -48,7 +57,7 @@ def test_tables_show_mean_and_range_and_leave_out_what_is_not_known():
     assert list(quality.index) == ["chance", "one", "ceiling"]
     assert quality.loc["one", "rSum"] == "101.5 (100.0–103.0)" and quality.loc["chance", "NDCG@25"] == "–"
     assert quality.loc["one", "NDCG@25"] == "0.600 (0.500–0.700)" and quality.loc["one", "pointing"] == "–"
-    assert list(cost.loc["one"]) == ["12,345", "12", "0.13", "4,096"]
+    assert list(cost.loc["one"]) == ["12,345", "12", "1.39", "0.13", "4,096"]
 
 
 def test_the_front_has_whom_nobody_beats():
@@ -84,13 +93,15 @@ def test_published_figures_come_with_a_source_and_fall_from_r1_to_r10():
 def test_every_system_answers_as_brute_force_does(name, monkeypatch):
     monkeypatch.setattr(leaderboard, "SHORTLIST", 20)
     torch.manual_seed(0)
-    kind = KINDS.get(name, "tgdt")
+    kinds = KINDS.get(name, ("tgdt",))
     text = TextConfig(len(TOKENIZER), hidden=32, layers=1, mask_token=TOKENIZER.mask_token_id)
-    model = build(kind, feature_dim=16, text=text, dim=32).eval()
+    networks = [build(kind, feature_dim=16, text=text, dim=32) for kind in kinds]
+    model = (networks[0] if len(networks) == 1 else TwoNetworks(*networks)).eval()
     ask, kept = leaderboard.search(model, name, DATA, TOKENIZER)
     images, captions = encode(model, TOKENIZER, DATA)
-    scores = model.scores(images, captions).T
-    if kind == "tgdt":
+    scores = readings_of(model, images, captions)[""].T
+    whole_and_tokens = "TGDT" in name or len(networks) == 2
+    if whole_and_tokens:
         first = model.global_scores(images, captions).T
         shortlist = {"TGDT, global reading": 0, "TGDT, both readings": len(DATA)}.get(name, 20)
         ranks = first.argsort(dim=1, descending=True).argsort(dim=1)
@@ -99,10 +110,10 @@ def test_every_system_answers_as_brute_force_does(name, monkeypatch):
         found = ask(rows_of(captions, torch.tensor([row])))
         assert (found.indices if name == "CHAN" else found.rows[0]).tolist() == scores[row].topk(10).indices.tolist()
     whole, tokens = 4 * 32, 4 * 32 * DATA.region_mask.sum(axis=1).mean()
-    if kind in ("vse", "user") or name == "TGDT, global reading":
-        assert kept == 4 * model.config.dim
+    if name in ("VSE", "USER", "TGDT, global reading"):
+        assert kept == whole
     else:
-        assert kept == pytest.approx(tokens + 8 + whole * (kind == "tgdt"))
+        assert kept == pytest.approx(tokens + 8 + whole * whole_and_tokens)
 
 
 def test_what_the_board_shows_of_a_run():
@@ -123,9 +134,15 @@ def test_references_without_a_truth_are_chance_alone():
     assert found["ceiling"] == {} and found["chance"]["t2i_r10"] == pytest.approx(1000 / 70)
 
 
-def test_the_front_is_a_line_through_points_that_are_there():
-    points = {"a": (1.0, 10.0), "b": (0.1, 5.0), "c": (2.0, 7.0)}
-    line = tradeoff(points, front=["a", "b"]).axes[0].lines[-1]
-    assert np.allclose(line.get_xydata(), [(0.1, 5.0), (1.0, 10.0)])
+def test_the_front_is_a_line_through_points_that_are_there_and_through_no_label():
+    points = {"a": (1.0, 10.0), "a long name beside b": (0.1, 9.9), "c": (2.0, 7.0)}
+    figure = tradeoff(points, front=["a", "a long name beside b"])
+    axis = figure.axes[0]
+    line = axis.lines[-1].get_xydata()
+    assert np.allclose(line, [(0.1, 9.9), (1.0, 10.0)])
+    figure.canvas.draw()
+    along = np.linspace(*axis.transData.transform(line), 100)
+    for label in axis.texts:
+        assert not any(Text.get_window_extent(label).contains(*place) for place in along), label
     with pytest.raises(ValueError, match=r"front names \['d'\]"):
         tradeoff(points, front=["d"])

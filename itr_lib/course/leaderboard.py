@@ -26,7 +26,8 @@ def load_board(data: str = "scenes") -> dict[str, Any] | None:
     """What ``data_scripts.leaderboard`` wrote: how it was made, a ``systems`` list, ``chance`` and ``ceiling``.
 
     Each system has a ``name``, ``runs`` (metrics, one dictionary a seed), ``parameters``, ``train_seconds`` (a number a
-    seed), ``ms_per_query`` and ``bytes_per_image``. None where no board was made for this data set.
+    seed), ``encode_ms`` (a caption), ``ms_per_query`` (from encoded to ranked) and ``bytes_per_image``. None where no
+    board was made for this data set.
     """
     path = board_path(data)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
@@ -48,17 +49,20 @@ def quality_table(board: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def cost_table(board: Mapping[str, Any]) -> pd.DataFrame:
-    """What each system costs: weights, seconds of training, milliseconds a query, bytes kept an image."""
+    """What each system costs: weights, seconds of training, milliseconds to encode a caption and to rank the images for
+    it, bytes kept an image.
+    """
     rows = {
         system["name"]: [
             f"{system['parameters']:,}",
             f"{np.mean(system['train_seconds']):.0f}",
+            f"{system['encode_ms']:.2f}",
             f"{system['ms_per_query']:.2f}",
             f"{system['bytes_per_image']:,.0f}",
         ]
         for system in board["systems"]
     }
-    columns = ["weights", "training (s)", "a query (ms)", "an image (bytes)"]
+    columns = ["weights", "training (s)", "to encode (ms)", "to rank (ms)", "an image (bytes)"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
