@@ -1311,7 +1311,7 @@ show(
 )
 
 # %% [markdown]
-# The paper reports retrieval over 60 times as fast as a model with cross-attention, and at a *higher* recall. The first half is easily seen: in two runs on two CPU cores, soft attention takes 980 and 1,070 times as long as the dot product, hard alignment 530 and 490 times. (Such a ratio depends on what it counts. Here it is the score alone, with everything encoded beforehand, on one machine and at one width.)
+# The paper reports retrieval over 60 times as fast as a model with cross-attention, and at a *higher* recall. The first half is easily seen: in three runs on two CPU cores, soft attention takes 980 to 1,070 times as long as the dot product, hard alignment 490 to 530 times. (Such a ratio depends on what it counts. Here it is the score alone, with everything encoded beforehand, on one machine and at one width.)
 # The second half does not show here: text to image, USER finds 28.0 to 30.9 % where CHAN finds 58.6 to 58.9 with hard codes and 58.9 to 61.1 with soft ones. But these are not equal budgets, one epoch in batches of 8 and a smaller BERT against five epochs in batches of 128. And our scenes are made of objects with attributes, the very thing that one vector loses. The paper trains for 20 epochs on photographs, with a pretrained
 # BERT.
 #

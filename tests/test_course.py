@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from data_scripts.expect import band, widened
 from itr_lib.course import build as builder
 from itr_lib.course import open_lesson
 from itr_lib.course.bands import Band, load_bands, out_of_band, unbanded
@@ -220,6 +221,13 @@ def test_bands() -> None:
         "b: missing, expected 0 to 1 (3 seeds)",
     ]
     assert unbanded({"a": 1.0, "c": 1.0}, bands) == ["c"]
+
+
+def test_bands_come_from_seeds_and_are_widened_never_narrowed():
+    assert band([3.0, 5.0, 4.0]) == {"low": 1.0, "high": 7.0, "seeds": 3}
+    assert band([50.0, 50.0]) == {"low": 49.95, "high": 50.05, "seeds": 2}
+    here, there = {"low": 1.0, "high": 7.0, "seeds": 3}, {"low": 2.0, "high": 8.0, "seeds": 2}
+    assert widened(here, there) == widened(there, here) == {"low": 1.0, "high": 8.0, "seeds": 3}
 
 
 @pytest.mark.parametrize(
