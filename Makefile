@@ -46,6 +46,7 @@ execute: $(STAMP) ## run the lessons and keep the outputs in solutions/*.ipynb (
 
 lint: $(STAMP) ## ruff on modules and notebooks, the schema of the workflow files
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/cpu.yml .github/workflows/gpu.yml
 
 doctor: $(STAMP) ## what this machine offers, and what to mend
