@@ -26,9 +26,9 @@ from torch import Tensor
 from itr_lib.course.lesson import choose_device
 from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.objectives import info_nce, triplet_loss
-from itr_lib.precision import fastest_dtype
 from itr_lib.search import TwoStageIndex
 from itr_lib.similarity import GPU_BUDGET, SCAN_BUDGET, alignment_scores
+from itr_lib.similarity.precision import fastest_dtype
 
 DIM, REGIONS, WORDS = 1024, 36, (7, 21)
 BLOCK = 1024  # columns of the floor's blocks

@@ -680,7 +680,9 @@ if splits.probes:
         others = [run[kind] for run in base]
         print(f"{kind}: {choices['image']:.1f} % of captions prefer their own picture", end=" ")
         print(f"(recorded seeds {min(others):.1f} to {max(others):.1f}; a coin 50)")
-        print(f"{' ' * len(kind)}  {choices['group']:.1f} % of pairs are right in all four choices (chance 16.7)")
+        print(
+            f"{' ' * len(kind)}  {choices['group']:.1f} % of pairs are right in all four choices (chance 16.7)"
+        )
         lesson.record(**{kind: choices["image"]})
     swaps = splits.probes["swaps"]
     figure = figures.pair_figure(

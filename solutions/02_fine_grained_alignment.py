@@ -57,7 +57,7 @@ from itr_lib.pointing import (
     question_alignments,
 )
 from itr_lib.relevance import rouge_relevance
-from itr_lib.precision import fastest_dtype
+from itr_lib.similarity.precision import fastest_dtype
 from itr_lib.similarity import TERAN_POOLING, alignment_scores, l2_normalise
 from itr_lib.training import encode, score, train
 

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from itr_lib import precision
-from itr_lib.similarity import TERAN_POOLING, alignment_scores
+from itr_lib.similarity import TERAN_POOLING, alignment_scores, precision
 
 OPTIONS = list(
     itertools.product(("regions", "words", "both"), ("hard", "soft"), ("sum", "mean", "max", "lse", "softmax"))

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from itr_lib.packing import Sets
-from itr_lib.precision import wide
+from itr_lib.similarity.packing import Sets
+from itr_lib.similarity.precision import wide
 
 CANCELLED = 1e-3  # share of the summed squares below which a square of a sum is mostly rounding
 LENGTHS_AT_ONCE = 64

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from itr_lib.precision import wide
 from itr_lib.similarity import cosine_scores
+from itr_lib.similarity.precision import wide
 from itr_lib.validation import (
     expect_choice,
     expect_dims,
