@@ -29,13 +29,13 @@ from itr_lib.data.load import Splits, load_splits
 from itr_lib.data.meaning import truth_matrix
 from itr_lib.data.questions import questions_of
 from itr_lib.data.scenes import graph_relevance
-from itr_lib.encoders.text import tokenise, train_tokenizer
+from itr_lib.data.tokenise import tokenise, train_tokenizer
 from itr_lib.encoders.tokens import GlobalTokens, Tokens
 from itr_lib.evaluation import ceiling_scores, expected_recall, ndcg
 from itr_lib.figures import RECALLS
+from itr_lib.inference import Encoded, encode, rows_of
 from itr_lib.pointing import detector_ceiling
 from itr_lib.search import TwoStageIndex
-from itr_lib.training import Encoded, encode, rows_of
 
 LESSON = "05_tgdt_cmc"
 SHORTLIST = 50

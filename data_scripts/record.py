@@ -27,13 +27,15 @@ from itr_lib.data.guides import guided
 from itr_lib.data.load import Splits, load_splits
 from itr_lib.data.questions import questions_of
 from itr_lib.data.scenes import graph_relevance
-from itr_lib.encoders.text import train_tokenizer
+from itr_lib.data.tokenise import train_tokenizer
 from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.evaluation import ndcg, pair_accuracy, retrieval_metrics, structure_agreement, two_stage_metrics
 from itr_lib.figures import RECALLS
+from itr_lib.inference import Encoded, encode
+from itr_lib.objectives import InfoNCEObjective, TripletObjective
 from itr_lib.pointing import largest_box_accuracy, pointing_accuracy
 from itr_lib.similarity import cosine_scores
-from itr_lib.training import Encoded, InfoNCEObjective, TripletObjective, encode, train
+from itr_lib.training import train
 
 # One training. Or two: TGDT's branches and then what stands on top of them, or two networks that are asked as one.
 Plan = recipes.Recipe | tuple[recipes.Recipe, recipes.Recipe]

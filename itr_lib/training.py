@@ -6,146 +6,28 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from filelock import FileLock
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm.std import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from itr_lib.data.batches import Batch, caption_batch, epoch_order, image_batch, pair_batch
+from itr_lib.data.batches import epoch_order, pair_batch
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.encoders.text import tokenise
-from itr_lib.encoders.tokens import Tokens
-from itr_lib.evaluation import retrieval_metrics
-from itr_lib.momentum import FeatureQueue
-from itr_lib.objectives import consistency_loss, info_nce, triplet_loss, unified_loss, unified_queue_loss
+from itr_lib.data.tokenise import tokenise
+from itr_lib.inference import evaluate
+from itr_lib.objectives.for_training import Objective
 from itr_lib.progress import progress_bar
 from itr_lib.validation import expect_choice
-
-Objective = Callable[[nn.Module, Batch, int], Tensor]
-Encoded = Tensor | Tokens
-
-
-@dataclass(frozen=True)
-class TripletObjective:
-    """Hinge loss: all negatives in the first ``warmup_epochs``, then the hardest, which can collapse a new model."""
-
-    margin: float = 0.2
-    warmup_epochs: int = 1
-    mask_same_image: bool = True
-
-    def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
-        """Loss of one batch in the given epoch (counted from 0), per query."""
-        scores = _scores(model, batch)
-        negatives = "all" if epoch < self.warmup_epochs else "hardest"
-        same_image = batch.same_image if self.mask_same_image else None
-        return triplet_loss(scores, self.margin, negatives, same_image) / len(scores)
-
-
-@dataclass(frozen=True)
-class InfoNCEObjective:
-    """Symmetric cross-entropy at a fixed temperature."""
-
-    temperature: float = 0.05
-    mask_same_image: bool = True
-
-    def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
-        """Loss of one batch."""
-        return info_nce(_scores(model, batch), self.temperature, batch.same_image if self.mask_same_image else None)
-
-
-@dataclass(frozen=True)
-class UnifiedObjective:
-    """USER's: the unified objective in the batch, ``batch_weight`` times, and once against each of the model's queues.
-
-    A model without queues trains on the batch alone. ``group``: pairs are negatives of each other only inside groups
-    of so many of the batch; lesson 04 counts negatives with it. None: the whole batch. ``floor``: see
-    :func:`itr_lib.objectives.unified_loss`; the paper's is 0.
-    """
-
-    mu: float = 90.0
-    gamma: float = 0.5
-    batch_weight: float = 20.0
-    mask_same_image: bool = True
-    group: int | None = None
-    floor: float = 0.0
-
-    def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
-        """Loss of one batch; moves the key encoders, and puts the batch's keys into the queues."""
-        images, captions = model.encode_images(batch.images), model.encode_captions(batch.captions)
-        scores = model.scores(images, captions)
-        loss = self.batch_weight * unified_loss(scores, self.mu, self.gamma, self._no_negatives(batch), self.floor)
-        if getattr(model, "image_queue", None) is None:
-            return loss
-        image_keys, caption_keys = model.encode_keys(batch)
-        loss = loss + self._against(model.caption_queue, images, caption_keys, batch)
-        loss = loss + self._against(model.image_queue, captions, image_keys, batch)
-        model.image_queue.enqueue(image_keys, batch.image_ids)
-        model.caption_queue.enqueue(caption_keys, batch.image_ids)
-        return loss
-
-    def _no_negatives(self, batch: Batch) -> Tensor | None:
-        masked = batch.same_image if self.mask_same_image else None
-        if self.group is None:
-            return masked
-        group = torch.arange(len(batch.image_ids), device=batch.image_ids.device) // self.group
-        elsewhere = group[:, None] != group[None, :]
-        return elsewhere if masked is None else masked | elsewhere
-
-    def _against(self, queue: FeatureQueue, queries: Tensor, positive_keys: Tensor, batch: Batch) -> Tensor:
-        negative = batch.image_ids[:, None] != queue.ids if self.mask_same_image else None
-        return unified_queue_loss(queries, positive_keys, queue.keys, self.mu, self.gamma, negative, self.floor)
-
-
-@dataclass(frozen=True)
-class TwoLevelObjective:
-    """TGDT's: the CMC loss on the global vectors plus the hinge on the local scores (Liu et al., IEEE TIP 2023).
-
-    The hinges count all negatives in the first ``warmup_epochs``, then the hardest. With a ``temperature`` the global
-    vectors learn by InfoNCE instead, a mean over the two directions where the hinges are their sum; None: the paper's
-    hinge. A weight of 0 leaves its part out.
-    """
-
-    margin: float = 0.2
-    intra_margin: float = 0.3
-    global_weight: float = 1.0
-    intra_weight: float = 1.0
-    local_weight: float = 1.0
-    warmup_epochs: int = 1
-    temperature: float | None = None
-    mask_same_image: bool = True
-
-    def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
-        """Loss of one batch in the given epoch (counted from 0), per query."""
-        images, captions = model.encode_images(batch.images), model.encode_captions(batch.captions)
-        same_image = batch.same_image if self.mask_same_image else None
-        negatives = "all" if epoch < self.warmup_epochs else "hardest"
-        size, loss = len(batch.image_ids), 0.0
-        if self.global_weight:
-            scores = model.global_scores(images, captions)
-            if self.temperature is None:
-                pairs = triplet_loss(scores, self.margin, negatives, same_image) / size
-            else:
-                pairs = info_nce(scores, self.temperature, same_image)
-            loss = loss + self.global_weight * pairs
-        if self.intra_weight:
-            within = images.whole @ images.whole.T, captions.whole @ captions.whole.T
-            loss = loss + self.intra_weight * consistency_loss(*within, self.intra_margin) / size
-        if self.local_weight:
-            local = triplet_loss(model.local_scores(images, captions), self.margin, negatives, same_image)
-            loss = loss + self.local_weight * local / size
-        return loss
 
 
 @dataclass(frozen=True)
@@ -243,65 +125,6 @@ def train(
     return run.history
 
 
-@torch.no_grad()
-def encode(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    data: RetrievalData,
-    *,
-    device: str = "cpu",
-    batch_size: int = 256,
-) -> tuple[Encoded, Encoded]:
-    """Every image and every caption of a split through its encoder, in evaluation mode; ``(images, captions)``.
-
-    What comes back is what the model's encoders return: a matrix with a vector a row, or
-    :class:`itr_lib.encoders.tokens.Tokens`.
-    """
-    training = model.training
-    model.eval()
-    tokens = tokenise(tokenizer, data.captions)
-    images = [model.encode_images(image_batch(data, rows, device)) for rows in _chunks(len(data), batch_size)]
-    # Captions of like length go together, so that little padding is computed; then back to their order.
-    order = np.argsort(tokens.mask.sum(axis=1), kind="stable")
-    captions = [
-        model.encode_captions(caption_batch(tokens, order[rows], device))
-        for rows in _chunks(len(data.captions), batch_size)
-    ]
-    model.train(training)
-    back = torch.from_numpy(np.argsort(order)).to(device)
-    return _joined(images), rows_of(_joined(captions), back)
-
-
-def rows_of(encoded: Encoded, rows: Int[Tensor, " some"]) -> Encoded:
-    """Some rows of what an encoder returned."""
-    if isinstance(encoded, Tensor):
-        return encoded[rows]
-    return type(encoded)(*(rows_of(part, rows) for part in encoded))
-
-
-def _joined(parts: list[Encoded]) -> Encoded:
-    """Batches one after the other, padded to the widest."""
-    if isinstance(parts[0], Tensor):
-        width = max(part.shape[1] for part in parts)
-        return torch.cat([F.pad(part, (0, 0) * (part.ndim - 2) + (0, width - part.shape[1])) for part in parts])
-    return type(parts[0])(*(_joined(list(column)) for column in zip(*parts, strict=True)))
-
-
-@torch.no_grad()
-def score(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, data: RetrievalData, *, device: str = "cpu"
-) -> Float[Tensor, "images captions"]:
-    """The score matrix of a split, on the CPU."""
-    return model.scores(*encode(model, tokenizer, data, device=device)).float().cpu()
-
-
-def evaluate(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, data: RetrievalData, *, device: str = "cpu"
-) -> dict[str, float]:
-    """Retrieval metrics of a split, see :func:`itr_lib.evaluation.retrieval_metrics`."""
-    return retrieval_metrics(score(model, tokenizer, data, device=device), data.image_of_caption).as_dict()
-
-
 @dataclass
 class _Run:
     """What a run consists of between two epochs: enough to stop and to go on."""
@@ -397,18 +220,10 @@ def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
     return groups
 
 
-def _scores(model: nn.Module, batch: Batch) -> Float[Tensor, "batch batch"]:
-    return model.scores(model.encode_images(batch.images), model.encode_captions(batch.captions))
-
-
 def _epoch(data: RetrievalData, config: TrainConfig, epoch: int):
     """The epoch's batches depend on seed and epoch alone, so that a resumed run sees the same ones."""
     rng = np.random.default_rng([config.seed, epoch])
     return epoch_order(data.image_of_caption, config.batch_size, rng, config.unique_images)
-
-
-def _chunks(total: int, size: int):
-    return (np.arange(start, min(start + size, total)) for start in range(0, total, size))
 
 
 @contextmanager

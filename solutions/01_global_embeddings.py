@@ -37,12 +37,13 @@ from itr_lib.course import recipes
 from itr_lib.course.recorded import recorded, runs_of
 from itr_lib.data.batches import epoch_order, pair_batch
 from itr_lib.data.load import load_splits
-from itr_lib.encoders.text import tokenise, train_tokenizer
+from itr_lib.data.tokenise import tokenise, train_tokenizer
 from itr_lib.evaluation import ceiling_scores, expected_recall, pair_accuracy, retrieval_metrics
 from IPython.display import display
 from itr_lib.figures import show
 from itr_lib.objectives import info_nce, triplet_loss
-from itr_lib.training import encode, score, train
+from itr_lib.inference import encode, score
+from itr_lib.training import train
 
 lesson = open_lesson(
     "01_global_embeddings", profile=profile, device=device, seed=seed, data=data, root=root

@@ -40,7 +40,7 @@ from itr_lib.course.timing import best_time
 from itr_lib.data.batches import pair_batch
 from itr_lib.data.load import load_splits
 from itr_lib.data.questions import questions_of
-from itr_lib.encoders.text import tokenise, train_tokenizer
+from itr_lib.data.tokenise import tokenise, train_tokenizer
 from itr_lib.evaluation import (
     ceiling_scores,
     expected_recall,
@@ -59,7 +59,8 @@ from itr_lib.pointing import (
 from itr_lib.relevance import rouge_relevance
 from itr_lib.similarity.precision import fastest_dtype
 from itr_lib.similarity import TERAN_POOLING, alignment_scores, l2_normalise
-from itr_lib.training import encode, score, train
+from itr_lib.inference import encode, score
+from itr_lib.training import train
 
 lesson = open_lesson(
     "02_fine_grained_alignment", profile=profile, device=device, seed=seed, data=data, root=root

@@ -45,7 +45,7 @@ from itr_lib.data.batches import ImageBatch, epoch_order, pair_batch
 from itr_lib.data.load import load_splits
 from itr_lib.data.questions import questions_of, scene_questions
 from itr_lib.data.world import COLOURS, SHAPES
-from itr_lib.encoders.text import tokenise, train_tokenizer
+from itr_lib.data.tokenise import tokenise, train_tokenizer
 from itr_lib.evaluation import (
     ceiling_scores,
     expected_recall,
@@ -62,7 +62,8 @@ from itr_lib.pointing import (
     question_alignments,
 )
 from itr_lib.similarity import CODE_POOLINGS, alignment_scores, l2_normalise
-from itr_lib.training import encode, score, train
+from itr_lib.inference import encode, score
+from itr_lib.training import train
 
 lesson = open_lesson(
     "03_hard_alignment", profile=profile, device=device, seed=seed, data=data, root=root

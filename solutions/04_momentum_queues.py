@@ -43,7 +43,7 @@ from itr_lib.course.timing import best_time
 from itr_lib.data.batches import caption_batch, epoch_order, image_batch
 from itr_lib.data.guides import guided
 from itr_lib.data.load import load_splits
-from itr_lib.encoders.text import tokenise, train_tokenizer
+from itr_lib.data.tokenise import tokenise, train_tokenizer
 from itr_lib.evaluation import (
     ceiling_scores,
     expected_recall,
@@ -53,7 +53,8 @@ from itr_lib.evaluation import (
 from itr_lib.figures import show
 from itr_lib.models.user import enhance
 from itr_lib.momentum import FeatureQueue, key_encoder, momentum_update
-from itr_lib.training import encode, rows_of, score, train
+from itr_lib.inference import encode, rows_of, score
+from itr_lib.training import train
 
 lesson = open_lesson(
     "04_momentum_queues", profile=profile, device=device, seed=seed, data=data, root=root

@@ -52,7 +52,7 @@ from itr_lib.course.recorded import recorded, runs_of
 from itr_lib.course.timing import best_time
 from itr_lib.data.batches import pair_batch
 from itr_lib.data.load import load_splits
-from itr_lib.encoders.text import tokenise, train_tokenizer
+from itr_lib.data.tokenise import tokenise, train_tokenizer
 from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.evaluation import (
     caption_ranks,
@@ -68,7 +68,8 @@ from itr_lib.figures import show
 from itr_lib.objectives import cmc_loss, consistency_loss, info_nce, triplet_loss
 from itr_lib.search import TwoStageIndex
 from itr_lib.similarity import cosine_scores, l2_normalise
-from itr_lib.training import encode, rows_of, train
+from itr_lib.inference import encode, rows_of
+from itr_lib.training import train
 
 lesson = open_lesson(
     "05_tgdt_cmc", profile=profile, device=device, seed=seed, data=data, root=root

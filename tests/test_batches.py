@@ -12,7 +12,8 @@ from toy import toy_data
 from itr_lib.checks.lesson01 import batch_properties
 from itr_lib.data.batches import caption_batch, epoch_order, image_batch, pair_batch
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.encoders.text import TokenisedCaptions, tokenise, train_tokenizer
+from itr_lib.data.tokenise import tokenise, train_tokenizer
+from itr_lib.encoders.text import TokenisedCaptions
 
 
 @settings(max_examples=80, deadline=None)

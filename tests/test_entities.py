@@ -12,7 +12,7 @@ from itr_lib.data.cache import cache_folder
 from itr_lib.data.crop_features import CROP_DIM, crop_boxes, describe
 from itr_lib.data.entities import load_entities
 from itr_lib.data.questions import phrase_questions
-from itr_lib.encoders.text import tokenise, train_tokenizer
+from itr_lib.data.tokenise import tokenise, train_tokenizer
 from itr_lib.pointing import largest_box_accuracy
 
 TOKENS = [["two", "dogs", "chase", "a", "red", "ball"], ["the", "dog", "on", "grass"]]

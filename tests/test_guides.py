@@ -20,8 +20,8 @@ from itr_lib.data.load import Splits, load_splits
 from itr_lib.data.rendering import render
 from itr_lib.data.scene_worker import Job, draw
 from itr_lib.data.small_clip import FILES, OWN_SCENES, SmallClip, phrases_of, train_small_clip
+from itr_lib.data.tokenise import tokenise
 from itr_lib.encoders.images import load_image_model
-from itr_lib.encoders.text import tokenise
 
 TINY = SmallClip(
     scenes=60, single_steps=2, scene_steps=2, batch_size=16, image_size=32, width=32, image_layers=1, dim=8

@@ -21,10 +21,11 @@ from itr_lib.course.leaderboard import (
     quality_table,
     query_costs,
 )
-from itr_lib.encoders.text import TextConfig, train_tokenizer
+from itr_lib.data.tokenise import train_tokenizer
+from itr_lib.encoders.text import TextConfig
+from itr_lib.inference import encode, rows_of
 from itr_lib.models import build
 from itr_lib.score_figures import tradeoff
-from itr_lib.training import encode, rows_of
 
 DATA = toy_data(images=70, split="test")
 TOKENIZER = train_tokenizer(DATA.captions)

@@ -14,7 +14,7 @@ from itr_lib.course import recipes
 from itr_lib.course.recorded import RECORDED, recorded, runs_of
 from itr_lib.data.load import load_splits
 from itr_lib.data.scenes import graph_relevance, truth_matrix
-from itr_lib.encoders.text import train_tokenizer
+from itr_lib.data.tokenise import train_tokenizer
 from itr_lib.evaluation import ceiling_scores, expected_recall, ndcg, pair_accuracy, retrieval_metrics
 
 

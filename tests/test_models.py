@@ -10,9 +10,12 @@ from transformers import BertConfig, BertModel
 
 from itr_lib.course import recipes
 from itr_lib.data.batches import CaptionBatch, ImageBatch, caption_batch, image_batch, words_only
-from itr_lib.encoders.text import TextConfig, TextEncoder, tokenise, train_tokenizer
+from itr_lib.data.tokenise import tokenise, train_tokenizer
+from itr_lib.encoders.text import TextConfig, TextEncoder
+from itr_lib.inference import encode, evaluate, score
 from itr_lib.models import build, load_model, save_model
-from itr_lib.training import InfoNCEObjective, TrainConfig, TripletObjective, encode, evaluate, score, train
+from itr_lib.objectives import InfoNCEObjective, TripletObjective
+from itr_lib.training import TrainConfig, train
 
 TRAIN, VAL = toy_data(), toy_data(images=60, split="val")
 TOKENIZER = train_tokenizer(TRAIN.captions)

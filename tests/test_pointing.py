@@ -12,8 +12,8 @@ from itr_lib.data.entities import Phrases
 from itr_lib.data.questions import Questions, phrase_questions, scene_questions, token_spans
 from itr_lib.data.regions import candidate_boxes, pad_boxes, region_object
 from itr_lib.data.scenes import make_captions, make_scene
+from itr_lib.data.tokenise import tokenise, train_tokenizer
 from itr_lib.data.world import COLOURS, SHAPES, TEXTURES
-from itr_lib.encoders.text import tokenise, train_tokenizer
 from itr_lib.pointing import detector_ceiling, largest_box_accuracy, pointing_accuracy
 
 ATTRIBUTES = {"shape": SHAPES, "colour": COLOURS, "texture": TEXTURES}

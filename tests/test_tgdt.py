@@ -8,12 +8,14 @@ import torch
 from toy import toy_data
 
 from itr_lib.data.batches import CaptionBatch, ImageBatch, caption_batch, image_batch, pair_batch
+from itr_lib.data.tokenise import tokenise, train_tokenizer
 from itr_lib.encoders.regions import first_token, transformer
-from itr_lib.encoders.text import TextConfig, tokenise, train_tokenizer
+from itr_lib.encoders.text import TextConfig
 from itr_lib.evaluation import retrieval_metrics
+from itr_lib.inference import encode, score
 from itr_lib.models import build, load_model, save_model
-from itr_lib.objectives import consistency_loss, info_nce, triplet_loss
-from itr_lib.training import TrainConfig, TwoLevelObjective, encode, score, train
+from itr_lib.objectives import TwoLevelObjective, consistency_loss, info_nce, triplet_loss
+from itr_lib.training import TrainConfig, train
 
 TRAIN, VAL = toy_data(), toy_data(images=60, split="val")
 TOKENIZER = train_tokenizer(TRAIN.captions)

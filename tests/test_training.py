@@ -16,10 +16,13 @@ import torch
 from toy import toy_data
 
 from itr_lib import training
-from itr_lib.encoders.text import TextConfig, train_tokenizer
+from itr_lib.data.tokenise import train_tokenizer
+from itr_lib.encoders.text import TextConfig
 from itr_lib.evaluation import retrieval_metrics
+from itr_lib.inference import encode, evaluate, score
 from itr_lib.models import build, load_model, save_model
-from itr_lib.training import InfoNCEObjective, TrainConfig, TripletObjective, encode, evaluate, score, train
+from itr_lib.objectives import InfoNCEObjective, TripletObjective
+from itr_lib.training import TrainConfig, train
 
 TRAIN, VAL = toy_data(), toy_data(images=60, split="val")
 TOKENIZER = train_tokenizer(TRAIN.captions)

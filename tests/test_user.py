@@ -15,14 +15,16 @@ from toy import toy_data
 from itr_lib import training
 from itr_lib.course import recipes
 from itr_lib.data.batches import Batch, CaptionBatch, ImageBatch, caption_batch, image_batch, pair_batch
+from itr_lib.data.tokenise import tokenise, train_tokenizer
 from itr_lib.encoders.regions import box_geometry
-from itr_lib.encoders.text import TextConfig, tokenise, train_tokenizer
+from itr_lib.encoders.text import TextConfig
+from itr_lib.inference import encode, evaluate, score
 from itr_lib.models import build, load_model, save_model
 from itr_lib.models.user import Guide, USERConfig, enhance
 from itr_lib.momentum import momentum_update
-from itr_lib.objectives import unified_loss, unified_queue_loss
+from itr_lib.objectives import TripletObjective, UnifiedObjective, unified_loss, unified_queue_loss
 from itr_lib.similarity import l2_normalise
-from itr_lib.training import TrainConfig, TripletObjective, UnifiedObjective, encode, evaluate, score, train
+from itr_lib.training import TrainConfig, train
 
 
 def guided(data, width: int):

@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.encoders.text import TextConfig
 from itr_lib.models import build
-from itr_lib.training import Objective, TrainConfig, TripletObjective, TwoLevelObjective, UnifiedObjective
+from itr_lib.objectives import Objective, TripletObjective, TwoLevelObjective, UnifiedObjective
+from itr_lib.training import TrainConfig
 from itr_lib.validation import expect_choice
 
 

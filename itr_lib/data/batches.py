@@ -13,13 +13,6 @@ from torch import Tensor
 from itr_lib.data.dataset import RetrievalData
 
 
-class TokenisedCaptions(NamedTuple):
-    """Token ids of many captions, ``[CLS]`` and ``[SEP]`` included, padded to one width; mask: True = a real token."""
-
-    ids: Int[np.ndarray, "captions tokens"]
-    mask: Bool[np.ndarray, "captions tokens"]
-
-
 class ImageBatch(NamedTuple):
     """Images as sets of regions; mask: True = a real region; guide: another model's vector of the whole picture."""
 

@@ -25,8 +25,8 @@ from itr_lib.data.load import Splits
 from itr_lib.data.problems import Problems
 from itr_lib.data.rendering import render
 from itr_lib.data.small_clip import small_clip_folder
+from itr_lib.data.tokenise import tokenise
 from itr_lib.encoders.images import joint_vectors, load_image_model
-from itr_lib.encoders.text import tokenise
 from itr_lib.progress import progress_bar
 from itr_lib.similarity import l2_normalise
 

@@ -25,14 +25,14 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerBase
 
-from itr_lib.data.batches import TokenisedCaptions, caption_batch, epoch_order
+from itr_lib.data.batches import caption_batch, epoch_order
 from itr_lib.data.cache import cached_folder
 from itr_lib.data.rendering import render
 from itr_lib.data.scene_data import _digest
 from itr_lib.data.scene_worker import Drawn, draw_in_processes
 from itr_lib.data.scenes import Caption
+from itr_lib.data.tokenise import TokenisedCaptions, tokenise, train_tokenizer
 from itr_lib.encoders.images import no_bars_of_transformers
-from itr_lib.encoders.text import tokenise, train_tokenizer
 from itr_lib.progress import progress_bar
 
 OWN_SCENES = 1_000_000  # added to the seed: no course scene has this random stream, so the CLIP has seen none of them

@@ -2,68 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from jaxtyping import Bool, Float, Int
-from tokenizers import BertWordPieceTokenizer
-from tokenizers.trainers import WordPieceTrainer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import (
     AutoModel,
-    AutoTokenizer,
     BertConfig,
     BertModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
 )
 
-from itr_lib.data.batches import TokenisedCaptions
+from itr_lib.data.tokenise import load_pretrained
 from itr_lib.validation import expect_choice
-
-SPECIAL_TOKENS = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
-
-
-def train_tokenizer(captions: Sequence[str], vocabulary_size: int = 8000) -> PreTrainedTokenizerFast:
-    """A lower-case WordPiece vocabulary of at most ``vocabulary_size`` entries, learnt from the training captions.
-
-    Give it training captions only: a word they do not hold must come out in pieces, or as ``[UNK]``.
-    The same captions give the same vocabulary.
-    """
-    trained = BertWordPieceTokenizer(lowercase=True)
-    normalise = trained._tokenizer.normalizer.normalize_str
-    letters = sorted(set().union(*(normalise(caption) for caption in captions)) - {" "})
-    # The trainer numbers inner letters in the order of a randomly seeded hash table and breaks ties by that number,
-    # so two runs would learn two vocabularies. Naming these letters beforehand fixes their order.
-    trainer = WordPieceTrainer(
-        vocab_size=vocabulary_size,
-        min_frequency=2,
-        show_progress=False,
-        special_tokens=[*SPECIAL_TOKENS.values(), *(f"##{letter}" for letter in letters)],
-    )
-    trained._tokenizer.train_from_iterator(captions, trainer)
-    wordpiece = BertWordPieceTokenizer(vocab=trained.get_vocab(), lowercase=True)
-    return PreTrainedTokenizerFast(tokenizer_object=wordpiece._tokenizer, **SPECIAL_TOKENS)
-
-
-def load_tokenizer(name: str | os.PathLike) -> PreTrainedTokenizerBase:
-    """The tokenizer of a pretrained model: a hub name such as ``"bert-base-uncased"``, or a folder."""
-    return _load(AutoTokenizer, name, "tokenizer")
-
-
-def tokenise(tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], max_tokens: int = 64) -> TokenisedCaptions:
-    """Token ids of all captions, padded to the longest; what exceeds ``max_tokens`` is cut off before ``[SEP]``."""
-    encoded = tokenizer(list(captions), padding=True, truncation=True, max_length=max_tokens, return_tensors="np")
-    return TokenisedCaptions(encoded["input_ids"].astype(np.int32), encoded["attention_mask"].astype(bool))
 
 
 @dataclass(frozen=True)
@@ -123,7 +74,7 @@ class TextEncoder(nn.Module):
 
 
 def _pretrained_bert(config: TextConfig) -> nn.Module:
-    bert = _load(AutoModel, config.pretrained, "text model")
+    bert = load_pretrained(AutoModel, config.pretrained, "text model")
     if config.first_layers is not None:
         layers = bert.encoder.layer
         if not 0 < config.first_layers <= len(layers):
@@ -146,14 +97,3 @@ def _small_bert(config: TextConfig) -> BertModel:
         ),
         add_pooling_layer=False,
     )
-
-
-def _load(loader: type, name: str | os.PathLike, what: str):
-    try:
-        return loader.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise OSError(
-            f"could not load the {what} {str(name)!r} ({reason}). Give the name of a model on the Hugging Face hub "
-            "and a network to fetch it, or a folder written by save_pretrained with its vocabulary beside it."
-        ) from error

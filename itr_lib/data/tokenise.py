@@ -1,0 +1,74 @@
+"""Captions to token ids: a vocabulary learnt from the training captions, or a pretrained model's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+from tokenizers import BertWordPieceTokenizer
+from tokenizers.trainers import WordPieceTrainer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+
+class TokenisedCaptions(NamedTuple):
+    """Token ids of many captions, ``[CLS]`` and ``[SEP]`` included, padded to one width; mask: True = a real token."""
+
+    ids: Int[np.ndarray, "captions tokens"]
+    mask: Bool[np.ndarray, "captions tokens"]
+
+
+SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
+
+def train_tokenizer(captions: Sequence[str], vocabulary_size: int = 8000) -> PreTrainedTokenizerFast:
+    """A lower-case WordPiece vocabulary of at most ``vocabulary_size`` entries, learnt from the training captions.
+
+    Give it training captions only: a word they do not hold must come out in pieces, or as ``[UNK]``.
+    The same captions give the same vocabulary.
+    """
+    trained = BertWordPieceTokenizer(lowercase=True)
+    normalise = trained._tokenizer.normalizer.normalize_str
+    letters = sorted(set().union(*(normalise(caption) for caption in captions)) - {" "})
+    # The trainer numbers inner letters in the order of a randomly seeded hash table and breaks ties by that number,
+    # so two runs would learn two vocabularies. Naming these letters beforehand fixes their order.
+    trainer = WordPieceTrainer(
+        vocab_size=vocabulary_size,
+        min_frequency=2,
+        show_progress=False,
+        special_tokens=[*SPECIAL_TOKENS.values(), *(f"##{letter}" for letter in letters)],
+    )
+    trained._tokenizer.train_from_iterator(captions, trainer)
+    wordpiece = BertWordPieceTokenizer(vocab=trained.get_vocab(), lowercase=True)
+    return PreTrainedTokenizerFast(tokenizer_object=wordpiece._tokenizer, **SPECIAL_TOKENS)
+
+
+def load_tokenizer(name: str | os.PathLike) -> PreTrainedTokenizerBase:
+    """The tokenizer of a pretrained model: a hub name such as ``"bert-base-uncased"``, or a folder."""
+    return load_pretrained(AutoTokenizer, name, "tokenizer")
+
+
+def tokenise(tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], max_tokens: int = 64) -> TokenisedCaptions:
+    """Token ids of all captions, padded to the longest; what exceeds ``max_tokens`` is cut off before ``[SEP]``."""
+    encoded = tokenizer(list(captions), padding=True, truncation=True, max_length=max_tokens, return_tensors="np")
+    return TokenisedCaptions(encoded["input_ids"].astype(np.int32), encoded["attention_mask"].astype(bool))
+
+
+def load_pretrained(loader: type, name: str | os.PathLike, what: str):
+    """``loader.from_pretrained(name)``; ``OSError`` with what to do instead when it fails; ``what``: for the message."""
+    try:
+        return loader.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise OSError(
+            f"could not load the {what} {str(name)!r} ({reason}). Give the name of a model on the Hugging Face hub "
+            "and a network to fetch it, or a folder written by save_pretrained with its vocabulary beside it."
+        ) from error
