@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from itr_lib.data.photographs import open_photograph
+from itr_lib.data.photographs.pictures import open_photograph
 from itr_lib.encoders.images import joint_vectors, load_image_model
 from itr_lib.progress import progress_bar
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from itr_lib.data.karpathy import SPLITS, load_folder
+from itr_lib.data.photographs.karpathy import SPLITS, load_folder
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -23,13 +23,12 @@ from transformers import PreTrainedTokenizerBase
 from data_scripts.record import LESSONS, Variants, untrained
 from itr_lib.course.leaderboard import board_path, cost_table, quality_table
 from itr_lib.course.recorded import recorded
+from itr_lib.data import Splits, load_splits, tokenise, train_tokenizer
 from itr_lib.data.batches import caption_batch
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.data.load import Splits, load_splits
-from itr_lib.data.meaning import truth_matrix
 from itr_lib.data.questions import questions_of
 from itr_lib.data.scenes import graph_relevance
-from itr_lib.data.tokenise import tokenise, train_tokenizer
+from itr_lib.data.scenes.meaning import truth_matrix
 from itr_lib.encoders.tokens import GlobalTokens, Tokens
 from itr_lib.evaluation import ceiling_scores, expected_recall, ndcg
 from itr_lib.figures import RECALLS

@@ -7,7 +7,7 @@ import sys
 import time
 
 from itr_lib.data.cache import cache_folder
-from itr_lib.data.scene_data import PROFILES, load_scenes
+from itr_lib.data.scenes.make import PROFILES, load_scenes
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -21,16 +21,15 @@ from transformers import PreTrainedTokenizerBase
 
 from itr_lib.course import recipes
 from itr_lib.course.recorded import RECORDED, recorded, write_record
+from itr_lib.data import Splits, load_splits, train_tokenizer
 from itr_lib.data.batches import CaptionBatch, ImageBatch
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.data.guides import guided
-from itr_lib.data.load import Splits, load_splits
 from itr_lib.data.questions import questions_of
 from itr_lib.data.scenes import graph_relevance
-from itr_lib.data.tokenise import train_tokenizer
 from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.evaluation import ndcg, pair_accuracy, retrieval_metrics, structure_agreement, two_stage_metrics
 from itr_lib.figures import RECALLS
+from itr_lib.guides.clip import guided
 from itr_lib.inference import Encoded, encode
 from itr_lib.objectives import InfoNCEObjective, TripletObjective
 from itr_lib.pointing import largest_box_accuracy, pointing_accuracy

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from itr_lib.data.guides import zero_shot_scores
-from itr_lib.data.scene_data import load_scenes
-from itr_lib.data.small_clip import FILES, PROFILES, settings_of, train_small_clip
+from itr_lib.data.scenes.make import load_scenes
 from itr_lib.evaluation import expected_recall, retrieval_metrics
+from itr_lib.guides.clip import zero_shot_scores
+from itr_lib.guides.small_clip import FILES, PROFILES, settings_of, train_small_clip
 
 VALIDATION = "quick"  # the profile of scenes whose 500 validation images it is measured on, however long it was trained
 

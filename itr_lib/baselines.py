@@ -14,7 +14,7 @@ from scipy import sparse
 from torch import Tensor
 
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.data.lexicon import CANONICAL
+from itr_lib.data.scenes.lexicon import CANONICAL
 from itr_lib.similarity import cosine_scores
 
 ATTRIBUTES = ("shape", "colour", "size", "texture")

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 
 from itr_lib.alignment_figures import Alignment, as_alignment, word_boxes
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.data.tokenise import tokenise
+from itr_lib.data.tokenisation import tokenise
 from itr_lib.encoders.tokens import Tokens
 from itr_lib.figures import OBJECT, show
 

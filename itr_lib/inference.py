@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from itr_lib.data.batches import caption_batch, image_batch
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.data.tokenise import tokenise
+from itr_lib.data.tokenisation import tokenise
 from itr_lib.encoders.tokens import Tokens
 from itr_lib.evaluation import retrieval_metrics
 

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from itr_lib.data.background import load_detector
 from itr_lib.data.dataset import RetrievalData, SceneTruth
-from itr_lib.data.detector import CLASSES, Detector
 from itr_lib.data.questions import Questions, known_truth
-from itr_lib.data.world import COLOURS, SHAPES, TEXTURES
+from itr_lib.data.scenes.background import load_detector
+from itr_lib.data.scenes.detector import CLASSES, Detector
+from itr_lib.data.scenes.world import COLOURS, SHAPES, TEXTURES
 
 TIE = 1e-6  # alignments this close are level: equal region vectors differ by that much in float32 matrix products
 WHOLE = 0.98  # of the picture's area

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from itr_lib.data.batches import epoch_order, pair_batch
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.data.tokenise import tokenise
+from itr_lib.data.tokenisation import tokenise
 from itr_lib.inference import evaluate
 from itr_lib.objectives.for_training import Objective
 from itr_lib.progress import progress_bar

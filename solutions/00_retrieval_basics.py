@@ -35,7 +35,7 @@ import torch
 from itr_lib import baselines, figures
 from itr_lib.checks import check
 from itr_lib.course import open_lesson
-from itr_lib.data.load import load_splits
+from itr_lib.data import load_splits
 from itr_lib.evaluation import (
     caption_ranks,
     ceiling_scores,

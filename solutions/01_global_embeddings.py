@@ -36,8 +36,8 @@ from itr_lib.course import open_lesson
 from itr_lib.course import recipes
 from itr_lib.course.recorded import recorded, runs_of
 from itr_lib.data.batches import epoch_order, pair_batch
-from itr_lib.data.load import load_splits
-from itr_lib.data.tokenise import tokenise, train_tokenizer
+from itr_lib.data import load_splits
+from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.evaluation import ceiling_scores, expected_recall, pair_accuracy, retrieval_metrics
 from IPython.display import display
 from itr_lib.figures import show

@@ -38,9 +38,9 @@ from itr_lib.course import open_lesson, recipes
 from itr_lib.course.recorded import recorded, runs_of
 from itr_lib.course.timing import best_time
 from itr_lib.data.batches import pair_batch
-from itr_lib.data.load import load_splits
+from itr_lib.data import load_splits
 from itr_lib.data.questions import questions_of
-from itr_lib.data.tokenise import tokenise, train_tokenizer
+from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.evaluation import (
     ceiling_scores,
     expected_recall,

@@ -40,12 +40,12 @@ from itr_lib.course import open_lesson, recipes
 from itr_lib.course.recorded import recorded, runs_of
 from itr_lib.course.timing import best_time, kept_bytes
 from itr_lib.data.augment import corrupt_words, drop_regions
-from itr_lib.data.background import with_background
+from itr_lib.data.scenes.background import with_background
 from itr_lib.data.batches import ImageBatch, epoch_order, pair_batch
-from itr_lib.data.load import load_splits
+from itr_lib.data import load_splits
 from itr_lib.data.questions import questions_of, scene_questions
-from itr_lib.data.world import COLOURS, SHAPES
-from itr_lib.data.tokenise import tokenise, train_tokenizer
+from itr_lib.data.scenes.world import COLOURS, SHAPES
+from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.evaluation import (
     ceiling_scores,
     expected_recall,

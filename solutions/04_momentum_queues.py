@@ -41,9 +41,9 @@ from itr_lib.course import open_lesson, recipes
 from itr_lib.course.recorded import recorded, runs_of
 from itr_lib.course.timing import best_time
 from itr_lib.data.batches import caption_batch, epoch_order, image_batch
-from itr_lib.data.guides import guided
-from itr_lib.data.load import load_splits
-from itr_lib.data.tokenise import tokenise, train_tokenizer
+from itr_lib.guides.clip import guided
+from itr_lib.data import load_splits
+from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.evaluation import (
     ceiling_scores,
     expected_recall,

@@ -51,8 +51,8 @@ from itr_lib.course.leaderboard import (
 from itr_lib.course.recorded import recorded, runs_of
 from itr_lib.course.timing import best_time
 from itr_lib.data.batches import pair_batch
-from itr_lib.data.load import load_splits
-from itr_lib.data.tokenise import tokenise, train_tokenizer
+from itr_lib.data import load_splits
+from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.evaluation import (
     caption_ranks,

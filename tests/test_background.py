@@ -7,10 +7,10 @@ import pytest
 import torch
 from toy import toy_data
 
-from itr_lib.data.background import with_background
-from itr_lib.data.detector import Detector
-from itr_lib.data.regions import iou
-from itr_lib.data.scene_data import load_scenes
+from itr_lib.data.scenes.background import with_background
+from itr_lib.data.scenes.detector import Detector
+from itr_lib.data.scenes.make import load_scenes
+from itr_lib.data.scenes.regions import iou
 
 
 @pytest.fixture(scope="module")

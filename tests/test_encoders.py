@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import BertModel
 
-from itr_lib.data.tokenise import load_tokenizer, tokenise, train_tokenizer
+from itr_lib.data import load_tokenizer, tokenise, train_tokenizer
 from itr_lib.encoders.pooling import GPO, Pooling, first_token, mean_pool, position_codes
 from itr_lib.encoders.regions import RegionEncoder, box_geometry
 from itr_lib.encoders.text import TextConfig, TextEncoder

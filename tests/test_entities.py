@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from itr_lib.data import entities
+from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.data.cache import cache_folder
-from itr_lib.data.crop_features import CROP_DIM, crop_boxes, describe
-from itr_lib.data.entities import load_entities
+from itr_lib.data.photographs import entities
+from itr_lib.data.photographs.crop_features import CROP_DIM, crop_boxes, describe
+from itr_lib.data.photographs.entities import load_entities
 from itr_lib.data.questions import phrase_questions
-from itr_lib.data.tokenise import tokenise, train_tokenizer
 from itr_lib.pointing import largest_box_accuracy
 
 TOKENS = [["two", "dogs", "chase", "a", "red", "ball"], ["the", "dog", "on", "grass"]]

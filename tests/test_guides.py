@@ -12,16 +12,16 @@ from toy import toy_data
 from transformers import AutoTokenizer, CLIPModel
 
 from data_scripts import extract_features, train_clip
-from itr_lib.data import guides, small_clip
+from itr_lib.data import Splits, load_splits, tokenise
 from itr_lib.data.batches import image_batch
-from itr_lib.data.guides import clip_guides, file_guides, guided, zero_shot_scores
-from itr_lib.data.karpathy import load_folder
-from itr_lib.data.load import Splits, load_splits
-from itr_lib.data.rendering import render
-from itr_lib.data.scene_worker import Job, draw
-from itr_lib.data.small_clip import FILES, OWN_SCENES, SmallClip, phrases_of, train_small_clip
-from itr_lib.data.tokenise import tokenise
+from itr_lib.data.photographs.karpathy import load_folder
+from itr_lib.data.scenes.rendering import render
+from itr_lib.data.scenes.worker import Job, draw
 from itr_lib.encoders.images import load_image_model
+from itr_lib.guides import clip as guides
+from itr_lib.guides import small_clip
+from itr_lib.guides.clip import clip_guides, file_guides, guided, zero_shot_scores
+from itr_lib.guides.small_clip import FILES, OWN_SCENES, SmallClip, phrases_of, train_small_clip
 
 TINY = SmallClip(
     scenes=60, single_steps=2, scene_steps=2, batch_size=16, image_size=32, width=32, image_layers=1, dim=8

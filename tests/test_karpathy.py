@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from data_scripts import extract_features, inspect_karpathy
-from itr_lib.data.karpathy import hold_out, load_folder, load_karpathy
+from itr_lib.data.photographs.karpathy import hold_out, load_folder, load_karpathy
 
 NAMES = [f"{number}.jpg" for number in range(6)]
 

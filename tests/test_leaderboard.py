@@ -21,7 +21,7 @@ from itr_lib.course.leaderboard import (
     quality_table,
     query_costs,
 )
-from itr_lib.data.tokenise import train_tokenizer
+from itr_lib.data import train_tokenizer
 from itr_lib.encoders.text import TextConfig
 from itr_lib.inference import encode, rows_of
 from itr_lib.models import build

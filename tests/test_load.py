@@ -12,9 +12,8 @@ from toy import toy_data
 from itr_lib import baselines
 from itr_lib.course import recipes
 from itr_lib.course.recorded import RECORDED, recorded, runs_of
-from itr_lib.data.load import load_splits
+from itr_lib.data import load_splits, train_tokenizer
 from itr_lib.data.scenes import graph_relevance, truth_matrix
-from itr_lib.data.tokenise import train_tokenizer
 from itr_lib.evaluation import ceiling_scores, expected_recall, ndcg, pair_accuracy, retrieval_metrics
 
 

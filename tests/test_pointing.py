@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.data.dataset import RetrievalData, SceneTruth
-from itr_lib.data.detector import CLASSES, Detector
-from itr_lib.data.entities import Phrases
+from itr_lib.data.photographs.entities import Phrases
 from itr_lib.data.questions import Questions, phrase_questions, scene_questions, token_spans
-from itr_lib.data.regions import candidate_boxes, pad_boxes, region_object
 from itr_lib.data.scenes import make_captions, make_scene
-from itr_lib.data.tokenise import tokenise, train_tokenizer
-from itr_lib.data.world import COLOURS, SHAPES, TEXTURES
+from itr_lib.data.scenes.detector import CLASSES, Detector
+from itr_lib.data.scenes.regions import candidate_boxes, pad_boxes, region_object
+from itr_lib.data.scenes.world import COLOURS, SHAPES, TEXTURES
 from itr_lib.pointing import detector_ceiling, largest_box_accuracy, pointing_accuracy
 
 ATTRIBUTES = {"shape": SHAPES, "colour": COLOURS, "texture": TEXTURES}

@@ -11,7 +11,7 @@ import pytest
 from data_scripts import record
 from itr_lib.course import recipes
 from itr_lib.course.recorded import RECORDED
-from itr_lib.data.load import load_splits
+from itr_lib.data import load_splits
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from itr_lib.data.detector import BACKGROUND, CROP, Recipe, accuracies, crop, extract, labels, train_detector
-from itr_lib.data.regions import candidate_boxes, iou, pad_boxes, region_object
-from itr_lib.data.scene_worker import Job, draw
 from itr_lib.data.scenes import make_scene
+from itr_lib.data.scenes.detector import BACKGROUND, CROP, Recipe, accuracies, crop, extract, labels, train_detector
+from itr_lib.data.scenes.regions import candidate_boxes, iou, pad_boxes, region_object
+from itr_lib.data.scenes.worker import Job, draw
 
 
 @pytest.fixture(scope="module")

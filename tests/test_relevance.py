@@ -10,7 +10,7 @@ from rouge_score import rouge_scorer, tokenize
 from toy import toy_data
 
 from itr_lib import relevance
-from itr_lib.data.scene_data import load_scenes
+from itr_lib.data.scenes.make import load_scenes
 from itr_lib.relevance import rouge_relevance, words_of
 
 AWKWARD = [

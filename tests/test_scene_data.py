@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itr_lib.data import scene_data
 from itr_lib.data.cache import MANIFEST, cache_folder
-from itr_lib.data.detector import Recipe
-from itr_lib.data.scene_data import Profile, load_scenes
-from itr_lib.data.scene_store import load_values, save_values
-from itr_lib.data.scene_worker import Job, draw, draw_in_processes
+from itr_lib.data.scenes import make as scene_data
+from itr_lib.data.scenes.detector import Recipe
+from itr_lib.data.scenes.make import Profile, load_scenes
+from itr_lib.data.scenes.store import load_values, save_values
+from itr_lib.data.scenes.worker import Job, draw, draw_in_processes
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = {"PROFILES": {"tiny": Profile(60, 10, 12, pairs=5)}, "Recipe": lambda: Recipe(20, 10, 1)}

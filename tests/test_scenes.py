@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from itr_lib.data import scenes as S
-from itr_lib.data.lexicon import GROUND_PHRASES, POSITION_PHRASES, RELATION_PHRASES
-from itr_lib.data.rendering import render
-from itr_lib.data.world import EXTENTS, RADII
+from itr_lib.data.scenes.lexicon import GROUND_PHRASES, POSITION_PHRASES, RELATION_PHRASES
+from itr_lib.data.scenes.rendering import render
+from itr_lib.data.scenes.world import EXTENTS, RADII
 
 
 def thing(shape="circle", colour="red", size="medium", texture="plain", x=0.5, y=0.5):

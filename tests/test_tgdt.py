@@ -7,8 +7,8 @@ import pytest
 import torch
 from toy import toy_data
 
+from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.data.batches import CaptionBatch, ImageBatch, caption_batch, image_batch, pair_batch
-from itr_lib.data.tokenise import tokenise, train_tokenizer
 from itr_lib.encoders.regions import first_token, transformer
 from itr_lib.encoders.text import TextConfig
 from itr_lib.evaluation import retrieval_metrics

@@ -16,7 +16,7 @@ import torch
 from toy import toy_data
 
 from itr_lib import training
-from itr_lib.data.tokenise import train_tokenizer
+from itr_lib.data import train_tokenizer
 from itr_lib.encoders.text import TextConfig
 from itr_lib.evaluation import retrieval_metrics
 from itr_lib.inference import encode, evaluate, score

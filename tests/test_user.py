@@ -14,8 +14,8 @@ from toy import toy_data
 
 from itr_lib import training
 from itr_lib.course import recipes
+from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.data.batches import Batch, CaptionBatch, ImageBatch, caption_batch, image_batch, pair_batch
-from itr_lib.data.tokenise import tokenise, train_tokenizer
 from itr_lib.encoders.regions import box_geometry
 from itr_lib.encoders.text import TextConfig
 from itr_lib.inference import encode, evaluate, score

@@ -1,0 +1,34 @@
+"""What a sample is, and where samples come from: drawn scenes, or photographs in the field's formats.
+
+The names below are imported when they are first used: the processes that draw scenes import this package, and would
+otherwise wait seconds for torch and transformers, which they have no use for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from itr_lib.data.load import Splits, load_splits
+    from itr_lib.data.photographs.entities import load_entities
+    from itr_lib.data.photographs.karpathy import load_folder, load_karpathy
+    from itr_lib.data.photographs.pictures import open_photograph
+    from itr_lib.data.tokenisation import load_tokenizer, tokenise, train_tokenizer
+
+_MODULE_OF = {
+    "Splits": "load",
+    "load_splits": "load",
+    "load_entities": "photographs.entities",
+    "load_folder": "photographs.karpathy",
+    "load_karpathy": "photographs.karpathy",
+    "open_photograph": "photographs.pictures",
+    "load_tokenizer": "tokenisation",
+    "tokenise": "tokenisation",
+    "train_tokenizer": "tokenisation",
+}
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

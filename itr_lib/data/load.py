@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.data.entities import Phrases, load_entities
-from itr_lib.data.karpathy import hold_out, load_folder
-from itr_lib.data.scene_data import load_scenes
+from itr_lib.data.photographs.entities import Phrases, load_entities
+from itr_lib.data.photographs.karpathy import hold_out, load_folder
+from itr_lib.data.scenes.make import load_scenes
 
 
 @dataclass(frozen=True)

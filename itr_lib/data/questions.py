@@ -11,8 +11,8 @@ from jaxtyping import Bool, Int, Shaped
 from transformers import PreTrainedTokenizerBase
 
 from itr_lib.data.dataset import RetrievalData, SceneTruth
-from itr_lib.data.entities import Phrases
 from itr_lib.data.load import Splits
+from itr_lib.data.photographs.entities import Phrases
 
 WORD_KINDS = ("shape", "colour", "size", "texture", "position", "relation", "number")  # that speak of objects
 

@@ -13,7 +13,7 @@ from transformers import (
     BertModel,
 )
 
-from itr_lib.data.tokenise import load_pretrained
+from itr_lib.data.tokenisation import load_pretrained
 from itr_lib.validation import expect_choice
 
 

@@ -20,17 +20,26 @@ from safetensors.torch import load_file, save_file
 
 from itr_lib.data.cache import cached_folder
 from itr_lib.data.dataset import RetrievalData, SceneTruth
-from itr_lib.data.detector import Detector, Recipe, accuracies, crop, extract, labels, reproducible, train_detector
-from itr_lib.data.rendering import render
-from itr_lib.data.scene_store import load_values, save_values
-from itr_lib.data.scene_worker import draw_in_processes
 from itr_lib.data.scenes import Scene
+from itr_lib.data.scenes.detector import (
+    Detector,
+    Recipe,
+    accuracies,
+    crop,
+    extract,
+    labels,
+    reproducible,
+    train_detector,
+)
+from itr_lib.data.scenes.rendering import render
+from itr_lib.data.scenes.store import load_values, save_values
+from itr_lib.data.scenes.worker import draw_in_processes
 from itr_lib.progress import progress_bar
 
 LOOK_SIZE = 336  # pixels of a picture that is looked at
 PROBES = ("swaps", "replaces")
-SOURCES = ("world", "lexicon", "grammar", "meaning", "twins", "rendering", "shapes", "grounds", "regions",
-           "scene_worker", "detector", "scene_store", "scene_data")  # fmt: skip
+SOURCES = ("world", "lexicon", "grammar", "meaning", "twins", "rendering", "shapes", "grounds", "regions", "../boxes",
+           "worker", "detector", "store", "make")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,18 +98,18 @@ def load_scenes(profile: str = "quick", seed: int = 0, *, progress: bool = True)
 def detector_folder(seed: int = 0, progress: bool = True) -> Path:
     """The folder with the trained detector of a seed (``weights.safetensors``, ``accuracies.json``)."""
     recipe = Recipe()
-    key = f"detector-{seed}-{_digest(repr(recipe))}"
+    key = f"detector-{seed}-{digest(repr(recipe))}"
     return cached_folder(key, functools.partial(_make_detector, seed=seed, recipe=recipe, progress=progress))
 
 
 def _recipe_of_scenes(profile: str, seed: int, progress: bool):
     """Key and maker of a profile's folder."""
     sizes = PROFILES[profile]
-    key = f"scenes-{profile}-{seed}-{_digest(repr(sizes), repr(Recipe()))}"
+    key = f"scenes-{profile}-{seed}-{digest(repr(sizes), repr(Recipe()))}"
     return key, functools.partial(_make_scenes, sizes=sizes, seed=seed, progress=progress)
 
 
-def _digest(*settings: str) -> str:
+def digest(*settings: str) -> str:
     """Stands for all that determines the bytes besides the seed: settings, our source, the libraries' versions."""
     here = Path(__file__).parent
     parts = [*settings, torch.__version__, np.__version__, PIL.__version__]

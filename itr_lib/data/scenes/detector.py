@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from itr_lib.data.world import COLOURS, SHAPES, TEXTURES, Scene
+from itr_lib.data.scenes.world import COLOURS, SHAPES, TEXTURES, Scene
 
 FEATURE_DIM = 128
 CROP = 24  # pixels

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from itr_lib.data.grounds import paint_ground
-from itr_lib.data.shapes import signed_distance
-from itr_lib.data.world import Scene, SceneObject
+from itr_lib.data.scenes.grounds import paint_ground
+from itr_lib.data.scenes.shapes import signed_distance
+from itr_lib.data.scenes.world import Scene, SceneObject
 
 PALETTE = {
     "red": (0.86, 0.10, 0.12), "orange": (0.98, 0.50, 0.06), "yellow": (0.99, 0.87, 0.12),

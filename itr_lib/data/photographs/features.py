@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from itr_lib.data.problems import Problems
+from itr_lib.data.photographs.problems import Problems
 
 SizeOf = Callable[[str], tuple[int, int]]  # file name of an image -> width and height in pixels
 

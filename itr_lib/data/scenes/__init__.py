@@ -11,11 +11,11 @@ None of them imports torch, so that worker processes start fast. All chance come
 the caller hands in.
 """
 
-from itr_lib.data.grammar import Caption, Word, make_captions
-from itr_lib.data.lexicon import CANONICAL, SYNONYMS
-from itr_lib.data.meaning import Description, Meaning, Relation, graph_relevance, is_true, truth_matrix
-from itr_lib.data.twins import Twins, make_twins
-from itr_lib.data.world import (
+from itr_lib.data.scenes.grammar import Caption, Word, make_captions
+from itr_lib.data.scenes.lexicon import CANONICAL, SYNONYMS
+from itr_lib.data.scenes.meaning import Description, Meaning, Relation, graph_relevance, is_true, truth_matrix
+from itr_lib.data.scenes.twins import Twins, make_twins
+from itr_lib.data.scenes.world import (
     COLOURS,
     GROUNDS,
     POSITIONS,

@@ -8,14 +8,15 @@ import numpy as np
 from jaxtyping import Float
 from safetensors.torch import load_file
 
+from itr_lib.data.boxes import SHOWN, iou
 from itr_lib.data.dataset import RetrievalData, SceneTruth
-from itr_lib.data.detector import Detector, extract
 from itr_lib.data.questions import known_truth
-from itr_lib.data.regions import SHOWN, _anywhere, iou
-from itr_lib.data.rendering import render
-from itr_lib.data.scene_data import detector_folder
-from itr_lib.data.scene_worker import PICTURE_SIZE
-from itr_lib.data.world import Scene
+from itr_lib.data.scenes.detector import Detector, extract
+from itr_lib.data.scenes.make import detector_folder
+from itr_lib.data.scenes.regions import boxes_anywhere
+from itr_lib.data.scenes.rendering import render
+from itr_lib.data.scenes.worker import PICTURE_SIZE
+from itr_lib.data.scenes.world import Scene
 
 
 def with_background(data: RetrievalData, count: int, seed: int = 0, detector: Detector | None = None) -> RetrievalData:
@@ -54,7 +55,7 @@ def with_background(data: RetrievalData, count: int, seed: int = 0, detector: De
 
 def _background_boxes(scene: Scene, rng: np.random.Generator, tries: int = 400) -> Float[np.ndarray, "boxes 4"]:
     """Boxes of any place that show none of the scene's objects; about nine in ten of ``tries``."""
-    boxes = _anywhere(tries, rng).astype(np.float32)
+    boxes = boxes_anywhere(tries, rng).astype(np.float32)
     return boxes[iou(boxes, np.array([thing.box for thing in scene.objects])).max(axis=1) < SHOWN]
 
 

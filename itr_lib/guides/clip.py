@@ -20,13 +20,13 @@ from transformers import AutoTokenizer
 
 from itr_lib.data.cache import cached_folder
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.data.features import read_features
 from itr_lib.data.load import Splits
-from itr_lib.data.problems import Problems
-from itr_lib.data.rendering import render
-from itr_lib.data.small_clip import small_clip_folder
-from itr_lib.data.tokenise import tokenise
+from itr_lib.data.photographs.features import read_features
+from itr_lib.data.photographs.problems import Problems
+from itr_lib.data.scenes.rendering import render
+from itr_lib.data.tokenisation import tokenise
 from itr_lib.encoders.images import joint_vectors, load_image_model
+from itr_lib.guides.small_clip import small_clip_folder
 from itr_lib.progress import progress_bar
 from itr_lib.similarity import l2_normalise
 

@@ -19,14 +19,14 @@ import numpy as np
 import PIL
 from jaxtyping import Bool, Float, Int, Shaped
 
-from itr_lib.data import crop_features
 from itr_lib.data.cache import cached_folder
-from itr_lib.data.crop_features import CROP_DIM, describe_pictures
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.data.entity_records import Picture, read_pictures
-from itr_lib.data.features import read_features
-from itr_lib.data.photographs import open_photograph, open_row
-from itr_lib.data.problems import Problem, Problems, by_cause
+from itr_lib.data.photographs import crop_features
+from itr_lib.data.photographs.crop_features import CROP_DIM, describe_pictures
+from itr_lib.data.photographs.entity_records import Picture, read_pictures
+from itr_lib.data.photographs.features import read_features
+from itr_lib.data.photographs.pictures import open_photograph, open_row
+from itr_lib.data.photographs.problems import Problem, Problems, by_cause
 from itr_lib.progress import progress_bar
 
 PICTURES_AT_ONCE = 64

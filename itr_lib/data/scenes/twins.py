@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from itr_lib.data.grammar import Caption, noun_phrase, pick, relate, say
-from itr_lib.data.lexicon import CANONICAL, SYNONYMS, article
-from itr_lib.data.meaning import Description, Meaning, Relation, is_true
-from itr_lib.data.world import COLOURS, SHAPES, TEXTURES, Scene, make_scene
+from itr_lib.data.scenes.grammar import Caption, noun_phrase, pick, relate, say
+from itr_lib.data.scenes.lexicon import CANONICAL, SYNONYMS, article
+from itr_lib.data.scenes.meaning import Description, Meaning, Relation, is_true
+from itr_lib.data.scenes.world import COLOURS, SHAPES, TEXTURES, Scene, make_scene
 
 KINDS = ("swap", "replace")
 VALUES = {"colour": COLOURS, "texture": TEXTURES, "shape": SHAPES}

@@ -27,11 +27,11 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTraine
 
 from itr_lib.data.batches import caption_batch, epoch_order
 from itr_lib.data.cache import cached_folder
-from itr_lib.data.rendering import render
-from itr_lib.data.scene_data import _digest
-from itr_lib.data.scene_worker import Drawn, draw_in_processes
 from itr_lib.data.scenes import Caption
-from itr_lib.data.tokenise import TokenisedCaptions, tokenise, train_tokenizer
+from itr_lib.data.scenes.make import digest
+from itr_lib.data.scenes.rendering import render
+from itr_lib.data.scenes.worker import Drawn, draw_in_processes
+from itr_lib.data.tokenisation import TokenisedCaptions, tokenise, train_tokenizer
 from itr_lib.encoders.images import no_bars_of_transformers
 from itr_lib.progress import progress_bar
 
@@ -88,9 +88,9 @@ def small_clip_folder(seed: int = 0, progress: bool = True, *, profile: str = "q
     """
     settings = settings_of(profile, seed)
     sources = [Path(__file__).read_text(encoding="utf-8"), transformers.__version__, repr(settings)]
-    digest = hashlib.sha256("\0".join([_digest(), *sources]).encode()).hexdigest()[:12]
+    version = hashlib.sha256("\0".join([digest(), *sources]).encode()).hexdigest()[:12]
     make = functools.partial(train_small_clip, seed=seed, settings=settings, progress=progress)
-    return cached_folder(f"small-clip-{profile}-{seed}-{digest}", make)
+    return cached_folder(f"small-clip-{profile}-{seed}-{version}", make)
 
 
 def settings_of(profile: str, seed: int = 0) -> SmallClip:

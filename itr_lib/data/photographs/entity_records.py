@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from itr_lib.data.problems import Problems
-from itr_lib.data.regions import MAX_REGIONS, SHOWN, iou
+from itr_lib.data.boxes import MAX_REGIONS, SHOWN, iou
+from itr_lib.data.photographs.problems import Problems
 
 SPLITS = ("train", "val", "test")
 NO_ENTITY = "0"  # the entity of a phrase that is not to be seen

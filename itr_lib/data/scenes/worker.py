@@ -1,6 +1,6 @@
 """Drawing scenes in several processes.
 
-A worker is started with ``python -m itr_lib.data.scene_worker`` and talks over its standard input and output.
+A worker is started with ``python -m itr_lib.data.scenes.worker`` and talks over its standard input and output.
 ``multiprocessing`` would import the caller's main script again in each child (spawn), which runs a plain script
 without an ``if __name__`` guard a second time; or copy a process that already runs torch threads (fork), which
 can hang. A command of our own has neither trouble, in a notebook, a script or a test. Workers leave out torch,
@@ -23,9 +23,9 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from itr_lib.data.regions import candidate_boxes, pad_boxes, region_object
-from itr_lib.data.rendering import render
 from itr_lib.data.scenes import Caption, Scene, make_captions, make_scene, make_twins
+from itr_lib.data.scenes.regions import candidate_boxes, pad_boxes, region_object
+from itr_lib.data.scenes.rendering import render
 
 STREAMS = ("train", "val", "test", "swaps", "replaces", "detector", "detector-test")
 TWIN_KINDS = {"swaps": "swap", "replaces": "replace"}
@@ -110,11 +110,11 @@ def usable_cores() -> int:
 
 
 def _start() -> subprocess.Popen:
-    package = str(Path(__file__).resolve().parents[2])
+    package = str(Path(__file__).resolve().parents[3])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **one_thread}
-    command = [sys.executable, "-m", "itr_lib.data.scene_worker"]
+    command = [sys.executable, "-m", "itr_lib.data.scenes.worker"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
 
@@ -133,11 +133,11 @@ def _ask(workers: SimpleQueue, job: Job) -> Drawn:
 
 def main() -> None:
     """Answer jobs, one JSON line each, with pickles, until the input ends (as it does when the caller dies)."""
-    from itr_lib.data import scene_worker  # under its own name, so that what is pickled is found by the caller
+    from itr_lib.data.scenes import worker  # under its own name, so that what is pickled is found by the caller
 
     answers, sys.stdout = sys.stdout.buffer, sys.stderr
     for line in sys.stdin:
-        drawn = scene_worker.draw(Job(**json.loads(line)))
+        drawn = worker.draw(Job(**json.loads(line)))
         try:
             pickle.dump(drawn, answers, protocol=5)
             answers.flush()

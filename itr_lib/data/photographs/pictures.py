@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from itr_lib.data.problems import Problems
+from itr_lib.data.photographs.problems import Problems
 
 
 def picture_size(path: Path) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from itertools import permutations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from itr_lib.data.world import POSITIONS, Scene, SceneObject, position_holds, relation_holds, relation_tuple
+from itr_lib.data.scenes.world import POSITIONS, Scene, SceneObject, position_holds, relation_holds, relation_tuple
 
 
 @dataclass(frozen=True)

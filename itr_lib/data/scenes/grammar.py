@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from itr_lib.data.lexicon import (
+from itr_lib.data.scenes.lexicon import (
     GROUND_PHRASES,
     OPENINGS,
     POSITION_PHRASES,
@@ -20,8 +20,8 @@ from itr_lib.data.lexicon import (
     article,
     plural,
 )
-from itr_lib.data.meaning import Description, Meaning, Relation
-from itr_lib.data.world import POSITIONS, SPEAKER_MARGIN, Scene, position_holds, relation_holds
+from itr_lib.data.scenes.meaning import Description, Meaning, Relation
+from itr_lib.data.scenes.world import POSITIONS, SPEAKER_MARGIN, Scene, position_holds, relation_holds
 
 MIN_WORDS, MAX_WORDS = 6, 21
 # How often a speaker mentions an attribute where the plan leaves the choice.

@@ -63,7 +63,7 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], max_to
 
 
 def load_pretrained(loader: type, name: str | os.PathLike, what: str):
-    """``loader.from_pretrained(name)``; ``OSError`` with what to do instead when it fails; ``what``: for the message."""
+    """``loader.from_pretrained(name)``. Raises ``OSError`` that says what to do instead; ``what`` names it there."""
     try:
         return loader.from_pretrained(name)
     except (OSError, ValueError) as error:

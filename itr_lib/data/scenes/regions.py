@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from itr_lib.data.world import Scene
+from itr_lib.data.boxes import MAX_REGIONS, SHOWN, iou
+from itr_lib.data.scenes.world import Scene
 
-MAX_REGIONS, MIN_REGIONS = 36, 20
+MIN_REGIONS = 20
 DUPLICATES = (2, 4)  # boxes an object
-SHOWN = 0.5  # a box shows an object from this intersection over union on
 
 
 def candidate_boxes(scene: Scene, rng: np.random.Generator) -> Float[np.ndarray, "regions 4"]:
@@ -34,7 +34,7 @@ def candidate_boxes(scene: Scene, rng: np.random.Generator) -> Float[np.ndarray,
         boxes.append(_jittered(thing.box, spread, rng))
     closest, further = [some[:1] for some in boxes], [some[1:] for some in boxes]
     objects = np.concatenate(closest + further)[: count - 1]  # where there are too many, the further ones go
-    anywhere = _anywhere(count - 1 - len(objects), rng)
+    anywhere = boxes_anywhere(count - 1 - len(objects), rng)
     others = rng.permutation(np.concatenate([objects, anywhere]))
     return np.concatenate([[(0.0, 0.0, 1.0, 1.0)], others]).clip(0, 1).astype(np.float32)
 
@@ -48,7 +48,7 @@ def _jittered(box: Sequence[float], spread: np.ndarray, rng: np.random.Generator
     return np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
 
 
-def _anywhere(count: int, rng: np.random.Generator) -> np.ndarray:
+def boxes_anywhere(count: int, rng: np.random.Generator) -> np.ndarray:
     """Boxes (count, 4) of any place, with sides of 0.12 to 0.5."""
     sides = rng.uniform(0.12, 0.5, size=(count, 2))
     corners = rng.random((count, 2)) * (1 - sides)
@@ -70,12 +70,3 @@ def region_object(scene: Scene, boxes: Float[np.ndarray, "regions 4"]) -> Int[np
     """For each box the index of the object it overlaps most, if by an IoU of at least 0.5; otherwise -1 (int16)."""
     overlap = iou(boxes, np.array([thing.box for thing in scene.objects]))
     return np.where(overlap.max(1) >= SHOWN, overlap.argmax(1), -1).astype(np.int16)
-
-
-def iou(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
-    """Intersection over union of each pair of boxes; 0 where both are empty."""
-    a, b = np.asarray(a, np.float64)[:, None], np.asarray(b, np.float64)[None]
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    common = sides.clip(0).prod(-1)
-    areas = [(box[..., 2:] - box[..., :2]).prod(-1) for box in (a, b)]
-    return common / np.maximum(areas[0] + areas[1] - common, 1e-12)

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.data.features import RegionFeatures, read_features
-from itr_lib.data.photographs import open_row, picture_is_there, picture_size
-from itr_lib.data.problems import Problem, Problems, by_cause
+from itr_lib.data.photographs.features import RegionFeatures, read_features
+from itr_lib.data.photographs.pictures import open_row, picture_is_there, picture_size
+from itr_lib.data.photographs.problems import Problem, Problems, by_cause
 
 SPLITS = ("train", "val", "test")
 HOW_TO_EXTRACT = (

@@ -1,0 +1,1 @@
+"""Photographs with captions, in the files that the field uses."""
