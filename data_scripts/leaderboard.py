@@ -21,8 +21,6 @@ from tqdm.std import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from data_scripts.record import LESSONS, Variants, untrained
-from itr_lib.course.leaderboard import board_path, cost_table, quality_table
-from itr_lib.course.recorded import recorded
 from itr_lib.data import Splits, load_splits, tokenise, train_tokenizer
 from itr_lib.data.batches import caption_batch
 from itr_lib.data.dataset import RetrievalData
@@ -31,9 +29,11 @@ from itr_lib.data.scenes import graph_relevance
 from itr_lib.data.scenes.meaning import truth_matrix
 from itr_lib.encoders.tokens import GlobalTokens, Tokens
 from itr_lib.evaluation import ceiling_scores, expected_recall, ndcg
+from itr_lib.evaluation.pointing import detector_ceiling
 from itr_lib.figures import RECALLS
 from itr_lib.inference import Encoded, encode, rows_of
-from itr_lib.pointing import detector_ceiling
+from itr_lib.lessons.leaderboard import board_path, cost_table, quality_table
+from itr_lib.lessons.recorded import recorded
 from itr_lib.search import TwoStageIndex
 
 LESSON = "05_tgdt_cmc"

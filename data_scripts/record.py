@@ -19,8 +19,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from itr_lib.course import recipes
-from itr_lib.course.recorded import RECORDED, recorded, write_record
 from itr_lib.data import Splits, load_splits, train_tokenizer
 from itr_lib.data.batches import CaptionBatch, ImageBatch
 from itr_lib.data.dataset import RetrievalData
@@ -28,11 +26,13 @@ from itr_lib.data.questions import questions_of
 from itr_lib.data.scenes import graph_relevance
 from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.evaluation import ndcg, pair_accuracy, retrieval_metrics, structure_agreement, two_stage_metrics
+from itr_lib.evaluation.pointing import largest_box_accuracy, pointing_accuracy
 from itr_lib.figures import RECALLS
 from itr_lib.guides.clip import guided
 from itr_lib.inference import Encoded, encode
+from itr_lib.lessons import recipes
+from itr_lib.lessons.recorded import RECORDED, recorded, write_record
 from itr_lib.objectives import InfoNCEObjective, TripletObjective
-from itr_lib.pointing import largest_box_accuracy, pointing_accuracy
 from itr_lib.similarity import cosine_scores
 from itr_lib.training import train
 

@@ -32,9 +32,10 @@ root = ""
 import numpy as np
 import torch
 
-from itr_lib import baselines, figures
+from itr_lib.evaluation import baselines
+from itr_lib import figures
 from itr_lib.checks import check
-from itr_lib.course import open_lesson
+from itr_lib.lessons import open_lesson
 from itr_lib.data import load_splits
 from itr_lib.evaluation import (
     caption_ranks,

@@ -32,9 +32,9 @@ import torch
 
 from itr_lib import figures
 from itr_lib.checks import check
-from itr_lib.course import open_lesson
-from itr_lib.course import recipes
-from itr_lib.course.recorded import recorded, runs_of
+from itr_lib.lessons import open_lesson
+from itr_lib.lessons import recipes
+from itr_lib.lessons.recorded import recorded, runs_of
 from itr_lib.data.batches import epoch_order, pair_batch
 from itr_lib.data import load_splits
 from itr_lib.data import tokenise, train_tokenizer

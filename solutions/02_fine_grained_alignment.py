@@ -32,11 +32,12 @@ import numpy as np
 import torch
 from IPython.display import display
 
-from itr_lib import alignment_figures, figures, score_figures
+
+from itr_lib import figures
 from itr_lib.checks import check
-from itr_lib.course import open_lesson, recipes
-from itr_lib.course.recorded import recorded, runs_of
-from itr_lib.course.timing import best_time
+from itr_lib.lessons import open_lesson, recipes
+from itr_lib.lessons.recorded import recorded, runs_of
+from itr_lib.lessons.timing import best_time
 from itr_lib.data.batches import pair_batch
 from itr_lib.data import load_splits
 from itr_lib.data.questions import questions_of
@@ -48,15 +49,15 @@ from itr_lib.evaluation import (
     pair_accuracy,
     retrieval_metrics,
 )
-from itr_lib.explorer import aligner, explorer
+from itr_lib.figures.explorer import aligner, explorer
 from itr_lib.figures import show
-from itr_lib.pointing import (
+from itr_lib.evaluation.pointing import (
     detector_ceiling,
     largest_box_accuracy,
     pointing_accuracy,
     question_alignments,
 )
-from itr_lib.relevance import rouge_relevance
+from itr_lib.evaluation.relevance import rouge_relevance
 from itr_lib.similarity.precision import fastest_dtype
 from itr_lib.similarity import TERAN_POOLING, alignment_scores, l2_normalise
 from itr_lib.inference import encode, score
@@ -212,7 +213,7 @@ check("alignments", alignments)
 
 # %%
 show(
-    score_figures.pooling_diagram(),
+    figures.pooling_diagram(),
     alt=(
         "Two small alignment matrices. Left: each column's largest entry is marked and "
         "the marked entries are added: MrSw. Right: each row's largest entry: MwSr."
@@ -519,7 +520,7 @@ picked = int(
 )
 caption = int(np.flatnonzero(test.image_of_caption == picked)[0])
 pieces, matrix = align(picked, caption)
-figure = alignment_figures.alignment_heatmap(
+figure = figures.alignment_heatmap(
     matrix, pieces, "Framed: the region that each word aligns with best"
 )
 show(
@@ -576,7 +577,7 @@ def pointing(alignments, region_mask, right):
 check("pointing", pointing)
 
 # %% [markdown]
-# In the library: `itr_lib.pointing.pointing_accuracy`, which also counts near ties (closer than 1e-6) as misses.
+# In the library: `itr_lib.evaluation.pointing.pointing_accuracy`, which also counts near ties (closer than 1e-6) as misses.
 
 # %% tags=["key-figure"]
 questions = questions_of(splits, tokenizer)

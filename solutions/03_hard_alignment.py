@@ -34,11 +34,12 @@ import numpy as np
 import torch
 from IPython.display import display
 
-from itr_lib import alignment_figures, figures, score_figures
+
+from itr_lib import figures
 from itr_lib.checks import check
-from itr_lib.course import open_lesson, recipes
-from itr_lib.course.recorded import recorded, runs_of
-from itr_lib.course.timing import best_time, kept_bytes
+from itr_lib.lessons import open_lesson, recipes
+from itr_lib.lessons.recorded import recorded, runs_of
+from itr_lib.lessons.timing import best_time, kept_bytes
 from itr_lib.data.augment import corrupt_words, drop_regions
 from itr_lib.data.scenes.background import with_background
 from itr_lib.data.batches import ImageBatch, epoch_order, pair_batch
@@ -52,10 +53,10 @@ from itr_lib.evaluation import (
     pair_accuracy,
     retrieval_metrics,
 )
-from itr_lib.explorer import aligner, explorer
+from itr_lib.figures.explorer import aligner, explorer
 from itr_lib.figures import show
 from itr_lib.objectives import triplet_loss
-from itr_lib.pointing import (
+from itr_lib.evaluation.pointing import (
     detector_ceiling,
     largest_box_accuracy,
     pointing_accuracy,
@@ -671,7 +672,7 @@ A = torch.from_numpy(matrix[:, t]).float()
 weights = {f"soft, τ = {tau}": (A / tau).softmax(dim=0) for tau in (0.1, 0.02)}
 weights["hard"] = torch.nn.functional.one_hot(A.argmax(), len(A)).float()
 if test.open_picture is not None:
-    figure = alignment_figures.attention_boxes(
+    figure = figures.attention_boxes(
         test,
         shown,
         pieces[t],
@@ -795,7 +796,7 @@ def spread_table(model):
 # %% tags=["key-figure"]
 if test.truth is not None:
     measured = spread_table(model)
-    figure = score_figures.background_curves(
+    figure = figures.background_curves(
         COUNTS,
         measured,
         "A model trained with hard codes: soft attention leaks into the background",
@@ -837,7 +838,7 @@ if train_soft and test.truth is not None:
         soft_recipe.training,
         device=lesson.device,
     )
-    figure = score_figures.background_curves(
+    figure = figures.background_curves(
         COUNTS, spread_table(soft_model), "A model trained with soft codes learns to look away"
     )
     show(

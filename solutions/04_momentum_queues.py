@@ -35,11 +35,11 @@ import numpy as np
 import torch
 from IPython.display import display
 
-from itr_lib import alignment_figures, figures, score_figures, training_figures
+from itr_lib import figures
 from itr_lib.checks import check
-from itr_lib.course import open_lesson, recipes
-from itr_lib.course.recorded import recorded, runs_of
-from itr_lib.course.timing import best_time
+from itr_lib.lessons import open_lesson, recipes
+from itr_lib.lessons.recorded import recorded, runs_of
+from itr_lib.lessons.timing import best_time
 from itr_lib.data.batches import caption_batch, epoch_order, image_batch
 from itr_lib.guides.clip import guided
 from itr_lib.data import load_splits
@@ -94,7 +94,7 @@ print(record["command"])
 # A batch of $B$ pairs gives a matrix of $B \times B$ scores. Each query, a row or a column, sees its positive and $B - 1$ negatives. What if it could see captions of earlier batches, too?
 
 # %%
-figure = training_figures.batch_and_queue(
+figure = figures.batch_and_queue(
     title="A batch compares each query with a few others; a queue adds columns, not rows"
 )
 show(
@@ -114,7 +114,7 @@ names = {8: "no queue", 16: "batch 16", 32: "batch 32", 128: "batch 128"}
 measured = {size: of(name)[name] for size, name in names.items() if of(name)}
 steps = {size: 5 * -(-4000 // size) for size in measured}  # 4,000 images, 5 captions each
 if measured:
-    figure = training_figures.recall_against(
+    figure = figures.recall_against(
         measured,
         "pairs in a batch (steps of one epoch)",
         "One epoch each: larger batches see more negatives, and take fewer steps",
@@ -134,7 +134,7 @@ else:
 names = {size - 1: f"batch 16, groups of {size}" for size in (2, 4, 8)} | {15: "batch 16"}
 measured = {count: of(name)[name] for count, name in names.items() if of(name)}
 if measured:
-    figure = training_figures.recall_against(
+    figure = figures.recall_against(
         measured,
         "negatives of a query",
         "The same 1,250 steps of 16 pairs: only the number of negatives differs",
@@ -479,9 +479,7 @@ print(f"tensors kept alive: {K // B}; numbers copied to add {B} keys: {K * D:,},
 # Better take one block of memory of $K$ rows and never move anything. Count the keys that came. The next one goes to place `came % K`, over the oldest. That is a **ring buffer**.
 
 # %%
-figure = training_figures.ring_diagram(
-    title="A ring of 8 places: new keys (dark) replace the oldest"
-)
+figure = figures.ring_diagram(title="A ring of 8 places: new keys (dark) replace the oldest")
 show(
     figure,
     alt=(
@@ -705,7 +703,7 @@ kept = {
     for m, keys in seen.items()
 }
 others = {"two different captions": cosine(seen[0.0][-1], seen[0.0][-1].roll(1, dims=0))}
-figure = training_figures.follower_curves(
+figure = figures.follower_curves(
     looks,
     closeness,
     found,
@@ -1008,7 +1006,7 @@ else:
 # **CGE**, CLIP-guided enhancement, keeps the second line and takes $g$ from elsewhere: a frozen CLIP's vector of the whole picture.
 
 # %%
-figure = training_figures.guide_diagram(
+figure = figures.guide_diagram(
     "One vector for the picture, from its regions or from a CLIP, goes back to each region"
 )
 show(
@@ -1197,7 +1195,7 @@ if test.open_picture is not None and guide == "self":
     real = test.region_mask[shown]
     weights = {"evenly": real / real.sum(), "SGE": np.zeros(len(real))}
     weights["SGE"][: len(a)] = a / a.sum()
-    figure = alignment_figures.attention_boxes(
+    figure = figures.attention_boxes(
         test, shown, "the picture", weights, "SGE weighs some boxes more than others"
     )
     show(
@@ -1297,7 +1295,7 @@ for way, ratio in ratios.items():
     label, recall = found_by.get(way, ("not recorded", np.nan))
     print(f"{way:16s} {ratio:10,.0f} x   text to image R@1 {recall:5.1f}   {label}")
 points = {way: (1e3 * bill[way], recall) for way, (_, recall) in found_by.items()}
-figure = score_figures.tradeoff(
+figure = figures.tradeoff(
     points,
     "One dot product costs the least and finds the least",
     f"milliseconds for all {scores.numel():,} pairs",
@@ -1332,7 +1330,7 @@ lesson.clock(2)
 # | momentum | keys that fit together *and* mean something: memory short beside the run | `momentum_update` |
 # | queue loss | 2,048 negatives a query; the query's own picture masked | `unified_queue_loss` |
 # | SGE, CGE | the picture's vector goes back to its regions | `enhance` |
-# | the price | one dot product a pair | `itr_lib.course.timing` |
+# | the price | one dot product a pair | `itr_lib.lessons.timing` |
 #
 # ## What you should have seen
 #

@@ -37,10 +37,11 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from itr_lib import figures, level_figures, score_figures
+from itr_lib import figures
+
 from itr_lib.checks import check
-from itr_lib.course import open_lesson, recipes
-from itr_lib.course.leaderboard import (
+from itr_lib.lessons import open_lesson, recipes
+from itr_lib.lessons.leaderboard import (
     cost_table,
     front,
     load_board,
@@ -48,8 +49,8 @@ from itr_lib.course.leaderboard import (
     quality_table,
     query_costs,
 )
-from itr_lib.course.recorded import recorded, runs_of
-from itr_lib.course.timing import best_time
+from itr_lib.lessons.recorded import recorded, runs_of
+from itr_lib.lessons.timing import best_time
 from itr_lib.data.batches import pair_batch
 from itr_lib.data import load_splits
 from itr_lib.data import tokenise, train_tokenizer
@@ -114,7 +115,7 @@ print(record["command"])
 # - the **global** reading: two more transformer layers over all the tokens, which we call the *top*, and of what comes out the first token alone, at length 1. Two of them make a cosine.
 
 # %%
-figure = level_figures.tgdt_diagram(
+figure = figures.tgdt_diagram(
     "One network, two scores: one from regions and words, one from a first token on each side"
 )
 show(
@@ -575,7 +576,7 @@ for name, weight in (("inter alone", 0.0), ("inter + intra", 1.0)):
 
 # %% tags=["key-figure"]
 few = {name: [matrix[:24, :24] for matrix in both] for name, both in structures.items()}
-figure = level_figures.structure_maps(
+figure = figures.structure_maps(
     few, "24 test pairs: with the intra-modal term pictures and captions disagree less"
 )
 show(
@@ -591,7 +592,7 @@ notes = {
     name: f"gap {told['structure_gap']:.2f}, correlation {told['structure_correlation']:.2f}"
     for name, told in agreement.items()
 }
-figure = level_figures.structure_scatter(
+figure = figures.structure_scatter(
     structures,
     notes,
     "The intra-modal term narrows what pictures and captions disagree on",
@@ -696,7 +697,7 @@ for name, reading in one_reading.items():
     if name in results:
         results[name] = [{f"{reading}_t2i_r1": run["t2i_r1"]} for run in results[name]]
 if results:
-    figure = level_figures.reading_bars(
+    figure = figures.reading_bars(
         results,
         {"TERAN": ["local_"], "VSE": ["global_"], "global only": ["global_"]},
         "A top on finished branches reads best; joint training costs the local reading",
@@ -734,7 +735,7 @@ lesson.clock(30)
 # 2. take the first $K$, the **shortlist**, and order *them* anew by global + $w$ · local. The others follow behind, in their global order.
 
 # %%
-figure = level_figures.two_stage_diagram(
+figure = figures.two_stage_diagram(
     title="The second stage reorders the shortlist, and never sees the rest"
 )
 show(
@@ -871,7 +872,7 @@ all_aligned = {
     d: (metrics["both"].as_dict()[f"{d}_r1"], milliseconds(*side, len(side[0])))
     for d, side in sides.items()
 }
-figure = level_figures.shortlist_curves(
+figure = figures.shortlist_curves(
     shortlists,
     inside,
     recalls,
@@ -1085,7 +1086,7 @@ check("honest-rank", two_stage_ranks)
 cutoffs = (1, 5, 10)
 honest = {c: [found.as_dict()[f"t2i_r{c}"] for found in staged] for c in cutoffs}
 flattered = {c: [told[c] for told in flattering] for c in cutoffs}
-figure = level_figures.honest_curves(
+figure = figures.honest_curves(
     shortlists,
     honest,
     flattered,
@@ -1178,7 +1179,7 @@ if board:
 if board:
     points = query_costs(board)
     beaten_by_none = front(points)
-    figure = score_figures.tradeoff(
+    figure = figures.tradeoff(
         points,
         "Two stages find nearly what aligning everything finds, at a fraction of its time",
         f"milliseconds to rank {board['gallery']:,} pictures",

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from itr_lib.data.questions import Questions
 from itr_lib.encoders import regions as library
-from itr_lib.pointing import pointing_accuracy
+from itr_lib.evaluation.pointing import pointing_accuracy
 from itr_lib.similarity import TERAN_POOLING, alignment_scores, l2_normalise
 
 # --- box-geometry ----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from itr_lib import objectives
 from itr_lib.encoders.tokens import GlobalTokens
-from itr_lib.evaluation import _two_stage_ranks
+from itr_lib.evaluation.recall import _two_stage_ranks
 from itr_lib.search import TwoStageIndex
 from itr_lib.similarity import alignment_scores, cosine_scores, l2_normalise
 

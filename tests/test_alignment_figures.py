@@ -13,9 +13,10 @@ from matplotlib.text import Text
 from PIL import Image
 from toy import toy_data
 
-from itr_lib import alignment_figures, score_figures
-from itr_lib.alignment_figures import alignment_heatmap, as_alignment, attention_boxes, word_boxes
-from itr_lib.score_figures import pooling_diagram, tradeoff
+from itr_lib.figures import alignment as alignment_figures
+from itr_lib.figures import scores as score_figures
+from itr_lib.figures.alignment import alignment_heatmap, as_alignment, attention_boxes, word_boxes
+from itr_lib.figures.scores import pooling_diagram, tradeoff
 
 
 @pytest.fixture(autouse=True)

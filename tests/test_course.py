@@ -11,7 +11,6 @@ import pytest
 
 from data_scripts.expect import band, widened
 from itr_lib.course import build as builder
-from itr_lib.course import open_lesson
 from itr_lib.course.bands import Band, load_bands, out_of_band, unbanded
 from itr_lib.course.build import build, differences, read_notebook
 from itr_lib.course.execute import committed_problems, execute, output_problems
@@ -19,6 +18,7 @@ from itr_lib.course.markdown import body
 from itr_lib.course.report import write_report
 from itr_lib.course.run import Options, run, select
 from itr_lib.course.source import SourceError, read_source
+from itr_lib.lessons import open_lesson
 
 HEAD = """\
 # %% [markdown]

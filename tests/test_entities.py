@@ -13,7 +13,7 @@ from itr_lib.data.photographs import entities
 from itr_lib.data.photographs.crop_features import CROP_DIM, crop_boxes, describe
 from itr_lib.data.photographs.entities import load_entities
 from itr_lib.data.questions import phrase_questions
-from itr_lib.pointing import largest_box_accuracy
+from itr_lib.evaluation.pointing import largest_box_accuracy
 
 TOKENS = [["two", "dogs", "chase", "a", "red", "ball"], ["the", "dog", "on", "grass"]]
 LEFT, RIGHT, BALL = [0, 0, 20, 30], [40.0, 10, 60, 40], [30, 0, 36, 6]

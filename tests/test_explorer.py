@@ -13,15 +13,15 @@ from nbclient import NotebookClient
 from PIL import Image
 from toy import toy_data
 
-from itr_lib import explorer as module
 from itr_lib import figures
 from itr_lib.course.kernels import QUIET
-from itr_lib.explorer import WIDGET, explorer, page_of, someone_is_there
+from itr_lib.figures import explorer as module
+from itr_lib.figures.explorer import WIDGET, explorer, page_of, someone_is_there
 
 CELL = """
 import sys; sys.path.insert(0, {tests!r})
 from test_explorer import align, make_data
-from itr_lib.explorer import explorer, someone_is_there
+from itr_lib.figures.explorer import explorer, someone_is_there
 explorer(make_data(), align, title="title")
 print(someone_is_there())
 """

@@ -12,7 +12,11 @@ from toy import toy_data
 
 from data_scripts import leaderboard
 from data_scripts.record import TwoNetworks, readings_of
-from itr_lib.course.leaderboard import (
+from itr_lib.data import train_tokenizer
+from itr_lib.encoders.text import TextConfig
+from itr_lib.figures.scores import tradeoff
+from itr_lib.inference import encode, rows_of
+from itr_lib.lessons.leaderboard import (
     board_path,
     cost_table,
     front,
@@ -21,11 +25,7 @@ from itr_lib.course.leaderboard import (
     quality_table,
     query_costs,
 )
-from itr_lib.data import train_tokenizer
-from itr_lib.encoders.text import TextConfig
-from itr_lib.inference import encode, rows_of
 from itr_lib.models import build
-from itr_lib.score_figures import tradeoff
 
 DATA = toy_data(images=70, split="test")
 TOKENIZER = train_tokenizer(DATA.captions)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from itr_lib import level_figures
+from itr_lib.figures import two_stage as level_figures
 
 
 @pytest.fixture(autouse=True)

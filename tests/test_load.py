@@ -9,12 +9,11 @@ import pytest
 import torch
 from toy import toy_data
 
-from itr_lib import baselines
-from itr_lib.course import recipes
-from itr_lib.course.recorded import RECORDED, recorded, runs_of
 from itr_lib.data import load_splits, train_tokenizer
 from itr_lib.data.scenes import graph_relevance, truth_matrix
-from itr_lib.evaluation import ceiling_scores, expected_recall, ndcg, pair_accuracy, retrieval_metrics
+from itr_lib.evaluation import baselines, ceiling_scores, expected_recall, ndcg, pair_accuracy, retrieval_metrics
+from itr_lib.lessons import recipes
+from itr_lib.lessons.recorded import RECORDED, recorded, runs_of
 
 
 @pytest.fixture(scope="module")

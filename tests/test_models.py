@@ -8,11 +8,11 @@ import torch
 from toy import toy_data
 from transformers import BertConfig, BertModel
 
-from itr_lib.course import recipes
 from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.data.batches import CaptionBatch, ImageBatch, caption_batch, image_batch, words_only
 from itr_lib.encoders.text import TextConfig, TextEncoder
 from itr_lib.inference import encode, evaluate, score
+from itr_lib.lessons import recipes
 from itr_lib.models import build, load_model, save_model
 from itr_lib.objectives import InfoNCEObjective, TripletObjective
 from itr_lib.training import TrainConfig, train

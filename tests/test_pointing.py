@@ -14,7 +14,7 @@ from itr_lib.data.scenes import make_captions, make_scene
 from itr_lib.data.scenes.detector import CLASSES, Detector
 from itr_lib.data.scenes.regions import candidate_boxes, pad_boxes, region_object
 from itr_lib.data.scenes.world import COLOURS, SHAPES, TEXTURES
-from itr_lib.pointing import detector_ceiling, largest_box_accuracy, pointing_accuracy
+from itr_lib.evaluation.pointing import detector_ceiling, largest_box_accuracy, pointing_accuracy
 
 ATTRIBUTES = {"shape": SHAPES, "colour": COLOURS, "texture": TEXTURES}
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from data_scripts import record
-from itr_lib.course import recipes
-from itr_lib.course.recorded import RECORDED
 from itr_lib.data import load_splits
+from itr_lib.lessons import recipes
+from itr_lib.lessons.recorded import RECORDED
 
 
 @pytest.fixture

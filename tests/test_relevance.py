@@ -9,9 +9,9 @@ import pytest
 from rouge_score import rouge_scorer, tokenize
 from toy import toy_data
 
-from itr_lib import relevance
 from itr_lib.data.scenes.make import load_scenes
-from itr_lib.relevance import rouge_relevance, words_of
+from itr_lib.evaluation import relevance
+from itr_lib.evaluation.relevance import rouge_relevance, words_of
 
 AWKWARD = [
     "", "...!?", "A man, a plan, a canal: PANAMA", "It's a dog's life - isn't it?", "naïve café, 3.5 km; x_1",

@@ -95,7 +95,7 @@ def test_sizes_are_distinct(world):
 
 @pytest.mark.parametrize("shape", S.SHAPES)
 def test_the_box_is_tight_around_what_is_drawn(shape, monkeypatch):
-    monkeypatch.setattr("itr_lib.data.rendering.SHADOW_STRENGTH", 0.0)
+    monkeypatch.setattr("itr_lib.data.scenes.rendering.SHADOW_STRENGTH", 0.0)
     size = 400
     for ground, colour, name in [("sand", "blue", "large"), ("night sky", "yellow", "small")]:
         scene = S.Scene(ground, (thing("circle", x=0.2, y=0.2), thing(shape, colour, name, x=0.63, y=0.58)), seed=3)

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from itr_lib import training_figures
+from itr_lib.figures import training as training_figures
 
 
 @pytest.fixture(autouse=True)

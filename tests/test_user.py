@@ -13,12 +13,12 @@ import torch
 from toy import toy_data
 
 from itr_lib import training
-from itr_lib.course import recipes
 from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.data.batches import Batch, CaptionBatch, ImageBatch, caption_batch, image_batch, pair_batch
 from itr_lib.encoders.regions import box_geometry
 from itr_lib.encoders.text import TextConfig
 from itr_lib.inference import encode, evaluate, score
+from itr_lib.lessons import recipes
 from itr_lib.models import build, load_model, save_model
 from itr_lib.models.user import Guide, USERConfig, enhance
 from itr_lib.momentum import momentum_update
@@ -619,7 +619,7 @@ def test_bad_settings(settings, message):
 
 def test_data_without_guides_are_named():
     model = new_model("clip").eval()
-    with pytest.raises(ValueError, match="no guide vectors.*itr_lib.data.guides"):
+    with pytest.raises(ValueError, match="no guide vectors.*itr_lib.guides.clip"):
         model.encode_images(image_batch(TRAIN, np.arange(2)))
 
 

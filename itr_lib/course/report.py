@@ -11,8 +11,8 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 from itr_lib.course.build import read_notebook
-from itr_lib.course.leaderboard import cost_table, load_board, published_table, quality_table
 from itr_lib.course.markdown import body
+from itr_lib.lessons.leaderboard import cost_table, load_board, published_table, quality_table
 
 NO_ALT = "No description has been provided for this image"
 

@@ -45,7 +45,7 @@ class RetrievalData:
         region_mask: True = a real region.
         open_picture: row -> RGB picture (drawn or read from disk when asked for), or None without pictures.
         truth: scene graphs and word-to-region truth, where they are known.
-        guides: one global vector an image from another model (a CLIP, say), see :mod:`itr_lib.data.guides`;
+        guides: one global vector an image from another model (a CLIP, say), see :mod:`itr_lib.guides.clip`;
             float16 or float32.
     """
 
@@ -140,3 +140,10 @@ class RetrievalData:
             truth=truth,
             guides=None if self.guides is None else self.guides[images],
         )
+
+
+def known_truth(data: RetrievalData) -> SceneTruth:
+    """What is known of scenes. Raises ``ValueError`` for data that came without it."""
+    if data.truth is None:
+        raise ValueError(f"{data.name!r}/{data.split!r} has no word-region truth: this takes the scenes")
+    return data.truth

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Shaped
 from transformers import PreTrainedTokenizerBase
 
-from itr_lib.data.dataset import RetrievalData, SceneTruth
+from itr_lib.data.dataset import RetrievalData, known_truth
 from itr_lib.data.load import Splits
 from itr_lib.data.photographs.entities import Phrases
 
@@ -94,7 +94,7 @@ def scene_questions(
 def phrase_questions(
     data: RetrievalData, tokenizer: PreTrainedTokenizerBase, phrases: Phrases, max_tokens: int = 64
 ) -> Questions:
-    """One question for each phrase of a split of photographs (:func:`itr_lib.data.entities.load_entities`)."""
+    """One question for each phrase of a split of photographs, see :func:`itr_lib.data.load_entities`."""
     if len(phrases.caption) and phrases.caption.max() >= len(data.captions):
         raise ValueError(
             f"a phrase is of caption {phrases.caption.max()}, {data.split!r} has {len(data.captions)}: another split?"
@@ -143,10 +143,3 @@ def token_spans(
     cut = full & (last.max(axis=1) < span[:, 1])
     problem = np.where(cut, "cut off", np.where(inside.any(axis=1), "", "no token"))
     return inside.argmax(axis=1), inside.shape[1] - inside[:, ::-1].argmax(axis=1), problem
-
-
-def known_truth(data: RetrievalData) -> SceneTruth:
-    """What is known of scenes. Raises ``ValueError`` for data that came without it."""
-    if data.truth is None:
-        raise ValueError(f"{data.name!r}/{data.split!r} has no word-region truth: this takes the scenes")
-    return data.truth

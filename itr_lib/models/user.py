@@ -206,7 +206,7 @@ class Guide(nn.Module):
         """The picture's vector. Raises ``ValueError`` where CGE meets a batch without guides."""
         if self.clip:
             if batch.guide is None:
-                raise ValueError("the batch has no guide vectors: give the data some with itr_lib.data.guides")
+                raise ValueError("the batch has no guide vectors: give the data some with itr_lib.guides.clip")
             return l2_normalise(self.fit(batch.guide))
         return l2_normalise(torch.einsum("nr,nrf->nf", self.weights(batch), batch.features))
 

@@ -4,7 +4,7 @@ A folder holds ``images/``, the captions in Karpathy's format (``dataset_<name>.
 name the picture's ``size``, ``entities`` with their ``boxes`` in pixels, and ``phrases``, each a ``span`` of tokens of
 sentence ``s`` and the entity ``e`` it speaks of. Here the annotated boxes of a picture are its regions, whoever
 they were drawn for, and each phrase knows which of them are right. Captions are the joined ``tokens``, since spans
-count these. A bad record gets a sentence that names it, as in :mod:`itr_lib.data.karpathy`.
+count these. A bad record gets a sentence that names it, as in :mod:`itr_lib.data.photographs.karpathy`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def load_entities(
     strict: bool = False,
     progress: bool = True,
 ) -> EntityData:
-    """Photographs with boxes, phrases and hand-made region features (:mod:`itr_lib.data.crop_features`).
+    """Photographs with boxes, phrases and hand-made features (:mod:`itr_lib.data.photographs.crop_features`).
 
     Features are made once and cached. At most 36 boxes a picture are kept, those that most phrases speak of.
 
@@ -93,8 +93,8 @@ def load_entities(
         root: the folder.
         splits: of ``"train"``, ``"val"`` and ``"test"``, which to read; None: those in the file.
         limit: only the first so many images of each split.
-        clip: a feature file with one vector an image (:mod:`itr_lib.data.features`), to be appended to each of its
-            regions, scaled to a root mean square of 1; images without one are left out.
+        clip: a feature file with one vector an image (:mod:`itr_lib.data.photographs.features`), to be appended to
+            each of its regions, scaled to a root mean square of 1; images without one are left out.
         strict: raise ``ValueError`` at the first bad record instead of skipping it.
         progress: show a bar while features are made.
 

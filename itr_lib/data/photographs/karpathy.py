@@ -1,8 +1,8 @@
 """Real photographs in the format of Karpathy and Fei-Fei (CVPR 2015): Flickr8k, Flickr30k, COCO.
 
 A JSON file lists images with their split and their sentences; pictures lie in a folder; features come from a
-file of their own (:mod:`itr_lib.data.features`). A bad record gets a sentence that names it: ``strict`` stops
-at the first one, otherwise it is skipped, counted and listed.
+file of their own (:mod:`itr_lib.data.photographs.features`). A bad record gets a sentence that names it: ``strict``
+stops at the first one, otherwise it is skipped, counted and listed.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def load_karpathy(
     Args:
         annotations: the JSON file.
         images: the folder of pictures (sub-folders as in the file's ``filepath``), or None to do without.
-        features: a feature file or folder, see :mod:`itr_lib.data.features`.
+        features: a feature file or folder, see :mod:`itr_lib.data.photographs.features`.
         splits: of ``"train"``, ``"val"``, ``"test"``; None = those in the file. COCO's ``"restval"`` is train.
         strict: raise ``ValueError`` at the first bad record instead of skipping it.
         verify: decode every picture now. By default (None) strict runs do; others read the header only, and a

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 
 from itr_lib.data.boxes import SHOWN, iou
-from itr_lib.data.dataset import RetrievalData, SceneTruth
-from itr_lib.data.questions import known_truth
+from itr_lib.data.dataset import RetrievalData, SceneTruth, known_truth
 from itr_lib.data.scenes.detector import Detector, extract
 from itr_lib.data.scenes.make import detector_folder
 from itr_lib.data.scenes.regions import boxes_anywhere

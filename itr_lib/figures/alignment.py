@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.figures import COLOURS, MATCH, OBJECT
+from itr_lib.figures._draw import COLOURS, MATCH, OBJECT
 
 Alignment = Float[np.ndarray, "regions words"] | Float[torch.Tensor, "regions words"]
 Weights = Float[np.ndarray, " regions"] | Float[torch.Tensor, " regions"]

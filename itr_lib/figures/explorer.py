@@ -25,11 +25,12 @@ from IPython.display import display
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from itr_lib.alignment_figures import Alignment, as_alignment, word_boxes
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import tokenise
 from itr_lib.encoders.tokens import Tokens
-from itr_lib.figures import OBJECT, show
+from itr_lib.figures._draw import OBJECT
+from itr_lib.figures.alignment import Alignment, as_alignment, word_boxes
+from itr_lib.figures.page import show
 
 Align = Callable[[int, int], tuple[list[str], Alignment]]
 Values = Float[np.ndarray, "regions words"]
@@ -108,7 +109,7 @@ def aligner(data: RetrievalData, images: Tokens, captions: Tokens, tokenizer: Pr
 
     Args:
         data: the split that was encoded.
-        images, captions: what ``itr_lib.training.encode`` returned for it.
+        images, captions: what ``itr_lib.inference.encode`` returned for it.
         tokenizer: the model's own.
     """
     ids = tokenise(tokenizer, data.captions).ids

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from itr_lib.data.dataset import RetrievalData, SceneTruth
-from itr_lib.data.questions import Questions, known_truth
+from itr_lib.data.dataset import RetrievalData, SceneTruth, known_truth
+from itr_lib.data.questions import Questions
 from itr_lib.data.scenes.background import load_detector
 from itr_lib.data.scenes.detector import CLASSES, Detector
 from itr_lib.data.scenes.world import COLOURS, SHAPES, TEXTURES

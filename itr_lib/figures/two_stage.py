@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FormatStrFormatter, NullLocator
 from scipy.cluster.hierarchy import leaves_list, linkage
 
-from itr_lib.figures import COLOURS, REFERENCE
+from itr_lib.figures._draw import COLOURS, REFERENCE, arrow, as_array, box
 
 Matrix = Float[np.ndarray, "pairs pairs"] | Float[torch.Tensor, "pairs pairs"]
 Runs = Sequence[Mapping[str, float]]
@@ -32,19 +32,19 @@ def tgdt_diagram(title: str = "") -> Figure:
     figure, axis = plt.subplots(figsize=(9.6, 4.1))
     lanes = ((1.3, "whole-image token,\nregions", "image branch", 0), (8.3, "[CLS],\nwords", "caption branch", 1))
     for x, given, branch, colour in lanes:
-        _box(axis, x, 0.35, given, COLOURS[7], 2.2, 0.62)
-        _box(axis, x, 1.45, f"{branch}\n(transformer)", COLOURS[colour], 2.2, 0.62)
-        _box(axis, x, 2.55, "tokens", COLOURS[colour], 2.2, 0.5)
-        _box(axis, x, 3.95, "top (transformer)", COLOURS[colour], 2.2, 0.5)
+        box(axis, x, 0.35, given, COLOURS[7], 2.2, 0.62)
+        box(axis, x, 1.45, f"{branch}\n(transformer)", COLOURS[colour], 2.2, 0.62)
+        box(axis, x, 2.55, "tokens", COLOURS[colour], 2.2, 0.5)
+        box(axis, x, 3.95, "top (transformer)", COLOURS[colour], 2.2, 0.5)
         for low, high in ((0.68, 1.12), (1.78, 2.28), (2.82, 3.68)):
-            _arrow(axis, (x, low), (x, high))
+            arrow(axis, (x, low), (x, high))
         axis.plot([x - 1.15, x + 1.15], [3.2, 3.2], color=BARRIER, lw=2.6, ls=(0, (3, 1.4)))
         inwards = 1 if x < 4 else -1
-        _arrow(axis, (x + 1.13 * inwards, 2.55), (x + 2.3 * inwards, 2.55))
-        _arrow(axis, (x + 1.13 * inwards, 3.95), (x + 2.3 * inwards, 3.95))
+        arrow(axis, (x + 1.13 * inwards, 2.55), (x + 2.3 * inwards, 2.55))
+        arrow(axis, (x + 1.13 * inwards, 3.95), (x + 2.3 * inwards, 3.95))
     axis.text(4.8, 3.2, "no gradient passes down here (detach)", ha="center", va="center", fontsize=10, color=BARRIER)
-    _box(axis, 4.8, 2.55, "every region with every word:\nMrSw, the local score", COLOURS[2], 2.4, 0.72)
-    _box(axis, 4.8, 3.95, "first token with first token:\none dot product, the global score", COLOURS[2], 2.4, 0.72)
+    box(axis, 4.8, 2.55, "every region with every word:\nMrSw, the local score", COLOURS[2], 2.4, 0.72)
+    box(axis, 4.8, 3.95, "first token with first token:\none dot product, the global score", COLOURS[2], 2.4, 0.72)
     axis.set(xlim=(0, 9.6), ylim=(-0.05, 4.45), title=title)
     axis.axis("off")
     return figure
@@ -58,7 +58,7 @@ def structure_maps(structures: Mapping[str, tuple[Matrix, Matrix]], title: str =
     Raises:
         ValueError: for no model, or matrices that are not all of one size.
     """
-    pairs = {name: tuple(_array(matrix) for matrix in both) for name, both in structures.items()}
+    pairs = {name: tuple(as_array(matrix) for matrix in both) for name, both in structures.items()}
     if not pairs or len({matrix.shape for both in pairs.values() for matrix in both}) != 1:
         raise ValueError("structures must hold at least one model, and matrices that are all of one size")
     order = _alike_together(sum(matrix for both in pairs.values() for matrix in both))
@@ -86,7 +86,7 @@ def structure_scatter(
     """How alike two captions are against how alike their pictures are, a dot a pair of pairs; ``margin`` is shaded."""
     figure, axes = plt.subplots(1, len(structures), figsize=(4.3 * len(structures), 3.9), squeeze=False, sharey=True)
     for axis, (name, both), colour in zip(axes[0], structures.items(), COLOURS, strict=False):
-        images, texts = (_array(matrix) for matrix in both)
+        images, texts = (as_array(matrix) for matrix in both)
         above = np.triu_indices(len(images), 1)
         some = np.random.default_rng(0).permutation(len(above[0]))[:most]
         ends = np.array([-1.0, 1.0])
@@ -147,7 +147,7 @@ def two_stage_diagram(items: int = 14, shortlist: int = 5, title: str = "") -> F
             axis.text(place + 0.5, y + 0.5, f"{item + 1}", ha="center", va="center", fontsize=11)
         axis.text(-0.25, y + 0.5, label, ha="right", va="center", fontsize=10.5)
     for place, item in enumerate(anew):
-        _arrow(axis, (item + 0.5, 1.05), (place + 0.5, 2.05), 1.2 if item < shortlist else 0.5)
+        arrow(axis, (item + 0.5, 1.05), (place + 0.5, 2.05), 1.2 if item < shortlist else 0.5)
     axis.text(shortlist / 2, -0.15, f"shortlist, K = {shortlist}", ha="center", va="bottom", fontsize=10.5)
     rest = "never aligned, order kept"
     axis.text((shortlist + items) / 2, -0.15, rest, ha="center", va="bottom", fontsize=10.5, color=REFERENCE)
@@ -222,18 +222,3 @@ def _shortlist_axis(axis: Axes, shortlists: Sequence[int], label: str) -> None:
 def _alike_together(similarity: Float[np.ndarray, "pairs pairs"]) -> list[int]:
     """The leaves of a clustering of the rows, left to right."""
     return leaves_list(linkage(similarity, "average", optimal_ordering=True)).tolist()
-
-
-def _array(matrix: Matrix) -> Float[np.ndarray, "pairs pairs"]:
-    return matrix.detach().cpu().float().numpy() if isinstance(matrix, torch.Tensor) else np.asarray(matrix)
-
-
-def _box(axis: Axes, x: float, y: float, text: str, colour: tuple, width: float, height: float) -> None:
-    shape = "round,pad=0.02,rounding_size=0.08"
-    corner = (x - width / 2, y - height / 2)
-    axis.add_patch(FancyBboxPatch(corner, width, height, shape, fc=(*colour, 0.2), ec=colour, lw=1.2))
-    axis.text(x, y, text, ha="center", va="center", fontsize=10)
-
-
-def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], width: float = 1.2) -> None:
-    axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": REFERENCE, "lw": width})

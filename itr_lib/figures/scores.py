@@ -11,7 +11,9 @@ from itertools import cycle, pairwise
 import matplotlib.patheffects as outline
 import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Float
+import seaborn as sns
+import torch
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -19,7 +21,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FormatStrFormatter, NullFormatter
 from matplotlib.transforms import Bbox
 
-from itr_lib.figures import COLOURS, REFERENCE
+from itr_lib.figures._draw import COLOURS, RECALLS, REFERENCE, Scores, arrow, as_array, metric_name
 
 LABEL_PLACES = [  # points from the dot, and how the text hangs there: near ones first
     (distance * x, distance * y, ("right", "center", "left")[x + 1], ("top", "center", "bottom")[y + 1])
@@ -63,7 +65,7 @@ def _pooled_cells(axis: Axes, best: np.ndarray, along: int, colour: tuple) -> No
     for place, value in enumerate(best):
         x, y = (place, 4.75) if along == 0 else (3.75, place)
         start, end = ((x + 0.5, 4.05), (x + 0.5, 4.7)) if along == 0 else ((3.05, y + 0.5), (3.7, y + 0.5))
-        axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": REFERENCE, "lw": 1.6})
+        arrow(axis, start, end, 1.6)
         axis.add_patch(Rectangle((x, y), 1, 1, fc=(*colour, 0.45), ec="white", lw=2))
         axis.text(x + 0.5, y + 0.5, f"{value:.1f}", ha="center", va="center", fontsize=14, weight="bold")
     if along == 0:
@@ -175,3 +177,84 @@ def _extent(label: Annotation) -> Bbox:
     """Where the text stands, in pixels, without the line that an annotation may have."""
     label.update_positions(label.figure.canvas.get_renderer())
     return Text.get_window_extent(label).padded(1)
+
+
+def similarity_heatmap(
+    scores: Scores, rows: Sequence[str], columns: Sequence[str], title: str = "", matches: np.ndarray | None = None
+) -> Figure:
+    """A small score matrix with its numbers; ``matches`` (bool, same shape) are framed."""
+    values = as_array(scores)
+    figure, axis = plt.subplots(figsize=(1.6 + 0.85 * values.shape[1], 1.4 + 0.5 * values.shape[0]))
+    sns.heatmap(
+        values,
+        ax=axis,
+        annot=values.size <= 120,
+        fmt=".2f",
+        cmap="viridis",
+        xticklabels=list(columns),
+        yticklabels=list(rows),
+        cbar_kws={"label": "score (cosine)"},
+    )
+    for i, j in np.argwhere(matches) if matches is not None else []:
+        for colour, width in (("black", 4.5), ("white", 2.0)):  # seen on bright cells and on dark ones
+            axis.add_patch(Rectangle((j + 0.05, i + 0.05), 0.9, 0.9, fill=False, ec=colour, lw=width))
+    axis.tick_params(axis="x", rotation=0, labelsize=8)
+    axis.tick_params(axis="y", rotation=0)
+    axis.set_title(title)
+    return figure
+
+
+def recall_bars(
+    results: Mapping[str, Sequence[Mapping[str, float]]],
+    references: Mapping[str, Mapping[str, float]] | None = None,
+    metrics: Sequence[str] = RECALLS[:-1],
+    title: str = "",
+) -> Figure:
+    """R@K bars, one a method: the mean over its runs, each run as a dot, references (chance, ceiling) as lines."""
+    figure, axis = plt.subplots(figsize=(8.6, 3.4))
+    width = 0.8 / len(results)
+    for place, ((name, runs), colour) in enumerate(zip(results.items(), cycle(COLOURS), strict=False)):
+        at = np.arange(len(metrics)) + (place - (len(results) - 1) / 2) * width
+        values = np.array([[run[metric] for metric in metrics] for run in runs])
+        seeds = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
+        axis.bar(at, values.mean(axis=0), 0.92 * width, color=colour, alpha=0.75, label=f"{name}{seeds}")
+        if len(runs) > 1:
+            axis.plot(np.tile(at, (len(runs), 1)).T, values.T, "o", ms=2.6, color="black", mew=0)
+    for (name, values), style in zip((references or {}).items(), cycle(("-", ":", "--")), strict=False):
+        for place, metric in enumerate(metrics):
+            axis.hlines(
+                values[metric], place - 0.45, place + 0.45, REFERENCE, style, lw=1.4, label=name if place == 0 else None
+            )
+    axis.set_xticks(range(len(metrics)), [metric_name(metric) for metric in metrics])
+    axis.set(ylabel="queries with a hit (%)", ylim=(0, 105), title=title)
+    axis.legend(
+        frameon=False,
+        fontsize=8,
+        ncols=min(4, len(results) + len(references or {})),
+        loc="upper left",
+        bbox_to_anchor=(0, -0.2),
+    )
+    return figure
+
+
+def embedding_map(
+    images: Float[torch.Tensor, "images dim"],
+    captions: Float[torch.Tensor, "captions dim"],
+    image_of_caption: Int[np.ndarray, " captions"],
+    title: str = "",
+) -> Figure:
+    """Two principal axes of images and captions together; a thin line joins each caption to its image."""
+    points = torch.cat([images, captions]).detach().cpu().double()
+    points = points - points.mean(dim=0)
+    axes_2d = torch.linalg.svd(points, full_matrices=False).Vh[:2]
+    # An axis has no sign of its own: fix it, so that two runs draw the same map.
+    axes_2d = axes_2d * axes_2d.gather(1, axes_2d.abs().argmax(dim=1, keepdim=True)).sign()
+    image_xy, caption_xy = (points @ axes_2d.T).numpy()[: len(images)], (points @ axes_2d.T).numpy()[len(images) :]
+    figure, axis = plt.subplots(figsize=(5.6, 4.4))
+    for xy, image in zip(caption_xy, image_of_caption, strict=True):
+        axis.plot(*zip(xy, image_xy[image], strict=True), color="#dddddd", lw=0.6, zorder=1)
+    axis.scatter(*caption_xy.T, s=14, color=COLOURS[1], label="captions", zorder=2)
+    axis.scatter(*image_xy.T, s=34, color=COLOURS[0], marker="s", label="images", zorder=3)
+    axis.set(xlabel="first principal axis", ylabel="second principal axis", title=title)
+    axis.legend(frameon=False, fontsize=8)
+    return figure

@@ -6,15 +6,16 @@ As in :mod:`itr_lib.figures`, every function returns a matplotlib figure that :f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from itr_lib.figures import COLOURS, MATCH, REFERENCE
+from itr_lib.figures._draw import COLOURS, MATCH, REFERENCE, arrow, box
 
 QUEUED = COLOURS[0]
 EMPTY = "#f4f4f4"
@@ -83,14 +84,14 @@ def guide_diagram(title: str = "") -> Figure:
             (0.4, f"$x_{4 - place}$", COLOURS[7]),
             (6.7, f"$x_{4 - place} + b_{4 - place}\\, g$", COLOURS[0]),
         ):
-            _box(axis, x, y, name, colour, 0.62 if x < 1 else 1.5)
-        _arrow(axis, (0.78, y), (2.45, 1.95), 0.9)
-        _arrow(axis, (4.15, 1.95), (5.85, y), 0.9)
-    _box(axis, 3.3, 1.95, "one vector $g$\nfor the picture", COLOURS[1], 1.6, 0.85)
+            box(axis, x, y, name, colour, 0.62 if x < 1 else 1.5)
+        arrow(axis, (0.78, y), (2.45, 1.95), 0.9)
+        arrow(axis, (4.15, 1.95), (5.85, y), 0.9)
+    box(axis, 3.3, 1.95, "one vector $g$\nfor the picture", COLOURS[1], 1.6, 0.85)
     axis.text(1.55, 3.5, "attention $a_r$ (SGE)", ha="center", fontsize=10)
     axis.text(4.95, 3.5, "shares $b_r$", ha="center", fontsize=10)
-    _box(axis, 3.3, 0.35, "a frozen CLIP (CGE)", COLOURS[2], 1.9)
-    _arrow(axis, (3.3, 0.66), (3.3, 1.47), 1.4)
+    box(axis, 3.3, 0.35, "a frozen CLIP (CGE)", COLOURS[2], 1.9)
+    arrow(axis, (3.3, 0.66), (3.3, 1.47), 1.4)
     axis.set(xlim=(-0.1, 7.7), ylim=(0, 3.75), title=title)
     axis.axis("off")
     return figure
@@ -182,13 +183,19 @@ def _cell(axis: Axes, x: float, y: float, colour: object, text: str) -> None:
     axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=11)
 
 
-def _box(axis: Axes, x: float, y: float, text: str, colour: tuple, width: float, height: float = 0.5) -> None:
-    shape = "round,pad=0.02,rounding_size=0.08"
-    axis.add_patch(
-        FancyBboxPatch((x - width / 2, y - height / 2), width, height, shape, fc=(*colour, 0.2), ec=colour, lw=1.2)
-    )
-    axis.text(x, y, text, ha="center", va="center", fontsize=10.5)
-
-
-def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], width: float) -> None:
-    axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": REFERENCE, "lw": width})
+def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], title: str = "") -> Figure:
+    """Training loss and validation R@1 against the epoch, a line a run (``History.epochs``)."""
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.2))
+    for (name, epochs), colour in zip(histories.items(), cycle(COLOURS), strict=False):
+        steps = np.arange(1, len(epochs) + 1)
+        axes[0].plot(steps, [e["loss"] for e in epochs], "o-", ms=3, color=colour, label=name)
+        axes[1].plot(steps, [e["t2i_r1"] for e in epochs], "o-", ms=3, color=colour, label=f"{name}, text to image")
+        axes[1].plot(steps, [e["i2t_r1"] for e in epochs], "s--", ms=3, color=colour, label=f"{name}, image to text")
+    for axis, ylabel in zip(axes, ("training loss per query", "validation R@1 (%)"), strict=True):
+        axis.set(xlabel="epoch", ylabel=ylabel)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.legend(frameon=False, fontsize=8)
+    axes[0].set_yscale("log")  # the sum over all negatives is many times the hardest one
+    axes[1].set_ylim(bottom=0)
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure

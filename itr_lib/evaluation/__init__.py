@@ -1,0 +1,13 @@
+"""Scores to numbers one can trust: recall, graded relevance, twins, pointing, and searches in two stages."""
+
+from itr_lib.evaluation.ndcg import ndcg
+from itr_lib.evaluation.probes import pair_accuracy, structure_agreement
+from itr_lib.evaluation.recall import (
+    RetrievalMetrics,
+    caption_ranks,
+    ceiling_scores,
+    expected_recall,
+    image_ranks,
+    retrieval_metrics,
+)
+from itr_lib.evaluation.two_stage import two_stage_metrics

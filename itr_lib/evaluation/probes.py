@@ -1,0 +1,67 @@
+"""Questions beside recall: can a model tell twins apart, and do its two sides agree on what is alike?"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from itr_lib.evaluation.inputs import Scores, as_matrix, percent
+
+
+def pair_accuracy(scores: Scores) -> dict[str, float]:
+    """Forced choices on twins: rows 2k, 2k+1 and columns 2k, 2k+1 are a pair, each its own match; percent.
+
+    ``image``: for each caption, is its own picture preferred to the twin (chance 50)? ``text``: for each
+    picture, its own caption (chance 50)? ``group``: all four choices of a pair right (chance 1/6 for scores drawn
+    at random; Winoground, Thrush et al., CVPR 2022). In ``image`` and ``text`` a tie counts one half, since a
+    model that sees no difference can do no better than guess; in ``group`` it counts as wrong.
+
+    Raises:
+        ValueError: unless scores are square with an even number of rows.
+    """
+    scores = as_matrix("scores", scores)
+    if scores.shape[0] != scores.shape[1] or scores.shape[0] % 2:
+        raise ValueError(f"scores has shape {tuple(scores.shape)}, expected (2P, 2P) for P pairs")
+    own = scores.diagonal()
+    row = torch.arange(len(scores), device=scores.device)
+    text_gap, image_gap = own - scores[row, row ^ 1], own - scores[row ^ 1, row]
+    all_right = ((text_gap > 0) & (image_gap > 0)).view(-1, 2).all(dim=1)
+    return {
+        "image": 50 * float((1 + image_gap.sign().double()).mean()),
+        "text": 50 * float((1 + text_gap.sign().double()).mean()),
+        "group": percent(all_right.cpu().numpy()),
+    }
+
+
+def structure_agreement(
+    image_scores: Float[Tensor, "pairs pairs"], text_scores: Float[Tensor, "pairs pairs"]
+) -> dict[str, float]:
+    """Do pictures and their captions agree on what is alike?
+
+    Args:
+        image_scores: (B, B), V: image i against image j.
+        text_scores: (B, B), T: caption i against caption j, of the same pairs.
+
+    Returns:
+        ``structure_gap``: the mean over j of ``max_i |T_ij - V_ij|``, what the intra-modal part of the CMC loss limits
+        (TGDT, Liu et al., TIP 2023); a collapsed model has none. ``structure_correlation``: Pearson's r of T and V over
+        all pairs i < j, 0 where one of them has no variance.
+
+    Raises:
+        ValueError: for a NaN, matrices that are not square or do not fit each other, or fewer than three pairs.
+    """
+    images, texts = as_matrix("image_scores", image_scores).double(), as_matrix("text_scores", text_scores).double()
+    size = len(images)
+    if images.shape != (size, size) or texts.shape != (size, size) or size < 3:
+        raise ValueError(
+            f"image_scores and text_scores have shapes {tuple(images.shape)} and {tuple(texts.shape)}: expected two"
+            " square matrices of one size, at least 3 x 3"
+        )
+    above = torch.triu_indices(size, size, offset=1, device=images.device).unbind()
+    pairs = torch.stack([images[above], texts[above]])
+    varied = bool((pairs != pairs[:, :1]).any(dim=1).all())
+    return {
+        "structure_gap": float((texts - images).abs().amax(dim=0).mean()),
+        "structure_correlation": float(torch.corrcoef(pairs)[0, 1]) if varied else 0.0,
+    }

@@ -1,0 +1,38 @@
+"""What a learner looks at. Functions return a matplotlib figure; :func:`show` displays it with its alt text."""
+
+from itr_lib.figures._draw import COLOURS, MATCH, MISS, OBJECT, RECALLS, REFERENCE
+from itr_lib.figures.alignment import alignment_heatmap, as_alignment, attention_boxes, word_boxes
+from itr_lib.figures.gallery import (
+    boxes_on_picture,
+    caption_gallery,
+    image_gallery,
+    pair_figure,
+    picture_grid,
+    two_encoders,
+)
+from itr_lib.figures.page import metrics_table, show
+from itr_lib.figures.scores import (
+    background_curves,
+    embedding_map,
+    pooling_diagram,
+    recall_bars,
+    similarity_heatmap,
+    tradeoff,
+)
+from itr_lib.figures.training import (
+    batch_and_queue,
+    follower_curves,
+    guide_diagram,
+    recall_against,
+    ring_diagram,
+    training_curves,
+)
+from itr_lib.figures.two_stage import (
+    honest_curves,
+    reading_bars,
+    shortlist_curves,
+    structure_maps,
+    structure_scatter,
+    tgdt_diagram,
+    two_stage_diagram,
+)

@@ -1,0 +1,3 @@
+"""What notebooks call: the lesson under way, its models' recipes, recorded runs, clocks and the leaderboard."""
+
+from itr_lib.lessons.lesson import Lesson, open_lesson
