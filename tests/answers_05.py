@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from itr_lib import objectives
 from itr_lib.encoders.tokens import GlobalTokens
-from itr_lib.evaluation.recall import _two_stage_ranks
+from itr_lib.evaluation.two_stage import two_stage_ranks
 from itr_lib.search import TwoStageIndex
 from itr_lib.similarity import alignment_scores, cosine_scores, l2_normalise
 
@@ -31,7 +31,7 @@ def search_right(query_whole, query_words, wholes, regions, mask, shortlist, loc
 
 
 def ranks_right(global_scores, local_scores, truth, shortlist, local_weight):
-    return torch.from_numpy(_two_stage_ranks(global_scores, local_scores, truth[:, None], shortlist, local_weight))
+    return torch.from_numpy(two_stage_ranks(global_scores, local_scores, truth[:, None], shortlist, local_weight))
 
 
 def pareto_right(cost, recall):

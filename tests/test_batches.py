@@ -13,7 +13,7 @@ from itr_lib.checks.lesson01 import batch_properties
 from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.data.batches import caption_batch, epoch_order, image_batch, pair_batch
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.encoders.text import TokenisedCaptions
+from itr_lib.data.tokenisation import TokenisedCaptions
 
 
 @settings(max_examples=80, deadline=None)

@@ -13,9 +13,9 @@ from nbclient import NotebookClient
 from PIL import Image
 from toy import toy_data
 
-from itr_lib import figures
 from itr_lib.course.kernels import QUIET
 from itr_lib.figures import explorer as module
+from itr_lib.figures import page
 from itr_lib.figures.explorer import WIDGET, explorer, page_of, someone_is_there
 
 CELL = """
@@ -49,7 +49,7 @@ def align(image, caption):
 @pytest.fixture
 def shown(monkeypatch):
     bundles = []
-    for place in (module, figures):
+    for place in (module, page):
         monkeypatch.setattr(place, "display", lambda bundle, raw: bundles.append(bundle))
     yield bundles
     plt.close("all")

@@ -14,6 +14,7 @@ from PIL import Image
 from toy import toy_data
 
 from itr_lib import figures
+from itr_lib.figures import page
 
 FRAMES = {to_hex(figures.MATCH): "match", to_hex(figures.MISS): "miss"}
 
@@ -95,7 +96,7 @@ def test_the_other_figures_are_drawn(data):
 
 def test_shown_with_an_alt_text_and_closed(monkeypatch):
     shown = []
-    monkeypatch.setattr(figures, "display", lambda bundle, raw: shown.append(bundle))
+    monkeypatch.setattr(page, "display", lambda bundle, raw: shown.append(bundle))
     figures.show(figures.two_encoders(), alt='two "lanes"')
     source = shown[0]["text/html"]
     assert 'alt="two &quot;lanes&quot;"' in source and not plt.get_fignums()
@@ -106,7 +107,7 @@ def test_shown_with_an_alt_text_and_closed(monkeypatch):
 def test_a_shown_figure_keeps_its_colours(monkeypatch):
     """Colours carry meaning here: a palette of 256, say, would turn a violet star grey."""
     shown = []
-    monkeypatch.setattr(figures, "display", lambda bundle, raw: shown.append(bundle))
+    monkeypatch.setattr(page, "display", lambda bundle, raw: shown.append(bundle))
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
     noise[60:140, 60:140] = (122, 40, 200)
     figure, axis = plt.subplots(figsize=(2, 2))

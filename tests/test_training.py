@@ -21,7 +21,7 @@ from itr_lib.encoders.text import TextConfig
 from itr_lib.evaluation import retrieval_metrics
 from itr_lib.inference import encode, evaluate, score
 from itr_lib.models import build, load_model, save_model
-from itr_lib.objectives import InfoNCEObjective, TripletObjective
+from itr_lib.objectives import InfoNCEObjective, TripletObjective, for_training
 from itr_lib.training import TrainConfig, train
 
 TRAIN, VAL = toy_data(), toy_data(images=60, split="val")
@@ -194,7 +194,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 def test_warm_up_epochs_use_all_negatives(monkeypatch):
     used = []
-    monkeypatch.setattr(training, "triplet_loss", lambda s, m, negatives, same: used.append(negatives) or s.sum())
+    monkeypatch.setattr(for_training, "triplet_loss", lambda s, m, negatives, same: used.append(negatives) or s.sum())
     fit(new_model(), TripletObjective(warmup_epochs=2), TrainConfig(epochs=3, batch_size=200))
     assert used == ["all"] * 6 + ["hardest"] * 3
 
