@@ -182,7 +182,7 @@ print(f"their own score {S[0, 0]:.1f}:  log(1 + {S[0, 0]:.1f}) = {torch.log(1 + 
 #
 # The 1 looks like a detail. It is $e^0 = e^{\mu (\gamma - \gamma)}$: one more candidate whose score is always $\gamma$. Negatives that stay below it hardly count.
 #
-# **Do not write it as it stands.** $\mu = 90$ is the paper's value, and float32 ends at $e^{88.7}$:
+# **Do not write it as it stands.** float32 ends at $e^{88.7}$. With the paper's $\mu = 90$ and $\gamma = 0.5$ the exponent of a cosine stays below 45, and all is well. A smaller $\gamma$ or a larger $\mu$ goes over the edge:
 
 # %% tags=["nbval-check-output"]
 for mu, gamma in ((90.0, 0.5), (90.0, 0.0), (300.0, 0.5)):
@@ -973,7 +973,7 @@ if runs:
     figure = figures.recall_bars(
         runs,
         metrics=("i2t_r1", "t2i_r1", "t2i_r5", "t2i_r10"),
-        title="Same encoders, steps and batches: with a queue, each seed finds more",
+        title="Same encoders, steps and batches: with a queue, more is found on average",
     )
     show(
         figure,
@@ -1114,7 +1114,7 @@ lesson.clock(11)
 # %% [markdown]
 # ## 7. Training USER
 #
-# The model file is `itr_lib/models/user.py`: regions, enhanced, through a linear layer and a perceptron, pooled by GPO; captions through BERT, pooled by GPO. One vector each, as in lesson 01. What is new at inference is nothing at all. The queues and the key encoders serve training alone.
+# The model file is `itr_lib/models/user.py`: regions, enhanced, through a linear layer and a perceptron, pooled by GPO; captions through BERT, pooled by GPO. One vector each, as in lesson 01. Nothing changes at inference. The queues and the key encoders serve training alone.
 
 # %%
 model = recipe.build(splits.train, tokenizer).to(lesson.device)
