@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wrong_answers import ranks_for_the_model, ranks_one_to_one
 
-from itr_lib.checks.lesson00 import chance_specification, ndcg_cases, ndcg_specification, rank_cases, rank_specification
+from itr_lib.checks.caption_ranks import rank_cases, rank_specification
+from itr_lib.checks.chance_recall import chance_specification
+from itr_lib.checks.ndcg import ndcg_cases, ndcg_specification
 from itr_lib.evaluation import (
     caption_ranks,
     ceiling_scores,
