@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from itr_lib.checks._inputs import generator
+from itr_lib.checks._mistakes import unit
 from itr_lib.checks.frame import Exercise, Inputs
 
 
@@ -38,45 +39,41 @@ def cosine_specification(images: Tensor, captions: Tensor) -> Tensor:
     return scores
 
 
-def _unit(x: Tensor, dim: int = 1) -> Tensor:
-    return x / x.norm(dim=dim, keepdim=True).clamp(min=1e-300)
-
-
 COSINE_MISTAKES = {
     "every vector is divided by the length of the whole matrix: x.norm(dim=1, keepdim=True) is one length a row": (
         lambda images, captions: (images / images.norm()) @ (captions / captions.norm()).T
     ),
     "you divide the images by zero: a vector of length 0 must score 0 with everything, not NaN": (
-        lambda images, captions: (images / images.norm(dim=1, keepdim=True)) @ _unit(captions).T
+        lambda images, captions: (images / images.norm(dim=1, keepdim=True)) @ unit(captions).T
     ),
     "you divide the captions by zero: a vector of length 0 must score 0 with everything, not NaN": (
-        lambda images, captions: _unit(images) @ (captions / captions.norm(dim=1, keepdim=True)).T
+        lambda images, captions: unit(images) @ (captions / captions.norm(dim=1, keepdim=True)).T
     ),
     "you divide by zero: a vector of length 0 must score 0 with everything, not NaN": lambda images, captions: (
         (images / images.norm(dim=1, keepdim=True)) @ (captions / captions.norm(dim=1, keepdim=True)).T
     ),
     "this is the plain dot product: divide each vector by its length": lambda images, captions: images @ captions.T,
     "only the images are divided by their length; the captions must be too": lambda images, captions: (
-        _unit(images) @ captions.T
+        unit(images) @ captions.T
     ),
     "only the captions are divided by their length; the images must be too": lambda images, captions: (
-        images @ _unit(captions).T
+        images @ unit(captions).T
     ),
     "you normalised over the batch (dim=0): the length of a vector runs over its own numbers, dim=1": (
-        lambda images, captions: _unit(images, 0) @ _unit(captions, 0).T
+        lambda images, captions: unit(images, dim=0) @ unit(captions, dim=0).T
     ),
     "you divided by the squared length: take its square root": lambda images, captions: (
-        (images / images.square().sum(1, keepdim=True).clamp(min=1e-300))
-        @ (captions / captions.square().sum(1, keepdim=True).clamp(min=1e-300)).T
+        (images / images.square().sum(1, keepdim=True).clamp(min=1e-30))
+        @ (captions / captions.square().sum(1, keepdim=True).clamp(min=1e-30)).T
     ),
     "you divided by the sum of absolute values (the L1 length); cosine needs the Euclidean one": (
         lambda images, captions: (
-            (images / images.abs().sum(1, keepdim=True).clamp(min=1e-300))
-            @ (captions / captions.abs().sum(1, keepdim=True).clamp(min=1e-300)).T
+            (images / images.abs().sum(1, keepdim=True).clamp(min=1e-30))
+            @ (captions / captions.abs().sum(1, keepdim=True).clamp(min=1e-30)).T
         )
     ),
     "rows and columns are exchanged: images are the rows, captions the columns": lambda images, captions: (
-        _unit(captions) @ _unit(images).T
+        unit(captions) @ unit(images).T
     ),
 }
 
