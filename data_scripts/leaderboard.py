@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm.std import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from data_scripts.record import LESSONS, Variants, untrained
+from data_scripts.record import untrained
 from itr_lib.data import Splits, load_splits, tokenise, train_tokenizer
 from itr_lib.data.batches import caption_batch
 from itr_lib.data.dataset import RetrievalData
@@ -34,6 +34,7 @@ from itr_lib.figures import RECALLS
 from itr_lib.inference import Encoded, encode, rows_of
 from itr_lib.lessons.leaderboard import board_path, cost_table, quality_table
 from itr_lib.lessons.recorded import recorded
+from itr_lib.lessons.variants import LESSONS, Variants
 from itr_lib.search import TwoStageIndex
 
 LESSON = "05_tgdt_cmc"

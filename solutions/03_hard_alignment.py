@@ -827,7 +827,7 @@ else:
 # %%
 train_soft = profile != "quick"
 if train_soft and test.truth is not None:
-    soft_recipe = replace(recipe, settings={**recipe.settings, "coding": "soft"})
+    soft_recipe = replace(recipe, model=replace(recipe.model, coding="soft"))
     soft_model = soft_recipe.build(splits.train, tokenizer).to(lesson.device)
     train(
         soft_model,

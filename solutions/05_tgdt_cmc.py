@@ -199,7 +199,7 @@ with torch.no_grad():
 # %%
 def gradient_lengths(detach, reading):
     """Length of the gradient in each part of an untrained model, from the loss of one reading."""
-    untrained = replace(branches, settings={**branches.settings, "detach": detach})
+    untrained = replace(branches, model=replace(branches.model, detach=detach))
     untrained = untrained.build(splits.train, tokenizer).to(lesson.device)
     pairs = pair_batch(splits.train, tokens, one_caption, lesson.device)
     sides = untrained.encode_images(pairs.images), untrained.encode_captions(pairs.captions)

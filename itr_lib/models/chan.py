@@ -25,6 +25,7 @@ class CHANConfig:
     """Sizes, coding and pooling.
 
     Attributes:
+        feature_dim: width of the region vectors; 0 until the data are known.
         dim: width of the common space.
         geometry: regions through a perceptron that knows where each box is; False: the paper's one linear layer.
         region_layers: transformer layers over the regions; the paper has one beside a BiGRU, none beside BERT.
@@ -33,8 +34,8 @@ class CHANConfig:
             latter needs ``text.mask_token``.
     """
 
-    feature_dim: int
-    text: TextConfig
+    feature_dim: int = 0
+    text: TextConfig = TextConfig()
     dim: int = 128
     geometry: bool = True
     region_layers: int = 0
@@ -50,11 +51,9 @@ class CHANConfig:
     def __post_init__(self) -> None:
         expect_choice("coding", self.coding, CODINGS)
         expect_choice("pooling", self.pooling, CODE_POOLINGS)
-        if self.corrupt_words and self.text.mask_token is None:
-            raise ValueError("corrupt_words puts [MASK] into captions: give TextConfig(mask_token=...), its id")
 
 
-PAPER = {"dim": 1024, "geometry": False}
+PAPER = CHANConfig(dim=1024, geometry=False)
 
 
 class CHAN(nn.Module):
@@ -62,6 +61,8 @@ class CHAN(nn.Module):
 
     def __init__(self, config: CHANConfig):
         super().__init__()
+        if config.corrupt_words and config.text.mask_token is None:
+            raise ValueError("corrupt_words puts [MASK] into captions: give TextConfig(mask_token=...), its id")
         self.config = config
         self.regions = RegionEncoder(
             config.feature_dim, config.dim, config.region_layers, config.heads, config.dropout, config.geometry

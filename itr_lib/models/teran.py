@@ -25,6 +25,7 @@ class TERANConfig:
     """Sizes of the two branches.
 
     Attributes:
+        feature_dim: width of the region vectors; 0 until the data are known.
         dim: width of the common space, where words and regions are compared.
         region_dim: width of the region branch before it.
         region_layers: transformer layers over the regions, before the common space.
@@ -33,8 +34,8 @@ class TERANConfig:
         pooling: how the alignment matrix becomes a score, a name in ``TERAN_POOLING``.
     """
 
-    feature_dim: int
-    text: TextConfig
+    feature_dim: int = 0
+    text: TextConfig = TextConfig()
     dim: int = 128
     region_dim: int = 128
     region_layers: int = 0
@@ -46,7 +47,7 @@ class TERANConfig:
     pooling: str = "MrSw"
 
 
-PAPER = {"dim": 1024, "region_dim": 2048, "region_layers": 4, "joint_layers": 2, "feed_forward": 2048}
+PAPER = TERANConfig(dim=1024, region_dim=2048, region_layers=4, joint_layers=2, feed_forward=2048)
 
 
 class TERAN(nn.Module):

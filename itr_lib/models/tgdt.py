@@ -35,7 +35,7 @@ class TGDTConfig(TERANConfig):
     local_weight: float = 1.0
 
 
-PAPER = TERAN_PAPER
+PAPER = TGDTConfig(**vars(TERAN_PAPER))
 
 
 class TGDT(nn.Module):
