@@ -20,12 +20,13 @@ from itr_lib.models.teran import TERANConfig
 from itr_lib.models.tgdt import TGDTConfig
 from itr_lib.models.user import USERConfig
 from itr_lib.models.vse import VSEConfig
-from itr_lib.objectives import Objective, TripletObjective, TwoLevelObjective, UnifiedObjective
+from itr_lib.objectives import InfoNCEObjective, TripletObjective, TwoLevelObjective, UnifiedObjective
 from itr_lib.training import TrainConfig
 from itr_lib.validation import expect_choice
 
 BERT_BASE = TextConfig(pretrained="bert-base-uncased")
-Config = TypeVar("Config", bound=models.ModelConfig)
+Config = TypeVar("Config", bound=models.ModelConfig, covariant=True)
+Loss = TripletObjective | InfoNCEObjective | UnifiedObjective | TwoLevelObjective
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,12 @@ class Recipe(Generic[Config]):
 
     Attributes:
         model: its configuration, of which :meth:`build` fills in what depends on the data.
-        objective: the loss, a frozen dataclass such as :class:`itr_lib.objectives.TripletObjective`.
+        objective: the loss, one of :mod:`itr_lib.objectives`.
         training: how to train; its seed is that of the first weights, too.
     """
 
     model: Config
-    objective: Objective
+    objective: Loss
     training: TrainConfig
 
     def build(self, data: RetrievalData, tokenizer: PreTrainedTokenizerBase) -> nn.Module:

@@ -83,7 +83,7 @@ def _settings(plan: Any) -> list:
 
 def _as_today(written: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
     """The class and the fields of a written object, by today's names."""
-    name_of_class = RENAMED.get(written.get("class"), written.get("class"))
+    name_of_class = RENAMED.get(written.get("class", ""), written.get("class"))
     own = {name: value for name, value in written.items() if name != "class"}
     return name_of_class, {RENAMED.get(f"{name_of_class}.{name}", name): value for name, value in own.items()}
 

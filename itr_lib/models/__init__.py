@@ -65,7 +65,7 @@ def save_model(model: nn.Module, folder: str | Path) -> None:
 
     A model whose text side came from ``pretrained`` needs that name or folder again when it is loaded.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     name = next(name for name, (kind, *_) in MODELS.items() if type(model) is kind)
     (folder / "config.json").write_text(json.dumps({"model": name, **asdict(model.config)}, indent=2) + "\n")
@@ -78,7 +78,7 @@ def load_model(folder: str | Path) -> nn.Module:
     Raises:
         ValueError: when the folder does not hold such a model, or a file of it is damaged.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     try:
         settings = json.loads((folder / "config.json").read_text())
         text = TextConfig(**settings.pop("text"))
