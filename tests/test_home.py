@@ -127,7 +127,8 @@ def test_pretrained_folders(home):
 
 def test_commands(home, monkeypatch, capsys):
     small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text, vision = {**small, "vocab_size": 20}, {**small, "image_size": 32, "patch_size": 16}
+    text = {**small, "vocab_size": 20, "bos_token_id": 0, "eos_token_id": 1}
+    vision = {**small, "image_size": 32, "patch_size": 16}
     CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(home / "clip")
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     CLIPImageProcessorPil(**size).save_pretrained(home / "clip")

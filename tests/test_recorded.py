@@ -137,3 +137,25 @@ def test_branches_are_trained_once_and_stay_as_they_are_under_another_top(few):
     one, other = (record.run(plans[name], few, "cpu")["metrics"] for name in ("TGDT", "without intra"))
     assert len(record.TRAINED) == 1
     assert one["local_rsum"] == other["local_rsum"] and one["structure_gap"] != other["structure_gap"]
+
+
+def test_the_command_runs_what_is_missing_and_what_is_stale(few, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(record, "RECORDED", tmp_path)
+    monkeypatch.setattr(recorded_runs, "RECORDED", tmp_path)
+    monkeypatch.setattr(record, "load_splits", lambda *_, **__: few)
+    monkeypatch.setattr(record, "run", lambda plan, *_: seen.append(plan) or {"metrics": {"rsum": 1.0}, "epochs": []})
+    command = ["--lesson", "01_global_embeddings", "--profile", "smoke", "--seeds", "1", "--variants", "InfoNCE"]
+    record.main(command)
+    record.main(command)
+    assert seen == [LESSONS["01_global_embeddings"]("smoke", "scenes", 1)["InfoNCE"]]
+    path = tmp_path / "01_global_embeddings-scenes.json"
+    written = path.read_text()
+    path.write_text(written.replace('"temperature": 0.05', '"temperature": 0.07'))
+    record.main(command)
+    assert len(seen) == 2 and path.read_text() == written
+    record.main([*command[:-1], "mean pooling"])
+    runs = json.loads(path.read_text())["runs"]
+    assert [(run["variant"], run["seed"]) for run in runs] == [("InfoNCE", 1), ("mean pooling", 1)]
+    with pytest.raises(SystemExit):
+        record.main([*command[:-1], "no such variant"])
