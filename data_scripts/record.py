@@ -9,18 +9,15 @@ import argparse
 import copy
 import platform
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 import transformers
 from filelock import FileLock
-from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from itr_lib.data import Splits, load_splits, train_tokenizer
-from itr_lib.data.batches import CaptionBatch, ImageBatch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.questions import questions_of
 from itr_lib.data.scenes import graph_relevance
@@ -32,6 +29,7 @@ from itr_lib.guides.clip import guided
 from itr_lib.inference import Encoded, encode
 from itr_lib.lessons import recipes
 from itr_lib.lessons.recorded import RECORDED, recorded, write_record
+from itr_lib.models import TwoNetworks
 from itr_lib.objectives import InfoNCEObjective, TripletObjective
 from itr_lib.similarity import cosine_scores
 from itr_lib.training import train
@@ -162,31 +160,6 @@ LESSONS = {
     "04_momentum_queues": lesson04,
     "05_tgdt_cmc": lesson05,
 }
-
-
-class TwoNetworks(nn.Module):
-    """One network for the whole and another for the tokens, with the two readings that TGDT has in one."""
-
-    def __init__(self, whole: nn.Module, fine: nn.Module):
-        super().__init__()
-        self.whole, self.fine = whole, fine
-        self.config = SimpleNamespace(dim=whole.config.dim, local_weight=1.0)
-
-    def encode_images(self, batch: ImageBatch) -> GlobalTokens:
-        """A vector an image of the one, a vector a region of the other."""
-        return GlobalTokens(self.whole.encode_images(batch), *self.fine.encode_images(batch))
-
-    def encode_captions(self, batch: CaptionBatch) -> GlobalTokens:
-        """A vector a caption of the one, a vector a token of the other."""
-        return GlobalTokens(self.whole.encode_captions(batch), *self.fine.encode_captions(batch))
-
-    def global_scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:
-        """Scores of the first network."""
-        return self.whole.scores(images.whole, captions.whole)
-
-    def local_scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:
-        """Scores of the second."""
-        return self.fine.scores(images.tokens, captions.tokens)
 
 
 def untrained(plan: Plan, data: RetrievalData, tokenizer: PreTrainedTokenizerBase) -> nn.Module:

@@ -12,6 +12,8 @@ from torch import nn
 
 from itr_lib.encoders.text import TextConfig
 from itr_lib.models import chan, teran, tgdt, user, vse
+from itr_lib.models.contract import AligningModel, RetrievalModel, TwoStageModel
+from itr_lib.models.two_networks import TwoNetworks
 from itr_lib.validation import expect_choice
 
 # class, configuration, what the paper's differs in from the configuration's defaults, which are the course's
@@ -79,4 +81,14 @@ def load_model(folder: str | Path) -> nn.Module:
     return model.eval()
 
 
-__all__ = ["MODELS", "TextConfig", "build", "load_model", "save_model"]
+__all__ = [
+    "MODELS",
+    "AligningModel",
+    "RetrievalModel",
+    "TextConfig",
+    "TwoNetworks",
+    "TwoStageModel",
+    "build",
+    "load_model",
+    "save_model",
+]
