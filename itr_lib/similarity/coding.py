@@ -98,16 +98,20 @@ def _attended_lengths(
     return torch.where(square > 0, square, 1).sqrt() * (square > 0)
 
 
+def pool_codes(codes: Float[Tensor, "*batch codes"], pooling: str, beta: float) -> Float[Tensor, "*batch"]:
+    """The codes of a set to its score: ``pooling`` and ``beta`` as in ``alignment_scores``."""
+    return _POOL[pooling](codes, beta)
+
+
 def _softmax_sum(codes: Float[Tensor, "*batch codes"], beta: float) -> Float[Tensor, "*batch"]:
     return ((codes / beta).softmax(dim=-1) * codes).sum(dim=-1)
 
 
-# The codes of a set, on the last axis, to its score; see ``alignment_scores``.
-POOL = {
+_POOL = {
     "sum": lambda codes, beta: codes.sum(dim=-1),
     "mean": lambda codes, beta: codes.mean(dim=-1),
     "max": lambda codes, beta: codes.amax(dim=-1),
     "lse": lambda codes, beta: (codes / beta).logsumexp(dim=-1),
     "softmax": _softmax_sum,
 }
-CODE_POOLINGS = tuple(POOL)
+CODE_POOLINGS = tuple(_POOL)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from itr_lib.similarity.coding import CODE_POOLINGS, CODINGS, POOL, hard_codes, soft_codes
+from itr_lib.similarity.coding import CODE_POOLINGS, CODINGS, hard_codes, pool_codes, soft_codes
 from itr_lib.similarity.packing import Sets, pack
 from itr_lib.validation import expect_choice, expect_dims, expect_float, expect_mask, expect_positive
 
@@ -146,7 +146,7 @@ def alignment_scores(
     every_pair = partial(
         _every_pair,
         code=code,
-        pool=partial(POOL[pooling], beta=beta),
+        pool=partial(pool_codes, pooling=pooling, beta=beta),
         memory=memory_budget / (copies * max(4, regions.element_size())),
         recompute=coding == "soft",
     )
