@@ -16,7 +16,7 @@ from time import perf_counter
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm.std import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -102,12 +102,12 @@ def all_systems(
     batches = [caption_batch(tokens, np.array([row])) for row in range(len(queries.captions))]
     jobs: dict[tuple, tuple[Callable, list]] = {}
     kept, ranking = {}, {}  # bytes an image; what a system's ranking is timed as
-    for name, (variant, _) in SYSTEMS.items():
+    for name, (variant, before) in SYSTEMS.items():
         model = models[variant]
         ask, kept[name] = search(model, name, splits.test, tokenizer)
-        one_vector = kept[name] == 4 * model.config.dim  # it is searched like any other of its width: timed once
-        ranking[name] = ("rank", kept[name] if one_vector else name)
         captions = encode(model, tokenizer, queries)[1]
+        one_vector = before == "global_" or isinstance(captions, Tensor)
+        ranking[name] = ("rank", kept[name] if one_vector else name)  # a vector is searched as any of its width is
         jobs.setdefault(ranking[name], (ask, [rows_of(captions, torch.tensor([row])) for row in range(len(batches))]))
         jobs["encode", variant] = (model.encode_captions, batches)
     quietest = dict.fromkeys(jobs, np.inf)

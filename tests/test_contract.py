@@ -101,6 +101,14 @@ def test_a_model_that_lacks_a_call_keeps_no_contract():
     assert not isinstance(new_model("teran, MrSw"), TwoStageModel)
 
 
+@pytest.mark.parametrize(
+    ("whole", "fine"), [("teran, MrSw", "vse"), ("vse", "user"), ("vse", "tgdt"), ("tgdt", "teran, MrSw")]
+)
+def test_two_networks_are_one_of_vectors_and_one_of_tokens(whole, fine):
+    with pytest.raises(ValueError, match="expected a model of vectors alone and one of tokens alone"):
+        TwoNetworks(new_model(whole), new_model(fine))
+
+
 @pytest.mark.parametrize("side", ["images", "captions"])
 @pytest.mark.parametrize("variant", [*VARIANTS, *TWO])
 @torch.no_grad()
@@ -145,7 +153,7 @@ def test_an_index_of_another_model_is_refused(tmp_path):
         "tgdt, Symm, weight 0.3": r"attend='regions'.*1\.0.*expected.*attend='both'.*0\.3.*make the index again",
         "tgdt, weight 0": r"1\.0.*expected.*0\.0",
         "chan, hard, lse": "pooling='sum'.*expected.*pooling='lse'",
-        "vse": "expected.*'alignment': None",
+        "vse": "expected None and 1.0 as the model has",
     }.items():
         with pytest.raises(ValueError, match=message):
             TwoStageIndex.load(path, model=new_model(variant))

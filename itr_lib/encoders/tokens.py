@@ -28,5 +28,5 @@ class GlobalTokens(NamedTuple):
         return Tokens(self.vectors, self.mask)
 
 
-# What an encoder may return: a vector each, tokens each, or both.
-Encoded = Float[Tensor, "batch dim"] | Tokens | GlobalTokens
+# What an encoder may return: a vector each (batch, dim), tokens each, or both.
+Encoded = Tensor | Tokens | GlobalTokens

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from itr_lib.data.batches import CaptionBatch, ImageBatch
-from itr_lib.encoders.tokens import GlobalTokens
+from itr_lib.encoders.tokens import GlobalTokens, Tokens
+from itr_lib.models.contract import AligningModel, RetrievalModel, TwoStageModel
 from itr_lib.similarity import Alignment
+
+
+@dataclass(frozen=True)
+class TwoNetworksConfig:
+    """What the two do not say: ``local_weight``, what the local score counts beside the global one."""
+
+    local_weight: float = 1.0
 
 
 class TwoNetworks(nn.Module):
@@ -19,12 +27,20 @@ class TwoNetworks(nn.Module):
         whole: gives the vectors, and the global score.
         fine: gives the tokens, and the local score.
         local_weight: what the local score counts beside the global one.
+
+    Raises:
+        ValueError: for networks that return something else.
     """
 
-    def __init__(self, whole: nn.Module, fine: nn.Module, local_weight: float = 1.0):
+    def __init__(self, whole: RetrievalModel[Tensor], fine: AligningModel[Tokens], local_weight: float = 1.0):
         super().__init__()
+        if isinstance(whole, AligningModel) or not isinstance(fine, AligningModel) or isinstance(fine, TwoStageModel):
+            raise ValueError(
+                f"whole is a {type(whole).__name__} and fine a {type(fine).__name__}, expected a model of vectors alone"
+                " and one of tokens alone"
+            )
         self.whole, self.fine = whole, fine
-        self.config = SimpleNamespace(dim=whole.config.dim, local_weight=local_weight)
+        self.config = TwoNetworksConfig(local_weight)
 
     @property
     def alignment(self) -> Alignment:

@@ -63,5 +63,5 @@ def _digest(tensors: dict[str, Tensor], about: str) -> str:
     digest = hashlib.sha256(json.dumps(about).encode())
     for key in sorted(tensors):
         digest.update(f"{key} {tensors[key].dtype} {tuple(tensors[key].shape)}".encode())
-        digest.update(tensors[key].flatten().view(torch.uint8).numpy())
+        digest.update(tensors[key].flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

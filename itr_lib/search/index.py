@@ -81,7 +81,8 @@ class TwoStageIndex:
         With the alignment of an :class:`itr_lib.models.AligningModel` (any other is taken to compare vectors, by their
         cosine) and the weight of a :class:`itr_lib.models.TwoStageModel`.
         """
-        return cls(side, **_how(model), token_dtype=token_dtype)
+        alignment, local_weight = _how(model)
+        return cls(side, alignment=alignment, local_weight=local_weight, token_dtype=token_dtype)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -149,14 +150,16 @@ class TwoStageIndex:
         if not len(self):
             raise ValueError("the index is empty: add items before the first query")
         queries, top = self._read(encoded), min(int(top), len(self))
-        count, both = items_in(queries), queries.keys() >= {"whole", "tokens"}
-        near = self._global_scores(queries["whole"]) if "whole" in queries else [None] * count
+        count, shortlist = items_in(queries), min(int(shortlist), len(self))
         tokens = queries["tokens"].split(queries["sizes"].tolist()) if "tokens" in queries else [None] * count
-        shortlist = min(int(shortlist), len(self)) if both else top
+        if "whole" in queries:
+            near = self._global_scores(queries["whole"])
+        else:  # nobody is ahead, so all are aligned
+            near, shortlist, weight = torch.zeros(len(self)).expand(count, -1), len(self), 1.0
         rows, scores = np.empty((count, top), np.int64), np.empty((count, top), np.float32)
-        for i, query in enumerate(zip(near, tokens, strict=True)):
-            rows[i], scores[i] = self._ranked(*query, shortlist, top, weight)
-        ids = [[self._ids[row] for row in some] for some in rows.tolist()]
+        for i, (some, theirs) in enumerate(zip(near, tokens, strict=True)):
+            rows[i], scores[i] = self._ranked(some, theirs, shortlist, top, weight)
+        ids = [[self._ids[row] for row in found] for found in rows.tolist()]
         return Found(ids, torch.from_numpy(rows), torch.from_numpy(scores))
 
     def _global_scores(self, wholes: Float[Tensor, "queries dim"]) -> Iterator[Float[Tensor, " items"]]:
@@ -166,21 +169,19 @@ class TwoStageIndex:
             yield from some @ items
 
     def _ranked(
-        self, near: Float[Tensor, " items"] | None, tokens: Tensor | None, shortlist: int, top: int, weight: float
+        self, near: Float[Tensor, " items"], tokens: Tensor | None, shortlist: int, top: int, weight: float
     ) -> tuple[Int[np.ndarray, " top"], Float[np.ndarray, " top"]]:
         """Rows and scores of the first ``top`` items for one query; ``near`` are the global scores."""
-        if near is None:
-            rows = np.arange(len(self))
-            values = self._alignments(rows, tokens)
-        else:
-            rows = _first(near, shortlist)  # as they lie in memory, and as ties are broken
-            values = near.numpy()[rows]
-            if tokens is not None:
-                values = values + np.float32(weight) * self._alignments(rows, tokens)
+        if tokens is None:
+            shortlist = top
+        rows, whole = _first(near, shortlist), near.numpy()  # as they lie in memory, and as ties are broken
+        values = whole[rows]
+        if tokens is not None:
+            values = values + np.float32(weight) * self._alignments(rows, tokens)
         rows, values = _sorted(rows, values)
-        if top > len(rows):
-            others = _first(near.index_fill(0, torch.from_numpy(rows), -torch.inf), top - len(rows))
-            further = _sorted(others, near.numpy()[others])
+        if top > shortlist:
+            others = _first(near.index_fill(0, torch.from_numpy(rows), -torch.inf), top - shortlist)
+            further = _sorted(others, whole[others])
             rows, values = np.concatenate([rows, further[0]]), np.concatenate([values, further[1]])
         return rows[:top], values[:top]
 
@@ -188,6 +189,7 @@ class TwoStageIndex:
         self, rows: Int[np.ndarray, " some"], tokens: Float[Tensor, "q width"]
     ) -> Float[np.ndarray, " some"]:
         """One query's tokens with those of some items, in ascending rows."""
+        assert self.alignment is not None  # or `_read` had taken no tokens
         return alignments.align(self.alignment, self.side, tokens, self._all("tokens"), self._all("ends").numpy(), rows)
 
     def save(self, path: str | Path) -> None:
@@ -216,16 +218,14 @@ class TwoStageIndex:
                 a model that does not align tokens as this index does.
         """
         tensors, about = file.read(path)
-        tokens = tensors.get("tokens", torch.empty(0))
-        how = {
-            "alignment": about["alignment"] and Alignment(**about["alignment"]),
-            "local_weight": about["local_weight"],
-        }
-        if model is not None and "tokens" in tensors and how != (expected := _how(model)):
+        alignment, weight = about["alignment"] and Alignment(**about["alignment"]), about["local_weight"]
+        if model is not None and "tokens" in tensors and (alignment, weight) != (expected := _how(model)):
             raise ValueError(
-                f"{path} holds an index with {how}, expected {expected} as the model has: make the index again"
+                f"{path} holds an index with {alignment} and a local weight of {weight}, expected {expected[0]} and"
+                f" {expected[1]} as the model has: make the index again"
             )
-        index = cls(about["side"], **how, token_dtype=tokens.dtype)
+        token_dtype = tensors["tokens"].dtype if "tokens" in tensors else torch.float32
+        index = cls(about["side"], alignment=alignment, local_weight=weight, token_dtype=token_dtype)
         index._parts = {key: [tensor] for key, tensor in tensors.items()}
         index._ids = about["ids"]
         index._known = set(index._ids)
@@ -250,12 +250,10 @@ class TwoStageIndex:
         return parts[0]
 
 
-def _how(model: RetrievalModel) -> dict[str, Alignment | float | None]:
-    """What an index must know of a model."""
-    return {
-        "alignment": model.alignment if isinstance(model, AligningModel) else None,
-        "local_weight": model.local_weight if isinstance(model, TwoStageModel) else 1.0,
-    }
+def _how(model: RetrievalModel) -> tuple[Alignment | None, float]:
+    """What an index must know of a model: its alignment and its local weight."""
+    alignment = model.alignment if isinstance(model, AligningModel) else None
+    return alignment, model.local_weight if isinstance(model, TwoStageModel) else 1.0
 
 
 def _first(scores: Float[Tensor, " items"], count: int) -> Int[np.ndarray, " count"]:
