@@ -8,18 +8,15 @@ from __future__ import annotations
 import argparse
 import copy
 import platform
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 import transformers
 from filelock import FileLock
-from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from itr_lib.data import Splits, load_splits, train_tokenizer
-from itr_lib.data.batches import CaptionBatch, ImageBatch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.questions import questions_of
 from itr_lib.data.scenes import graph_relevance
@@ -31,46 +28,13 @@ from itr_lib.guides.clip import guided
 from itr_lib.inference import Encoded, encode
 from itr_lib.lessons.recipes import Recipe
 from itr_lib.lessons.recorded import RECORDED, recorded, same_settings, settings_of, write_record
-from itr_lib.lessons.variants import LESSONS, Plan, recipe_of
+from itr_lib.lessons.variants import LESSONS, Plan, recipe_of, untrained
+from itr_lib.models import TwoNetworks
 from itr_lib.similarity import cosine_scores
 from itr_lib.training import train
 
 TRAINED: dict[Recipe, tuple[list, dict]] = {}  # history and weights by recipe: several plans have trainings in common
 SHORTLISTS = (10, 20, 50, 100, 200)
-
-
-class TwoNetworks(nn.Module):
-    """One network for the whole and another for the tokens, with the two readings that TGDT has in one."""
-
-    def __init__(self, whole: nn.Module, fine: nn.Module):
-        super().__init__()
-        self.whole, self.fine = whole, fine
-        self.config = SimpleNamespace(dim=whole.config.dim, local_weight=1.0)
-
-    def encode_images(self, batch: ImageBatch) -> GlobalTokens:
-        """A vector an image of the one, a vector a region of the other."""
-        return GlobalTokens(self.whole.encode_images(batch), *self.fine.encode_images(batch))
-
-    def encode_captions(self, batch: CaptionBatch) -> GlobalTokens:
-        """A vector a caption of the one, a vector a token of the other."""
-        return GlobalTokens(self.whole.encode_captions(batch), *self.fine.encode_captions(batch))
-
-    def global_scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:
-        """Scores of the first network."""
-        return self.whole.scores(images.whole, captions.whole)
-
-    def local_scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:
-        """Scores of the second."""
-        return self.fine.scores(images.tokens, captions.tokens)
-
-
-def untrained(plan: Plan, data: RetrievalData, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
-    """The model of a plan, as it begins."""
-    if isinstance(plan, Recipe):
-        return plan.build(data, tokenizer)
-    first, second = plan
-    network = first.build(data, tokenizer)
-    return network if first.model == second.model else TwoNetworks(network, second.build(data, tokenizer))
 
 
 def run(plan: Plan, splits: Splits, device: str) -> dict:
@@ -118,7 +82,7 @@ def measure(model: nn.Module, tokenizer: PreTrainedTokenizerBase, splits: Splits
             choices = pair_accuracy(scores)
             metrics |= _prefixed(name, {kind: choices["image"], f"{kind}_group": choices["group"]})
     if len(readings) > 1:
-        metrics |= _two_stages(readings, splits.test, model.config.local_weight)
+        metrics |= _two_stages(readings, splits.test, model.local_weight)
         first = captions.whole[np.unique(splits.test.image_of_caption, return_index=True)[1]]  # a caption an image
         metrics |= structure_agreement(cosine_scores(images.whole, images.whole), cosine_scores(first, first))
     return metrics | _pointing(images, captions, splits, tokenizer)
@@ -130,7 +94,7 @@ def readings_of(model: nn.Module, images: Encoded, captions: Encoded) -> dict[st
     if not isinstance(images, GlobalTokens):
         return {"": model.scores(images, captions).float().cpu()}
     whole, local = (part(images, captions).float().cpu() for part in (model.global_scores, model.local_scores))
-    return {"": whole + model.config.local_weight * local, "global": whole, "local": local}
+    return {"": whole + model.local_weight * local, "global": whole, "local": local}
 
 
 def _retrieval(scores: Tensor, data: RetrievalData) -> dict[str, float]:

@@ -436,7 +436,7 @@ def read(some_model, some_data):
         "global": some_model.global_scores(images, captions).float().cpu(),
         "local": some_model.local_scores(images, captions).float().cpu(),
     }
-    scores["both"] = scores["global"] + some_model.config.local_weight * scores["local"]
+    scores["both"] = scores["global"] + some_model.local_weight * scores["local"]
     return images, captions, scores
 
 
@@ -798,16 +798,16 @@ def two_stage_search(query_whole, query_words, wholes, regions, mask, shortlist,
 check("two-stage-search", two_stage_search)
 
 # %% [markdown]
-# In the library: `TwoStageIndex` in `itr_lib/search.py`. Items are added once, the index is saved and loaded, and asked by batches of queries. It knows nothing of the model, only what the encoders return. Tokens lie one after the other without padding (lesson 02, section 5).
+# In the library: `TwoStageIndex` in `itr_lib/search/`. Items are added once, the index is saved and loaded, and asked by batches of queries. `for_model` takes from the model how tokens are aligned (here MrSw) and what the local score weighs, so that the index ranks as the model scores; from then on it needs only what the encoders return. Tokens lie one after the other without padding (lesson 02, section 5).
 
 # %%
-index = TwoStageIndex("images")
+index = TwoStageIndex.for_model(model, "images")
 index.add(test.image_ids, images)
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "pictures.index"
     index.save(path)
     kilobytes = path.stat().st_size / 1024 / len(test)
-    index = TwoStageIndex.load(path)
+    index = TwoStageIndex.load(path, model=model)
 asked = rows_of(captions, torch.arange(3, device=lesson.device))
 found = index.query(asked, shortlist=50, top=3)
 for c, ids in enumerate(found.ids):
@@ -854,7 +854,7 @@ def milliseconds(some_index, queries, shortlist):
     return 1e3 * float(np.median(times[5:]))
 
 
-caption_index = TwoStageIndex("captions")
+caption_index = TwoStageIndex.for_model(model, "captions")
 caption_index.add([f"caption {c}" for c in range(len(test.captions))], captions)
 sides = {"t2i": (index, single(captions)), "i2t": (caption_index, single(images))}
 shortlists = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500) if k < len(test)] + [len(test)]
@@ -933,7 +933,7 @@ for k in shortlists:
 
 # %%
 noise = torch.Generator().manual_seed(seed)
-large = TwoStageIndex("images")
+large = TwoStageIndex.for_model(model, "images")
 for turn in range(25):
     shaken = [
         part.float().cpu() + 0.02 * torch.randn(part.shape, generator=noise)

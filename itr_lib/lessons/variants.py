@@ -7,8 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from itr_lib.data.dataset import RetrievalData
 from itr_lib.lessons import recipes
 from itr_lib.lessons.recipes import Recipe
+from itr_lib.models import TwoNetworks
 from itr_lib.objectives import InfoNCEObjective, TripletObjective
 
 # One training. Or two: TGDT's branches and then what stands on top of them, or two networks that are asked as one.
@@ -139,3 +144,12 @@ LESSONS = {
 def recipe_of(plan: Plan) -> Recipe:
     """The first training of a plan."""
     return plan if isinstance(plan, Recipe) else plan[0]
+
+
+def untrained(plan: Plan, data: RetrievalData, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
+    """The model of a plan, as it begins."""
+    if isinstance(plan, Recipe):
+        return plan.build(data, tokenizer)
+    first, second = plan
+    network = first.build(data, tokenizer)
+    return network if first.model == second.model else TwoNetworks(network, second.build(data, tokenizer))

@@ -12,6 +12,8 @@ from torch import nn
 
 from itr_lib.encoders.text import TextConfig
 from itr_lib.models import chan, teran, tgdt, user, vse
+from itr_lib.models.contract import AligningModel, RetrievalModel, TwoStageModel
+from itr_lib.models.two_networks import TwoNetworks
 from itr_lib.validation import expect_choice
 
 ModelConfig = vse.VSEConfig | teran.TERANConfig | chan.CHANConfig | tgdt.TGDTConfig | user.USERConfig
@@ -89,4 +91,16 @@ def load_model(folder: str | Path) -> nn.Module:
     return model.eval()
 
 
-__all__ = ["MODELS", "ModelConfig", "TextConfig", "build", "from_config", "load_model", "save_model"]
+__all__ = [
+    "MODELS",
+    "AligningModel",
+    "ModelConfig",
+    "RetrievalModel",
+    "TextConfig",
+    "TwoNetworks",
+    "TwoStageModel",
+    "build",
+    "from_config",
+    "load_model",
+    "save_model",
+]

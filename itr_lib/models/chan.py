@@ -16,7 +16,7 @@ from itr_lib.data.batches import CaptionBatch, ImageBatch, words_only
 from itr_lib.encoders.regions import RegionEncoder
 from itr_lib.encoders.text import TextConfig, TextEncoder
 from itr_lib.encoders.tokens import Tokens
-from itr_lib.similarity import CODE_POOLINGS, CODINGS, alignment_scores, l2_normalise
+from itr_lib.similarity import CODE_POOLINGS, CODINGS, Alignment, l2_normalise
 from itr_lib.validation import expect_choice
 
 
@@ -69,6 +69,12 @@ class CHAN(nn.Module):
         )
         self.text = TextEncoder(config.text, config.dim)
 
+    @property
+    def alignment(self) -> Alignment:
+        """Each word is coded over the regions, hard or soft, and its codes are pooled."""
+        config = self.config
+        return Alignment("regions", config.coding, config.pooling, config.temperature, config.beta)
+
     def encode_images(self, batch: ImageBatch) -> Tokens:
         """A unit vector a region; in training some regions are left out."""
         if self.training:
@@ -84,13 +90,4 @@ class CHAN(nn.Module):
 
     def scores(self, images: Tokens, captions: Tokens) -> Float[Tensor, "images captions"]:
         """Every image against every caption, coded and pooled as the configuration says."""
-        return alignment_scores(
-            images.vectors,
-            captions.vectors,
-            images.mask,
-            captions.mask,
-            coding=self.config.coding,
-            pooling=self.config.pooling,
-            temperature=self.config.temperature,
-            beta=self.config.beta,
-        )
+        return self.alignment.scores(images.vectors, captions.vectors, images.mask, captions.mask)

@@ -16,7 +16,7 @@ from itr_lib.data.batches import CaptionBatch, ImageBatch, words_only
 from itr_lib.encoders.regions import RegionEncoder, transformer
 from itr_lib.encoders.text import TextConfig, TextEncoder
 from itr_lib.encoders.tokens import Tokens
-from itr_lib.similarity import TERAN_POOLING, alignment_scores, l2_normalise
+from itr_lib.similarity import TERAN_POOLING, Alignment, l2_normalise
 from itr_lib.validation import expect_choice
 
 
@@ -68,6 +68,11 @@ class TERAN(nn.Module):
         self.joint_regions = transformer(config.dim, config.joint_layers, *settings)
         self.joint_words = None if config.shared else transformer(config.dim, config.joint_layers, *settings)
 
+    @property
+    def alignment(self) -> Alignment:
+        """Regions and words as the pooling's name says."""
+        return Alignment(**TERAN_POOLING[self.config.pooling])
+
     def image_sequence(
         self, batch: ImageBatch
     ) -> tuple[Float[Tensor, "images tokens dim"], Bool[Tensor, "images tokens"]]:
@@ -105,5 +110,4 @@ class TERAN(nn.Module):
 
     def scores(self, images: Tokens, captions: Tokens) -> Float[Tensor, "images captions"]:
         """Every image against every caption, pooled as the configuration says."""
-        masks = (images.mask, captions.mask)
-        return alignment_scores(images.vectors, captions.vectors, *masks, **TERAN_POOLING[self.config.pooling])
+        return self.alignment.scores(images.vectors, captions.vectors, images.mask, captions.mask)
