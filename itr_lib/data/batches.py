@@ -117,7 +117,7 @@ def steps_per_epoch(image_of_caption: Int[np.ndarray, " captions"], batch_size: 
     rounds = [len(image_of_caption)]
     if unique_images:
         counts = np.bincount(image_of_caption)
-        rounds = [np.count_nonzero(counts > turn) for turn in range(counts.max())]
+        rounds = [int((counts > turn).sum()) for turn in range(counts.max())]
     return sum(-(-captions // batch_size) for captions in rounds)
 
 
