@@ -174,7 +174,7 @@ def _quiet() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="IProgress not found")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="(transformers|accelerate|torch)")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="(transformers|torch)")
 
 
 def _peak_memory_mb(device: str) -> float:
