@@ -162,4 +162,4 @@ def _quiet() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="IProgress not found")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="(transformers|accelerate|torch)")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="(transformers|torch)")
