@@ -16,7 +16,7 @@ from itr_lib.course.build import build, differences, read_notebook
 from itr_lib.course.execute import committed_problems, execute, output_problems
 from itr_lib.course.markdown import body
 from itr_lib.course.report import write_report
-from itr_lib.course.run import Options, run, select
+from itr_lib.course.run import Options, declared_parameters, run, select
 from itr_lib.course.source import SourceError, read_source
 from itr_lib.lessons import open_lesson
 
@@ -186,6 +186,10 @@ SOURCES_THAT_BREAK_A_RULE = {
     "check calls another": (EXERCISE.replace('check("mean-of-two", ', 'check("other", '), "exactly one statement"),
     "check has a value": (EXERCISE + "\n1 + 1\n", "exactly one statement"),
     "not runnable": ("# %%\ndef f(:\n", "is not runnable"),
+    "a magic": ("# %%\n%matplotlib inline\n", "without magics and shell commands"),
+    "a shell command": ("# %%\n!ls\n", "without magics and shell commands"),
+    "help": ("# %%\nimport torch\ntorch.nn?\n", "without magics and shell commands"),
+    "a line that jupytext changes": ("# %%\n# # + two marks\n", "jupytext would change a line"),
     "twice": (EXERCISE + EXERCISE, "stands here twice"),
 }
 
@@ -196,6 +200,35 @@ def test_a_source_that_breaks_a_rule_is_named_with_its_cell(course, rule: str) -
     repo = course(HEAD + text)
     with pytest.raises(SourceError, match=r"solutions/00_small\.py, cell \d+ .*" + re.escape(message)):
         read_source(repo / "solutions" / "00_small.py")
+
+
+# Lines that notebook tools take for magics, for shell commands, for help or for something of their own.
+LOOKALIKES = [
+    "# !important", "#!important", "# ! ls", "# %d of them", "#%d of them", "# %matplotlib inline", "# %%time",
+    "# %load_ext x", "# ls", "# ls -l", "#ls", "# cat", "# cd there", "# cp a b", "# mv a b", "# rm -r x", "# rmdir x",
+    "# mkdir x", "# copy", "# ddir", "# echo hello", "# ldir", "# ren x", "# ?torch", "# torch?", "# why?", "# x = !ls",
+    "# x = %time 1", "# # %time", "# # !ls", "# + plus", "#+ plus", "# - minus", "# %pip # escape", "    # !indented",
+    "    # %d indented", "# !ends in a backslash \\",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", LOOKALIKES)
+def test_a_comment_that_looks_like_a_magic_stays_a_comment(course, line: str) -> None:
+    code = f"if True:\n    x = 1\n{line}\n{line} again\ny = 2"
+    repo = course(HEAD + f"\n# %%\n{code}\n")
+    build(repo)
+    for folder in ("solutions", "notebooks"):
+        notebook = nbformat.read(repo / folder / "00_small.ipynb", as_version=4)
+        assert notebook.cells[-1].source == code
+    assert differences(repo) == []
+
+
+def test_prose_that_looks_like_a_magic_stays_as_it_is_written(course) -> None:
+    prose = "# !first\n\n!important\n%d of them\nls\n\n## ls\n\n?why"
+    lines = "\n".join(f"# {line}".rstrip() for line in prose.splitlines())
+    repo = course(HEAD + f"\n# %% [markdown]\n{lines}\n")
+    build(repo)
+    assert read_notebook(repo / "solutions" / "00_small.ipynb").cells[-1].source == prose
 
 
 def test_a_slug_in_two_lessons_is_refused(course) -> None:
@@ -279,15 +312,53 @@ def test_a_failing_cell_is_shown_and_the_other_lessons_go_on(course, capsys) -> 
     course(HEAD, name="03_silent")
     repo = course()
     build(repo)
+    (repo / "solutions" / "04_torn.ipynb").write_text("{")
     results = {result.lesson: result for result in run(Options(profile="smoke"), repo)}
     assert {name: result.status for name, result in results.items()} == {
         "00_small": "passed", "01_fails": "failed", "02_parameters": "failed", "03_silent": "failed",
+        "04_torn": "failed",
     }  # fmt: skip
     shown = capsys.readouterr().out
     assert "  | print('before')" in shown and "RuntimeError: the last line" in shown
     assert "does not know the parameter root" in shown
+    assert "NotJSONError" in shown
     assert "must call lesson.finish()" in shown
     assert "RuntimeError" in write_report(repo / "runs" / "smoke").read_text()
+
+
+PARAMETERS = ("profile", "device", "seed", "data", "root")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        'profile = os.environ.get("ITR_PROFILE", "quick")  # == the default\ndevice = "a=b"\nseed = int(0 == 1)\n'
+        'data = "scenes"\nroot = "x=1&y=2"',
+        'profile, device = "quick", "auto"\nseed = data = 0\nroot: str = ""',
+        "profile = dict(\n    quick=1,\n    full=2,\n)\ndevice = seed = data = root = None",
+        'import os\nif os.environ.get("A") == "b":\n    profile = device = 1\nelse:\n    profile = device = 2\n'
+        "seed = data = root = [one for one in ()]",
+        "%matplotlib inline\nprofile = device = seed = data = root = 0",
+    ],
+)
+def test_every_assigned_parameter_is_known(tmp_path: Path, cell: str) -> None:
+    assert set(PARAMETERS) <= declared_parameters(parameters_notebook(tmp_path, cell))
+
+
+@pytest.mark.parametrize(
+    "cell", ["f(profile=1)", "x = profile == 1", "x = [profile for profile in ()]", "# profile = 1"]
+)
+def test_what_is_not_assigned_is_no_parameter(tmp_path: Path, cell: str) -> None:
+    assert "profile" not in declared_parameters(parameters_notebook(tmp_path, cell))
+
+
+def parameters_notebook(folder: Path, cell: str) -> Path:
+    """A notebook with that cell tagged; what an untagged cell before it assigns is no parameter."""
+    code = nbformat.v4.new_code_cell
+    cells = [code("profile = 1"), code(cell, metadata={"tags": ["parameters"]})]
+    path = folder / "00_small.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
 
 
 def test_a_fresh_learners_copy_is_never_blocked(course) -> None:

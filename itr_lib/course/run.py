@@ -9,8 +9,11 @@ import time
 import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from symtable import symtable
 
+import nbformat
 import papermill
+from IPython.core.inputtransformer2 import TransformerManager
 from papermill.exceptions import PapermillExecutionError
 
 from itr_lib.course.bands import Bands, load_bands, out_of_band, unbanded
@@ -107,7 +110,8 @@ def run_lesson(path: Path, options: Options, out: Path, bands: Bands, strict_tim
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     metrics.mkdir(exist_ok=True)
-    (metrics / f"{path.stem}.json").unlink(missing_ok=True)
+    for old in (target, metrics / f"{path.stem}.json"):
+        old.unlink(missing_ok=True)
     budget = LONGER.get((options.profile, path.stem[:2]), BUDGET_SECONDS[options.profile])
     result = Result(path.stem, str(target), budget=budget, bands={k: asdict(b) for k, b in bands.items()})
     started = time.monotonic()
@@ -125,11 +129,11 @@ def run_lesson(path: Path, options: Options, out: Path, bands: Bands, strict_tim
 
 def _execute(path: Path, target: Path, parameters: dict, work: Path, cell_seconds: int) -> str:
     """Run through papermill; returns what went wrong, ``""`` when nothing did."""
-    unknown = set(parameters) - set(papermill.inspect_notebook(str(path)))
-    if unknown:  # papermill itself only warns, and would run the defaults
-        return f"does not know the parameter{'s' * (len(unknown) > 1)} {', '.join(sorted(unknown))}"
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
+        unknown = set(parameters) - declared_parameters(path)
+        if unknown:  # papermill itself only warns, and would run the defaults
+            return f"does not know the parameter{'s' * (len(unknown) > 1)} {', '.join(sorted(unknown))}"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             papermill.execute_notebook(
@@ -142,6 +146,17 @@ def _execute(path: Path, target: Path, parameters: dict, work: Path, cell_second
         last = (str(error).strip().splitlines() or [""])[-1]
         return f"{type(error).__name__}: {last}"
     return ""
+
+
+def declared_parameters(path: Path) -> set[str]:
+    """The names that a notebook's first cell tagged ``parameters`` assigns; empty where it has no such cell.
+
+    Python's own symbol table says so: ``papermill.inspect_notebook`` overlooks a default with ``=`` in it.
+    Raises ``SyntaxError`` where the cell is not Python, nbformat's errors where the file is no notebook.
+    """
+    tagged = [c for c in nbformat.read(path, as_version=4).cells if "parameters" in c.metadata.get("tags", [])]
+    text = TransformerManager().transform_cell(tagged[0].source) if tagged else ""  # a learner may add a magic
+    return {name.get_name() for name in symtable(text, path.name, "exec").get_symbols() if name.is_assigned()}
 
 
 def _cell_error(error: PapermillExecutionError) -> str:
