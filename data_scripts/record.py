@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import copy
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -301,9 +302,9 @@ def _prefixed(name: str, metrics: dict[str, float]) -> dict[str, float]:
     return {f"{name}_{metric}" if name else metric: value for metric, value in metrics.items()}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, variant by variant, and write the record after each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m data_scripts.record", description=__doc__.splitlines()[0])
     parser.add_argument("--lesson", required=True, choices=LESSONS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--profile", default="quick", choices=("smoke", "quick", "full"))
@@ -311,7 +312,7 @@ def main() -> None:
     parser.add_argument("--root", default="")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--variants", nargs="+", help="only these, by their names in the record")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     known = LESSONS[options.lesson](options.profile, options.data, 0)
     if unknown := set(options.variants or ()) - set(known):
         parser.error(f"there is no variant {', '.join(map(repr, unknown))}: expected some of {list(known)}")

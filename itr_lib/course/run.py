@@ -19,9 +19,11 @@ from papermill.exceptions import PapermillExecutionError
 from itr_lib.course.bands import Bands, load_bands, out_of_band, unbanded
 from itr_lib.course.build import FOLDERS, REPO, relative
 from itr_lib.course.kernels import QUIET, environment, watch_memory
+from itr_lib.lessons.lesson import choose_device, expect_settings
 
 BUDGET_SECONDS = {"smoke": 180, "quick": 300, "full": 600}
 LONGER = {("quick", "05"): 360}  # lesson 05 trains two more models
+NO_BANDS = 3  # exit status: neither passed nor failed (2 is argparse's own, for arguments that will not do)
 HUNG = 4  # a cell that takes this many budgets hangs: stop it
 
 
@@ -51,7 +53,11 @@ class Options:
 
 @dataclass
 class Result:
-    """How one lesson went. ``status`` is ``"passed"``, ``"out of band"`` or ``"failed"``."""
+    """How one lesson went.
+
+    ``status`` is ``"passed"``, ``"failed"`` (a cell, or no metrics), ``"out of band"``, or ``"no bands"``: the lesson
+    ran, and nothing is expected of its numbers in that profile and on those data, so nothing judged them.
+    """
 
     lesson: str
     notebook: str
@@ -85,8 +91,11 @@ def run(options: Options, repo: Path = REPO, out: Path | None = None, strict_tim
     """Run the chosen lessons one after the other; one that fails does not stop the others.
 
     Executed copies, metrics and ``summary.json`` go to ``out`` (default :meth:`Options.folder`).
-    Raises ``ValueError`` on a lesson that does not exist or a band that is no band.
+    Raises ``ValueError`` on a lesson, a data set or a device that is not there, and on a band that is no band.
     """
+    expect_settings(options.profile, options.seed, options.data, options.root)
+    if options.device == "cuda":  # only then: "auto" and "cpu" are always there, and this waits for torch
+        choose_device(options.device)
     out = out or options.folder(repo)
     bands = load_bands(repo / "tests" / "expected" / f"{options.profile}.json", options.data)
     notebooks, results = select(options, repo), []
@@ -122,7 +131,7 @@ def run_lesson(path: Path, options: Options, out: Path, bands: Bands, strict_tim
     _judge(result, error, metrics / f"{path.stem}.json", bands)
     if result.seconds > budget:
         result.problems.append(f"over time: {result.seconds:.0f} s, expected at most {budget} s")
-        if strict_time and result.status == "passed":
+        if strict_time and result.status in ("passed", "no bands"):
             result.status = "out of band"
     return result
 
@@ -183,6 +192,8 @@ def _judge(result: Result, error: str, written: Path, bands: Bands) -> None:
     result.problems += out_of_band(result.metrics, bands)
     if result.problems:
         result.status = "out of band"
+    elif not bands:
+        result.status = "no bands"
 
 
 def one_line(result: Result) -> str:
@@ -195,6 +206,9 @@ def one_line(result: Result) -> str:
     return line
 
 
-def all_passed(results: list[Result]) -> bool:
-    """Whether every lesson ran and every metric is in its band."""
-    return bool(results) and all(result.status == "passed" for result in results)
+def exit_status(results: list[Result]) -> int:
+    """0: every metric is in its band. 1: a lesson failed or left its bands. 3: all ran, some had no bands to be in."""
+    statuses = {result.status for result in results}
+    if not results or statuses & {"failed", "out of band"}:
+        return 1
+    return NO_BANDS if "no bands" in statuses else 0
