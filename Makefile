@@ -44,10 +44,13 @@ check: $(STAMP) ## fail where a notebook differs from its source
 execute: $(STAMP) ## run the lessons and keep the outputs in solutions/*.ipynb (authors)
 	$(PY) -m itr_lib.course execute $(if $(strip $(LESSONS)),--lessons $(LESSONS))
 
-lint: $(STAMP) ## ruff on modules and notebooks, the schema of the workflow files
+lint: $(STAMP) ## ruff on modules and notebooks; the schemas of workflows, issue forms and the citation
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/cpu.yml .github/workflows/gpu.yml
+	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(PY) -m check_jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/lesson.yml
+	$(PY) -m check_jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(PY) -m check_jsonschema --builtin-schema vendor.citation-file-format --force-filetype yaml CITATION.cff
 
 doctor: $(STAMP) ## what this machine offers, and what to mend
 	$(PY) -m itr_lib.course doctor
