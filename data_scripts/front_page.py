@@ -47,18 +47,18 @@ DPI = 150
 PEN = ("#c2185b", "#0057b8", "#b35900", "#5e35b1")  # an object's boxes and words; dark enough to read on white
 GREY = "#8c8c8c"
 THUMBNAIL = (360, 240)
-# lesson: how the alt text of its figure begins, and which part of the figure to show (left, top, right, bottom; 1 = all)
+# lesson: how the alt text of its figure begins, and which part of it to show (left, top, right, bottom; 1 = all)
 THUMBNAILS = {
     "00_retrieval_basics": ("Three captions, each with its five best", (0.22, 0.08, 0.69, 0.67)),
     "01_global_embeddings": ("Two twin pictures", (0.0, 0.08, 1.0, 0.88)),
     "02_fine_grained_alignment": ("Explorer, still: ", (0.6, 0.11, 1.0, 0.52)),
     "03_hard_alignment": ("A test picture three times with boxes", (0.03, 0.215, 0.655, 0.69)),
-    "04_momentum_queues": ("A row of 8 places", (0.0, 0.1, 0.765, 1.0)),
+    "04_momentum_queues": ("A row of 8 places", (0.0, 0.1, 0.757, 1.0)),
     "05_tgdt_cmc": ("Text to image R@1 against the time of a query", (0.0, 0.0, 1.0, 1.0)),
 }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Draw what was asked for into ``docs/images``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("search", "lessons"))
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=REPO / "runs" / "front-page", help="where the training is kept")
     parser.add_argument("--notebooks", type=Path, default=REPO / "solutions", help="where executed lessons lie")
     parser.add_argument("--out", type=Path, default=IMAGES)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.only != "lessons":
         draw_search(options.caption, options.weights, options.out / "search.png")
@@ -119,7 +119,9 @@ def search_figure(data: RetrievalData, caption: int, pointed: dict[int, int], fo
         draw_box(scene, data.boxes[owner, region], PEN[objects[place]])
     for number in sorted(set(objects.values())):
         places = [place for place in pointed if objects[place] == number]
-        name_box(scene, data.boxes[owner, [pointed[p] for p in places]], " ".join(words[p] for p in places), PEN[number])
+        name_box(
+            scene, data.boxes[owner, [pointed[p] for p in places]], " ".join(words[p] for p in places), PEN[number]
+        )
     for rank, image in enumerate(found):
         own = image == owner
         corner = (0.5 + 0.167 * (rank % 3), 0.42 - 0.4 * (rank // 3))

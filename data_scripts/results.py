@@ -24,7 +24,12 @@ PAGES = ("README.md", "docs/RESULTS.md")
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 RETRIEVAL = {"t2i_r1": "text to image R@1", "i2t_r1": "image to text R@1", "rsum": "rSum"}
 TWINS = {"replaces": "replaced", "swaps": "swapped"}
-POINTING = {"pointing_shape": "shape", "pointing_colour": "colour", "pointing_texture": "texture", "pointing_size": "size"}
+POINTING = {
+    "pointing_shape": "shape",
+    "pointing_colour": "colour",
+    "pointing_texture": "texture",
+    "pointing_size": "size",
+}
 READINGS = {"global_t2i_r1": "global", "local_t2i_r1": "local", "t2i_r1": "both"}
 SHORTLISTS = (10, 20, 50, 100, 200)
 
