@@ -140,6 +140,12 @@ def test_commands_name_targets_modules_and_options_that_exist():
             assert all(f'"{option}"' in source for option in re.findall(r"--[a-z-]+", rest)), f"{page}: {module}{rest}"
 
 
+def test_set_up_without_make_installs_what_make_does():
+    (by_make,) = re.findall(r"pip install .*? (-c constraints\.txt torch==\S+)", read("Makefile"))
+    (by_hand,) = re.findall(r"pip install (-c constraints\.txt torch==\S+)", read("README.md"))
+    assert by_hand == by_make
+
+
 @pytest.mark.slow
 def test_the_example_prints_what_the_front_page_says(tmp_path):
     """Trains a model, some ten seconds: the first code that a visitor copies has to work."""
