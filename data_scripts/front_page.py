@@ -58,9 +58,9 @@ THUMBNAILS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Draw what was asked for into ``docs/images``."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m data_scripts.front_page", description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("search", "lessons"))
     parser.add_argument("--caption", type=int, default=CAPTION, help="row of the test caption that asks")
     parser.add_argument("--weights", type=Path, default=REPO / "runs" / "front-page", help="where the training is kept")

@@ -37,9 +37,9 @@ Runs = Sequence[Mapping[str, float]]
 Row = Sequence[str]
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write the pages, or check them; 1 where ``--check`` finds a difference."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m data_scripts.results", description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing, only compare")
     options = parser.parse_args(arguments)
     stale = []
