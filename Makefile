@@ -18,7 +18,7 @@ override STAMP := $(VENV)/.complete
 
 RUN_OPTIONS = --profile $(PROFILE) --device $(DEVICE) --data $(DATA) --root "$(ROOT)" --seed $(SEED) $(if $(strip $(LESSONS)),--lessons $(LESSONS))
 
-.PHONY: help course test lab build check execute lint doctor report benchmarks leaderboard clean setup
+.PHONY: help course test lab build check execute lint doctor report benchmarks leaderboard results clean setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -63,6 +63,9 @@ benchmarks: $(STAMP) ## how fast scoring is, in ratio to the bare matrix product
 
 leaderboard: $(STAMP) ## the table of all models again, from the recorded runs and a run of the clock
 	$(PY) -m data_scripts.leaderboard --data $(DATA) --root "$(ROOT)"
+
+results: $(STAMP) ## the tables of README.md and docs/RESULTS.md again, from the recorded runs
+	$(PY) -m data_scripts.results
 
 setup: $(STAMP) ## only set up .venv
 
