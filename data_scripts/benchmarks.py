@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from itr_lib.encoders.tokens import GlobalTokens
-from itr_lib.lessons.lesson import choose_device
+from itr_lib.lessons.machine import choose_device
 from itr_lib.objectives import info_nce, triplet_loss
 from itr_lib.search import TwoStageIndex
 from itr_lib.similarity import GPU_BUDGET, SCAN_BUDGET, alignment_scores

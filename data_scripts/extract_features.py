@@ -99,10 +99,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.out.suffix != ".npz" or options.batch_size < 1:
         parser.error("--out must end in .npz and --batch-size must be at least 1")
+    images, out = options.images.expanduser(), options.out.expanduser()
     try:
-        count = extract_folder(
-            options.images, options.out, options.model, options.regions, options.batch_size, options.device
-        )
+        count = extract_folder(images, out, options.model, options.regions, options.batch_size, options.device)
     except (OSError, ValueError) as error:
         print(f"extract_features: {error}", file=sys.stderr)
         return 1

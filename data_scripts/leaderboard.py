@@ -20,21 +20,21 @@ from torch import Tensor, nn
 from tqdm.std import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from data_scripts.record import LESSONS, Variants, untrained
 from itr_lib.data import Splits, load_splits, tokenise, train_tokenizer
 from itr_lib.data.batches import caption_batch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.questions import questions_of
 from itr_lib.data.scenes import graph_relevance
 from itr_lib.data.scenes.meaning import truth_matrix
-from itr_lib.encoders.tokens import GlobalTokens, Tokens
+from itr_lib.encoders.tokens import Encoded
 from itr_lib.evaluation import ceiling_scores, expected_recall, ndcg
 from itr_lib.evaluation.pointing import detector_ceiling
 from itr_lib.figures import RECALLS
-from itr_lib.inference import Encoded, encode, rows_of
+from itr_lib.inference import encode, rows_of
 from itr_lib.lessons.leaderboard import board_path, cost_table, quality_table
 from itr_lib.lessons.recorded import recorded
-from itr_lib.search import TwoStageIndex
+from itr_lib.lessons.variants import LESSONS, Variants, untrained
+from itr_lib.search import Found, TwoStageIndex
 
 LESSON = "05_tgdt_cmc"
 SHORTLIST = 50
@@ -102,12 +102,12 @@ def all_systems(
     batches = [caption_batch(tokens, np.array([row])) for row in range(len(queries.captions))]
     jobs: dict[tuple, tuple[Callable, list]] = {}
     kept, ranking = {}, {}  # bytes an image; what a system's ranking is timed as
-    for name, (variant, _) in SYSTEMS.items():
+    for name, (variant, before) in SYSTEMS.items():
         model = models[variant]
         ask, kept[name] = search(model, name, splits.test, tokenizer)
-        one_vector = kept[name] == 4 * model.config.dim  # it is searched like any other of its width: timed once
-        ranking[name] = ("rank", kept[name] if one_vector else name)
         captions = encode(model, tokenizer, queries)[1]
+        one_vector = before == "global_" or isinstance(captions, Tensor)
+        ranking[name] = ("rank", kept[name] if one_vector else name)  # a vector is searched as any of its width is
         jobs.setdefault(ranking[name], (ask, [rows_of(captions, torch.tensor([row])) for row in range(len(batches))]))
         jobs["encode", variant] = (model.encode_captions, batches)
     quietest = dict.fromkeys(jobs, np.inf)
@@ -142,38 +142,19 @@ def on_board(metrics: dict[str, float], before: str) -> dict[str, float]:
     return chosen
 
 
-@torch.no_grad()
 def search(
     model: nn.Module, name: str, data: RetrievalData, tokenizer: PreTrainedTokenizerBase
-) -> tuple[Callable[[Encoded], object], float]:
+) -> tuple[Callable[[Encoded], Found], float]:
     """How a system answers one encoded caption with ten images, and how many bytes an image it keeps for that."""
-    variant, before = SYSTEMS[name]
-    images, _ = encode(model, tokenizer, data)
-    vectors = images.whole if before == "global_" else images
-    if isinstance(vectors, Tokens):
-        vectors = _with_one_for_all(vectors)
-    index = TwoStageIndex("images")
-    index.add(data.image_ids, vectors)
-    kept = index.bytes_per_item
-    if isinstance(images, Tokens):
-        kept -= vectors.whole[0].nbytes
-    if variant == "CHAN":  # its score is not the one that the index has
-        return lambda caption: model.scores(images, caption)[:, 0].topk(10), kept
+    before = SYSTEMS[name][1]
     shortlist = SHORTLIST if before.startswith("k") else len(data)
 
-    def ask(caption: Encoded) -> object:
-        if isinstance(vectors, Tensor):
-            caption = getattr(caption, "whole", caption)
-        elif isinstance(caption, Tokens):
-            caption = _with_one_for_all(caption)
-        return index.query(caption, shortlist=shortlist, top=10)
+    def part(encoded: Encoded) -> Encoded:
+        return encoded.whole if before == "global_" else encoded
 
-    return ask, kept
-
-
-def _with_one_for_all(tokens: Tokens) -> GlobalTokens:
-    """The index wants a vector beside the tokens: the same number for all leaves their order to the alignments."""
-    return GlobalTokens(torch.ones(len(tokens.vectors), 1), *tokens)
+    index = TwoStageIndex.for_model(model, "images")
+    index.add(data.image_ids, part(encode(model, tokenizer, data)[0]))
+    return lambda caption: index.query(part(caption), shortlist=shortlist, top=10), index.bytes_per_item
 
 
 @torch.no_grad()

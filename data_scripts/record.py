@@ -8,19 +8,15 @@ from __future__ import annotations
 import argparse
 import copy
 import platform
-from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 import transformers
 from filelock import FileLock
-from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from itr_lib.data import Splits, load_splits, train_tokenizer
-from itr_lib.data.batches import CaptionBatch, ImageBatch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.questions import questions_of
 from itr_lib.data.scenes import graph_relevance
@@ -30,172 +26,15 @@ from itr_lib.evaluation.pointing import largest_box_accuracy, pointing_accuracy
 from itr_lib.figures import RECALLS
 from itr_lib.guides.clip import guided
 from itr_lib.inference import Encoded, encode
-from itr_lib.lessons import recipes
-from itr_lib.lessons.recorded import RECORDED, recorded, write_record
-from itr_lib.objectives import InfoNCEObjective, TripletObjective
+from itr_lib.lessons.recipes import Recipe
+from itr_lib.lessons.recorded import RECORDED, recorded, same_settings, settings_of, write_record
+from itr_lib.lessons.variants import LESSONS, Plan, recipe_of, untrained
+from itr_lib.models import TwoNetworks
 from itr_lib.similarity import cosine_scores
 from itr_lib.training import train
 
-# One training. Or two: TGDT's branches and then what stands on top of them, or two networks that are asked as one.
-Plan = recipes.Recipe | tuple[recipes.Recipe, recipes.Recipe]
-Variants = dict[str, Plan]
-TRAINED: dict[str, tuple[list, dict]] = {}  # history and weights by recipe: several plans have trainings in common
+TRAINED: dict[Recipe, tuple[list, dict]] = {}  # history and weights by recipe: several plans have trainings in common
 SHORTLISTS = (10, 20, 50, 100, 200)
-
-
-def lesson01(profile: str, data: str, seed: int) -> Variants:
-    """VSE++ and what lesson 01 changes in it, one thing at a time."""
-    base = recipes.vse(profile, data, seed)
-    captions_as_they_come = replace(base.training, unique_images=False)
-    return {
-        "VSE++ (hardest, GPO)": base,
-        "all negatives": replace(base, objective=TripletObjective(warmup_epochs=base.training.epochs)),
-        "InfoNCE": replace(base, objective=InfoNCEObjective()),
-        "mean pooling": replace(base, settings={**base.settings, "pooling": "mean"}),
-        "mean pooling, InfoNCE": replace(
-            base, settings={**base.settings, "pooling": "mean"}, objective=InfoNCEObjective()
-        ),
-        "false negatives in": replace(
-            base, objective=TripletObjective(mask_same_image=False), training=captions_as_they_come
-        ),
-        "hardest from step one": replace(base, objective=TripletObjective(warmup_epochs=0)),
-    }
-
-
-def lesson02(profile: str, data: str, seed: int) -> Variants:
-    """TERAN, and global embeddings from the same encoders."""
-    base = recipes.teran(profile, data, seed)
-    one_vector = recipes.one_vector(base)
-    return {
-        "one vector": one_vector,
-        "TERAN (MrSw)": base,
-        "one vector, InfoNCE": replace(one_vector, objective=InfoNCEObjective()),
-    }
-
-
-def lesson03(profile: str, data: str, seed: int) -> Variants:
-    """CHAN, hard against soft coding, and size augmentation."""
-    base = recipes.chan(profile, data, seed)
-    soft = {**base.settings, "coding": "soft", "pooling": "lse"}
-    plain = {**base.settings, "drop_regions": 0.0, "corrupt_words": 0.0}
-    return {
-        "CHAN (hard, lse)": base,
-        "soft, lse": replace(base, settings=soft),
-        "no augmentation": replace(base, settings=plain),
-    }
-
-
-def lesson04(profile: str, data: str, seed: int) -> Variants:
-    """USER with its queues; what it takes to make them work; and, without queues, what else there is to choose.
-
-    All with positives clamped at 0 as in the paper, except for the course's own recipe, with and without queues.
-    """
-    course = recipes.user(profile, data, seed)
-    base = replace(course, objective=replace(course.objective, floor=0.0))
-
-    def queued(**settings) -> recipes.Recipe:
-        return replace(base, settings={**base.settings, **settings})
-
-    plain = queued(queue_size=0)
-
-    def batches_of(size: int, group: int | None = None) -> recipes.Recipe:
-        training = replace(base.training, batch_size=size)
-        return replace(plain, training=training, objective=replace(base.objective, group=group))
-
-    return {
-        "USER (queue)": base,
-        "no queue": plain,
-        "momentum 0": queued(momentum=0.0),
-        "momentum 0.9": queued(momentum=0.9),
-        "momentum 0.999": queued(momentum=0.999),
-        "batch 128": batches_of(128),
-        "batch 32": batches_of(32),
-        "batch 16": batches_of(16),
-        "batch 16, groups of 2": batches_of(16, 2),
-        "batch 16, groups of 4": batches_of(16, 4),
-        "batch 16, groups of 8": batches_of(16, 8),
-        "random keys": queued(random_keys=True),
-        "false negatives in": replace(base, objective=replace(base.objective, mask_same_image=False)),
-        "InfoNCE": replace(plain, objective=InfoNCEObjective()),
-        "triplet": replace(plain, objective=TripletObjective()),
-        "mu = 90": replace(plain, objective=replace(base.objective, mu=90.0)),
-        "no guide": queued(queue_size=0, guide="none"),
-        "CGE": queued(queue_size=0, guide="clip"),
-        "USER (queue), no clamp": course,
-        "no queue, no clamp": replace(course, settings=plain.settings),
-    }
-
-
-def lesson05(profile: str, data: str, seed: int) -> Variants:
-    """TGDT and what can be left out of it; and the other models with its encoders."""
-    branches, heads = recipes.tgdt_in_turn(profile, data, seed)
-    at_once = recipes.tgdt(profile, data, seed)
-    joint = replace(at_once, settings={**at_once.settings, "detach": False})
-    global_only = {**joint.settings, "local_weight": 0.0}
-    paper_loss = replace(heads.objective, temperature=None)
-    passes = branches.training.epochs + heads.training.epochs  # over the training data, for every model
-    budget = replace(at_once.training, epochs=passes)
-    fine = replace(recipes.teran(profile, data, seed), training=budget)
-    one_vector = replace(recipes.one_vector(at_once), objective=InfoNCEObjective(), training=budget)
-    chan, user = recipes.chan(profile, data, seed), recipes.user(profile, data, seed)
-    same = {"text": one_vector.text, "training": budget}
-    return {
-        "TGDT": (branches, heads),
-        "longer branches": (replace(branches, training=budget), heads),
-        "without intra": (branches, replace(heads, objective=replace(heads.objective, intra_weight=0.0))),
-        "hinge": (branches, replace(heads, objective=paper_loss, training=replace(heads.training, epochs=2))),
-        "at once": at_once,
-        "joint": joint,
-        "global only": replace(joint, settings=global_only, objective=replace(joint.objective, local_weight=0.0)),
-        "TERAN": fine,
-        "VSE": one_vector,
-        "VSE, then TERAN": (one_vector, fine),
-        "CHAN": replace(chan, settings={**chan.settings, "region_layers": 1}, **same),
-        "USER": replace(user, settings={**user.settings, "region_layers": 1}, **same),
-    }
-
-
-LESSONS = {
-    "01_global_embeddings": lesson01,
-    "02_fine_grained_alignment": lesson02,
-    "03_hard_alignment": lesson03,
-    "04_momentum_queues": lesson04,
-    "05_tgdt_cmc": lesson05,
-}
-
-
-class TwoNetworks(nn.Module):
-    """One network for the whole and another for the tokens, with the two readings that TGDT has in one."""
-
-    def __init__(self, whole: nn.Module, fine: nn.Module):
-        super().__init__()
-        self.whole, self.fine = whole, fine
-        self.config = SimpleNamespace(dim=whole.config.dim, local_weight=1.0)
-
-    def encode_images(self, batch: ImageBatch) -> GlobalTokens:
-        """A vector an image of the one, a vector a region of the other."""
-        return GlobalTokens(self.whole.encode_images(batch), *self.fine.encode_images(batch))
-
-    def encode_captions(self, batch: CaptionBatch) -> GlobalTokens:
-        """A vector a caption of the one, a vector a token of the other."""
-        return GlobalTokens(self.whole.encode_captions(batch), *self.fine.encode_captions(batch))
-
-    def global_scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:
-        """Scores of the first network."""
-        return self.whole.scores(images.whole, captions.whole)
-
-    def local_scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:
-        """Scores of the second."""
-        return self.fine.scores(images.tokens, captions.tokens)
-
-
-def untrained(plan: Plan, data: RetrievalData, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
-    """The model of a plan, as it begins."""
-    if isinstance(plan, recipes.Recipe):
-        return plan.build(data, tokenizer)
-    first, second = plan
-    network = first.build(data, tokenizer)
-    return network if first.model == second.model else TwoNetworks(network, second.build(data, tokenizer))
 
 
 def run(plan: Plan, splits: Splits, device: str) -> dict:
@@ -203,18 +42,18 @@ def run(plan: Plan, splits: Splits, device: str) -> dict:
     tokenizer = train_tokenizer(splits.train.captions)
     model = untrained(plan, splits.train, tokenizer)
 
-    def fit(part: nn.Module, recipe: recipes.Recipe) -> list[dict[str, float]]:
+    def fit(part: nn.Module, recipe: Recipe) -> list[dict[str, float]]:
         data = tokenizer, splits.train, splits.val
         return train(part, recipe.objective, *data, recipe.training, device=device, progress=False).epochs
 
-    def fit_once(part: nn.Module, recipe: recipes.Recipe) -> list[dict[str, float]]:
-        if repr(recipe) not in TRAINED:
-            TRAINED[repr(recipe)] = fit(part, recipe), copy.deepcopy(part.state_dict())
-        epochs, state = TRAINED[repr(recipe)]
+    def fit_once(part: nn.Module, recipe: Recipe) -> list[dict[str, float]]:
+        if recipe not in TRAINED:
+            TRAINED[recipe] = fit(part, recipe), copy.deepcopy(part.state_dict())
+        epochs, state = TRAINED[recipe]
         part.to(device).load_state_dict(state)
         return epochs
 
-    if isinstance(plan, recipes.Recipe):
+    if isinstance(plan, Recipe):
         epochs = fit_once(model, plan)
     elif isinstance(model, TwoNetworks):
         epochs = fit_once(model.whole, plan[0]) + fit_once(model.fine, plan[1])
@@ -225,11 +64,6 @@ def run(plan: Plan, splits: Splits, device: str) -> dict:
     metrics = measure(model, tokenizer, splits, device)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return {"metrics": metrics, "epochs": epochs, "parameters": trained}
-
-
-def recipe_of(plan: Plan) -> recipes.Recipe:
-    """The first training of a plan."""
-    return plan if isinstance(plan, recipes.Recipe) else plan[0]
 
 
 def measure(model: nn.Module, tokenizer: PreTrainedTokenizerBase, splits: Splits, device: str) -> dict[str, float]:
@@ -248,25 +82,10 @@ def measure(model: nn.Module, tokenizer: PreTrainedTokenizerBase, splits: Splits
             choices = pair_accuracy(scores)
             metrics |= _prefixed(name, {kind: choices["image"], f"{kind}_group": choices["group"]})
     if len(readings) > 1:
-        both = readings["global"], readings["local"]
-        for shortlist in SHORTLISTS:
-            weight = model.config.local_weight
-            found = two_stage_metrics(*both, splits.test.image_of_caption, shortlist, local_weight=weight)
-            metrics |= {f"k{shortlist}_{name}": value for name, value in found.as_dict().items() if name in RECALLS}
-            if splits.test.truth is not None:
-                metrics[f"k{shortlist}_ndcg_graph"] = _two_stage_ndcg(readings, shortlist, splits.test)
+        metrics |= _two_stages(readings, splits.test, model.local_weight)
         first = captions.whole[np.unique(splits.test.image_of_caption, return_index=True)[1]]  # a caption an image
         metrics |= structure_agreement(cosine_scores(images.whole, images.whole), cosine_scores(first, first))
-    questions = questions_of(splits, tokenizer)
-    if questions is not None and not isinstance(images, torch.Tensor):
-        regions, words = (getattr(encoded, "tokens", encoded) for encoded in (images, captions))
-        pointed = pointing_accuracy(*regions, *words, splits.test.image_of_caption, questions)
-        metrics |= {f"pointing_{kind}": value for kind, value in pointed.items()}
-    if splits.phrases is not None:
-        data = splits.test
-        largest = largest_box_accuracy(data.boxes, data.region_mask, data.image_of_caption, questions)
-        metrics["pointing_largest_box"] = largest["all"]
-    return metrics
+    return metrics | _pointing(images, captions, splits, tokenizer)
 
 
 @torch.no_grad()
@@ -275,7 +94,7 @@ def readings_of(model: nn.Module, images: Encoded, captions: Encoded) -> dict[st
     if not isinstance(images, GlobalTokens):
         return {"": model.scores(images, captions).float().cpu()}
     whole, local = (part(images, captions).float().cpu() for part in (model.global_scores, model.local_scores))
-    return {"": whole + model.config.local_weight * local, "global": whole, "local": local}
+    return {"": whole + model.local_weight * local, "global": whole, "local": local}
 
 
 def _retrieval(scores: Tensor, data: RetrievalData) -> dict[str, float]:
@@ -289,6 +108,17 @@ def _relevance(data: RetrievalData) -> np.ndarray:
     return graph_relevance(data.truth.scenes, data.truth.captions, data.image_of_caption)
 
 
+def _two_stages(readings: dict[str, Tensor], data: RetrievalData, local_weight: float) -> dict[str, float]:
+    metrics = {}
+    both = readings["global"], readings["local"]
+    for shortlist in SHORTLISTS:
+        found = two_stage_metrics(*both, data.image_of_caption, shortlist, local_weight=local_weight)
+        metrics |= {f"k{shortlist}_{name}": value for name, value in found.as_dict().items() if name in RECALLS}
+        if data.truth is not None:
+            metrics[f"k{shortlist}_ndcg_graph"] = _two_stage_ndcg(readings, shortlist, data)
+    return metrics
+
+
 def _two_stage_ndcg(readings: dict[str, Tensor], shortlist: int, data: RetrievalData) -> float:
     """NDCG of the order of images that a search in two stages returns for each caption."""
     first, second = readings["global"].T, readings[""].T
@@ -297,11 +127,25 @@ def _two_stage_ndcg(readings: dict[str, Tensor], shortlist: int, data: Retrieval
     return ndcg(first.scatter(1, found, second.gather(1, found) + ahead), _relevance(data).T)
 
 
+def _pointing(
+    images: Encoded, captions: Encoded, splits: Splits, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, float]:
+    data, questions, metrics = splits.test, questions_of(splits, tokenizer), {}
+    if questions is not None and not isinstance(images, torch.Tensor):
+        regions, words = (getattr(encoded, "tokens", encoded) for encoded in (images, captions))
+        pointed = pointing_accuracy(*regions, *words, data.image_of_caption, questions)
+        metrics |= {f"pointing_{kind}": value for kind, value in pointed.items()}
+    if splits.phrases is not None:
+        largest = largest_box_accuracy(data.boxes, data.region_mask, data.image_of_caption, questions)
+        metrics["pointing_largest_box"] = largest["all"]
+    return metrics
+
+
 def _prefixed(name: str, metrics: dict[str, float]) -> dict[str, float]:
     return {f"{name}_{metric}" if name else metric: value for metric, value in metrics.items()}
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run what is missing, variant by variant, and write the record after each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lesson", required=True, choices=LESSONS)
@@ -311,33 +155,38 @@ def main() -> None:
     parser.add_argument("--root", default="")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--variants", nargs="+", help="only these, by their names in the record")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     known = LESSONS[options.lesson](options.profile, options.data, 0)
-    if unknown := set(options.variants or ()) - set(known):
+    chosen = options.variants or list(known)
+    if unknown := set(chosen) - set(known):
         parser.error(f"there is no variant {', '.join(map(repr, unknown))}: expected some of {list(known)}")
     splits = load_splits(options.data, options.root, profile=options.profile)
-    if any(recipe_of(known[variant]).settings.get("guide") == "clip" for variant in options.variants or known):
+    if any(getattr(recipe_of(known[variant]).model, "guide", None) == "clip" for variant in chosen):
         splits = guided(splits, profile=options.profile, device=options.device)
     for seed in options.seeds:
-        for variant, plan in LESSONS[options.lesson](options.profile, options.data, seed).items():
-            if options.variants and variant not in options.variants:
-                continue
-            label = (variant, seed, repr(plan))
-            if any((r["variant"], r["seed"], r["settings"]) == label for r in _read(options)["runs"]):
-                continue
-            result = run(plan, splits, options.device)
-            with FileLock(RECORDED / ".lock"):  # two processes may share the seeds between them
-                record = _read(options)
-                record["runs"] = [r for r in record["runs"] if (r["variant"], r["seed"]) != (variant, seed)]
-                record["runs"].append({"variant": variant, "seed": seed, "settings": repr(plan), **result})
-                record["runs"].sort(key=lambda r: (r["variant"], r["seed"]))
-                write_record(options.lesson, record)
-            keep = ("t2i_r1", "i2t_r1", "rsum", "swaps", "replaces", "ndcg_graph", "pointing_all")
-            print(
-                f"{variant}, seed {seed}:",
-                {k: round(v, 2) for k, v in result["metrics"].items() if k in keep},
-                flush=True,
-            )
+        plans = LESSONS[options.lesson](options.profile, options.data, seed)
+        for variant in (name for name in plans if name in chosen):
+            record_once(variant, seed, plans[variant], splits, options)
+
+
+def record_once(variant: str, seed: int, plan: Plan, splits: Splits, options: argparse.Namespace) -> None:
+    """Run one variant with one seed and add it to the record, unless it is there with today's settings."""
+
+    def is_it(recorded_run: dict) -> bool:
+        return (recorded_run["variant"], recorded_run["seed"]) == (variant, seed)
+
+    if any(is_it(one) and same_settings(one["settings"], plan) for one in _read(options)["runs"]):
+        return
+    result = run(plan, splits, options.device)
+    with FileLock(RECORDED / ".lock"):  # two processes may share the seeds between them
+        record = _read(options)
+        record["runs"] = [one for one in record["runs"] if not is_it(one)]
+        record["runs"].append({"variant": variant, "seed": seed, "settings": settings_of(plan), **result})
+        record["runs"].sort(key=lambda one: (one["variant"], one["seed"]))
+        write_record(options.lesson, record)
+    keep = ("t2i_r1", "i2t_r1", "rsum", "swaps", "replaces", "ndcg_graph", "pointing_all")
+    told = {name: round(value, 2) for name, value in result["metrics"].items() if name in keep}
+    print(f"{variant}, seed {seed}:", told, flush=True)
 
 
 def _read(options: argparse.Namespace) -> dict:

@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     start = time.perf_counter()
     try:
-        train_into(options.out.absolute(), options.seed, options.profile)
+        train_into(options.out.expanduser().absolute(), options.seed, options.profile)
         print(f"{options.out}: trained in {time.perf_counter() - start:.0f} s")
         print(report(options.out))
     except (OSError, ValueError) as error:

@@ -12,10 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from itr_lib.data.batches import caption_batch, image_batch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import tokenise
-from itr_lib.encoders.tokens import GlobalTokens, Tokens
+from itr_lib.encoders.tokens import Encoded
 from itr_lib.evaluation import retrieval_metrics
-
-Encoded = Tensor | Tokens | GlobalTokens
 
 
 @torch.no_grad()

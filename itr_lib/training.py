@@ -232,7 +232,7 @@ def _training_folder(folder: str | Path | None) -> Iterator[Path | None]:
     if folder is None:
         yield None
         return
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         yield folder / "training.pt"

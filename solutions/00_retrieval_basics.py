@@ -3,8 +3,8 @@
 #
 # You type *“a small dotted star next to a red square”* and want that one picture out of a thousand. Or you hold a
 # picture and want the sentence that describes it. That is **image-text retrieval**: a **query** (the sentence, or the picture) asks, and a
-# **gallery** of candidates is put in order. Before we build a single model, this lesson settles what *found* means, because more wrong numbers have been published through careless counting than
-# through bad models.
+# **gallery** of candidates is put in order. Before we build a single model, this lesson settles what *found* means, because careless counting can flatter a model more than
+# any better training can.
 #
 # **At the end you can**
 #
@@ -427,7 +427,7 @@ show(
 # %% [markdown]
 # ## 7. Three ways to fool yourself
 #
-# All three have been published. Each gets a number here.
+# Each of the three gets a number here.
 #
 # **Ties.** The bag makes exact ties, since counts are whole numbers. Let us decide them in the model's favour, and then evaluate a model that has
 # collapsed: every pair scores the same.

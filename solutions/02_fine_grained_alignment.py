@@ -743,7 +743,7 @@ for name in ("TERAN (MrSw)", "one vector, InfoNCE"):
         )
 
 # %% [markdown]
-# Over all captions and three seeds: NDCG@25 by scene graph 0.766 to 0.772 with TERAN, 0.725 to 0.727 with one vector. The gap is smaller than in R@1: one vector, too, finds pictures with the right things in them; it is about who has which colour that it guesses. And mind the scale: a random order has 0.19 by scene graph but 0.56 by ROUGE-L, because
+# Over all captions and three seeds: NDCG@25 by scene graph 0.766 to 0.772 with TERAN, 0.725 to 0.727 with one vector. The gap is smaller than in R@1: one vector, too, finds pictures with the right things in them; it only guesses which object has which colour. And mind the scale: a random order has 0.19 by scene graph but 0.56 by ROUGE-L, because
 # all captions share words such as *a picture with*. A number is only as good as its zero.
 #
 # ## 12. On photographs

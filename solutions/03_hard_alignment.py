@@ -434,7 +434,7 @@ print(
 lesson.record(gradient_sparsity=dense / touched)
 
 # %% [markdown]
-# Two things multiply. The hinge with the hardest negative asks only the true pairs and a few rivals, and of those the maximum asks one region a word. What is left is so little that the backward pass of the score nearly vanishes beside its forward pass.
+# Two things multiply. The hinge with the hardest negative asks only the true pairs and a few rivals, and of those the maximum asks one region a word. What is left is little: forward and backward together take 1.2 to 1.7 times the forward pass alone (`make benchmarks`, batches of 128, three runs on two machines).
 #
 # ## 5. What softness costs
 #
@@ -827,7 +827,7 @@ else:
 # %%
 train_soft = profile != "quick"
 if train_soft and test.truth is not None:
-    soft_recipe = replace(recipe, settings={**recipe.settings, "coding": "soft"})
+    soft_recipe = replace(recipe, model=replace(recipe.model, coding="soft"))
     soft_model = soft_recipe.build(splits.train, tokenizer).to(lesson.device)
     train(
         soft_model,
@@ -888,7 +888,7 @@ else:
     )
 
 # %% [markdown]
-# Words of colour and shape come close to the ceiling with either coding. Words of size and texture differ from seed to seed as from day to night: size from 20 to 61 % with hard codes, 3 to 58 % with soft ones, at nearly the same recall. (Without augmentation words point better: 83.4 to 90.2 % over all kinds, against 73.5 to 83.7 %. A likely reason: a word that may lose its object's boxes at any step learns to lean on something else.) So the score hardly needs them to find their object: the word next to them names it already. A model that is only asked
+# Words of colour and shape come close to the ceiling with either coding. Words of size and texture vary wildly between seeds: size from 20 to 61 % with hard codes, 3 to 58 % with soft ones, at nearly the same recall. (Without augmentation words point better: 83.4 to 90.2 % over all kinds, against 73.5 to 83.7 %. A likely reason: a word that may lose its object's boxes at any step learns to lean on something else.) So the score hardly needs them to find their object: the word next to them names it already. A model that is only asked
 # which caption fits which picture may use a word in any way that helps, or in none.
 
 # %% tags=["key-figure"]

@@ -182,7 +182,7 @@ print(f"their own score {S[0, 0]:.1f}:  log(1 + {S[0, 0]:.1f}) = {torch.log(1 + 
 #
 # The 1 looks like a detail. It is $e^0 = e^{\mu (\gamma - \gamma)}$: one more candidate whose score is always $\gamma$. Negatives that stay below it hardly count.
 #
-# **Do not write it as it stands.** $\mu = 90$ is the paper's value, and float32 ends at $e^{88.7}$:
+# **Do not write it as it stands.** float32 ends at $e^{88.7}$. With the paper's $\mu = 90$ and $\gamma = 0.5$ the exponent of a cosine stays below 45, and all is well. A smaller $\gamma$ or a larger $\mu$ goes over the edge:
 
 # %% tags=["nbval-check-output"]
 for mu, gamma in ((90.0, 0.5), (90.0, 0.0), (300.0, 0.5)):
@@ -625,7 +625,7 @@ for m in (0.9, 0.99, 0.999):
 
 # %%
 base = recipes.user(profile, data, seed)
-plain = replace(base, settings={**base.settings, "queue_size": 0})
+plain = replace(base, model=replace(base.model, queue_size=0))
 followed = plain.build(splits.train, tokenizer).to(lesson.device)
 followers = {m: key_encoder(followed).eval() for m in (0.0, 0.9, 0.99, 0.999)}
 every = 5 if profile == "smoke" else 25
@@ -763,7 +763,7 @@ else:
 
 # %%
 quick = recipes.user("quick")
-mu, B, K = quick.objective.mu, quick.training.batch_size, quick.settings["queue_size"]
+mu, B, K = quick.objective.mu, quick.training.batch_size, quick.model.queue_size
 S = torch.linspace(0, 1, 1001)
 
 
@@ -792,7 +792,7 @@ for name, label in list(momenta.items())[:4]:
 # %%
 def key_cloud(momentum, pictures=800):
     """By age of a key in steps: its cosine with the newest keys, and with validation images."""
-    recipe = replace(base, settings={**base.settings, "momentum": momentum})
+    recipe = replace(base, model=replace(base.model, momentum=momentum))
     model = recipe.build(splits.train, tokenizer).to(lesson.device)
     few = splits.train.take(np.arange(min(pictures, len(splits.train))))
     train(
@@ -864,7 +864,7 @@ lesson.clock(24)
 
 # %%
 owner, N = splits.train.image_of_caption, len(splits.train)
-B, K = base.training.batch_size, base.settings["queue_size"]
+B, K = base.training.batch_size, base.model.queue_size
 
 
 def own_captions_in_queue(order):
@@ -973,7 +973,7 @@ if runs:
     figure = figures.recall_bars(
         runs,
         metrics=("i2t_r1", "t2i_r1", "t2i_r5", "t2i_r10"),
-        title="Same encoders, steps and batches: with a queue, each seed finds more",
+        title="Same encoders, steps and batches: with a queue, more is found on average",
     )
     show(
         figure,
@@ -1103,7 +1103,7 @@ else:
 # %%
 guide = "self"  # or "clip", or "none"
 clip = "small"
-recipe = replace(base, settings={**base.settings, "guide": guide})
+recipe = replace(base, model=replace(base.model, guide=guide))
 if guide == "clip":
     splits = guided(splits, clip, profile=profile, device=lesson.device)
     test = splits.test
@@ -1114,7 +1114,7 @@ lesson.clock(11)
 # %% [markdown]
 # ## 7. Training USER
 #
-# The model file is `itr_lib/models/user.py`: regions, enhanced, through a linear layer and a perceptron, pooled by GPO; captions through BERT, pooled by GPO. One vector each, as in lesson 01. What is new at inference is nothing at all. The queues and the key encoders serve training alone.
+# The model file is `itr_lib/models/user.py`: regions, enhanced, through a linear layer and a perceptron, pooled by GPO; captions through BERT, pooled by GPO. One vector each, as in lesson 01. Nothing changes at inference. The queues and the key encoders serve training alone.
 
 # %%
 model = recipe.build(splits.train, tokenizer).to(lesson.device)
@@ -1263,8 +1263,8 @@ def seconds_for_all(function, images, budget=40.0):
 
 fine_recipe = recipes.chan(profile, data, seed)
 fine = fine_recipe.build(splits.train, tokenizer).to(lesson.device)
-soft_settings = {**fine_recipe.settings, "coding": "soft"}
-soft = replace(fine_recipe, settings=soft_settings).build(splits.train, tokenizer)
+soft_model = replace(fine_recipe.model, coding="soft")
+soft = replace(fine_recipe, model=soft_model).build(splits.train, tokenizer)
 soft = soft.to(lesson.device)
 regions, words = encode(fine, tokenizer, test, device=lesson.device)
 ways = {

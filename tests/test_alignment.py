@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from itr_lib.similarity import TERAN_POOLING, alignment_scores, precision
+from itr_lib.similarity import TERAN_POOLING, Alignment, alignment_scores, mrsw_plainly, precision
 
 OPTIONS = list(
     itertools.product(("regions", "words", "both"), ("hard", "soft"), ("sum", "mean", "max", "lse", "softmax"))
@@ -97,6 +97,29 @@ def test_agrees_with_plain_loops(pair, attend, coding, pooling):
     for budget in (WIDE, 1500, 1):  # one block, a few, one pair of sets at a time
         found = alignment_scores(*pair, attend=attend, coding=coding, pooling=pooling, memory_budget=budget)
         assert torch.allclose(found, expected, rtol=0, atol=1e-9)
+
+
+def test_mrsw_in_plain_lines_is_the_engine(pair):
+    regions, words, region_mask, word_mask = pair
+    plainly = [
+        [mrsw_plainly(image[0], caption[0], image[1], caption[1]) for caption in zip(words, word_mask, strict=True)]
+        for image in zip(regions, region_mask, strict=True)
+    ]
+    assert torch.allclose(alignment_scores(*pair), torch.tensor(plainly).double(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("attend", "coding", "pooling"), OPTIONS)
+def test_an_alignment_is_the_engine_with_its_options(pair, attend, coding, pooling):
+    options = {"attend": attend, "coding": coding, "pooling": pooling, "temperature": 0.3, "beta": 0.2}
+    assert torch.equal(Alignment(**options).scores(*pair), alignment_scores(*pair, **options))
+
+
+@pytest.mark.parametrize(
+    "option", [{"attend": "MrSw"}, {"coding": "x"}, {"pooling": "x"}, {"beta": 0}, {"temperature": -1}]
+)
+def test_an_alignment_that_is_none_is_refused_at_once(option):
+    with pytest.raises(ValueError, match=f"{next(iter(option))} is"):
+        Alignment(**option)
 
 
 @pytest.mark.parametrize(("attend", "coding", "pooling"), OPTIONS)

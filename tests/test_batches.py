@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import toy_data
 
-from itr_lib.checks.lesson01 import batch_properties
+from itr_lib.checks.unique_batches import batch_properties
 from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.data.batches import caption_batch, epoch_order, image_batch, pair_batch
 from itr_lib.data.dataset import RetrievalData

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+from pathlib import Path
 
 import answers_02
 import answers_03
@@ -13,7 +15,7 @@ import pytest
 import torch
 from wrong_answers import WRONG, batches_right
 
-from itr_lib import objectives
+from itr_lib import checks, objectives
 from itr_lib.checks import EXERCISES, check, exercises
 from itr_lib.data.batches import epoch_order
 from itr_lib.evaluation import caption_ranks, ndcg, pair_accuracy
@@ -53,6 +55,22 @@ RIGHT = {
 for answers in (answers_02, answers_03, answers_04, answers_05):
     RIGHT |= answers.RIGHT
     WRONG |= answers.WRONG
+
+FILES = sorted(Path(checks.__file__).parent.rglob("*.py"))
+SHARED = {"__init__", "_exact", "_inputs", "_mistakes", "frame"}
+
+
+def test_every_exercise_has_the_file_of_its_name_and_every_file_an_exercise():
+    found = {path.stem for path in FILES} - SHARED
+    assert found == {slug.replace("-", "_") for slug in exercises()}
+    for name in found:
+        exercise = importlib.import_module(f"itr_lib.checks.{name}").EXERCISE
+        assert exercise is EXERCISES[name.replace("_", "-")]
+
+
+def test_the_file_of_a_check_is_read_in_one_sitting():
+    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    assert {name: count for name, count in lines.items() if count > 250} == {}
 
 
 @pytest.mark.parametrize("slug", exercises())

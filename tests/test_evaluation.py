@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wrong_answers import ranks_for_the_model, ranks_one_to_one
 
-from itr_lib.checks.lesson00 import chance_specification, ndcg_cases, ndcg_specification, rank_cases, rank_specification
+from itr_lib.checks.caption_ranks import rank_cases, rank_specification
+from itr_lib.checks.chance_recall import chance_specification
+from itr_lib.checks.ndcg import ndcg_cases, ndcg_specification
 from itr_lib.evaluation import (
     caption_ranks,
     ceiling_scores,
@@ -379,7 +381,7 @@ def test_many_rows_in_blocks_any_kind_of_number_and_inputs_stay():
     )
 
 
-def two_stages_by_sorting(first, second, owner, places):
+def two_stages_by_sorting(first, second, owner, places, local_weight=1.0):
     """A second way to the same: order the candidates as the docstring says, cut, order again, look who is where."""
 
     def rank(first, final, own, places):
@@ -391,7 +393,21 @@ def two_stages_by_sorting(first, second, owner, places):
         place = next(p for p, c in enumerate(order) if c in own)
         return 1 + place if place < places else 1 + sum(c not in own for c in order[:place])
 
-    return two_stage_specification(first, second, owner, places, rank=rank)
+    return two_stage_specification(first, second, owner, places, local_weight, rank)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_two_stages_agree_with_sorted_candidates_on_anything(data):
+    """Longer lists and more levels than the loops over every shortlist have time for, ties in both stages."""
+    counts = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=8))
+    owner = np.array(data.draw(st.permutations(np.repeat(np.arange(len(counts)), counts).tolist())))
+    seed, levels = data.draw(st.integers(0, 999)), data.draw(st.integers(1, 6))
+    first, second = np.random.default_rng(seed).integers(0, levels, (2, len(counts), len(owner))).astype(float)
+    case = (first, second, owner, data.draw(st.integers(1, len(owner) + 1)))
+    weight = data.draw(st.sampled_from([1.0, 0.5, 0.0, -1.0]))
+    found = two_stage_metrics(*case, local_weight=weight).as_dict()
+    assert found == pytest.approx(two_stages_by_sorting(*case, weight), abs=1e-9)
 
 
 # --- what people write instead ---------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from itr_lib.data.batches import CaptionBatch, ImageBatch, caption_batch, image_
 from itr_lib.encoders.text import TextConfig, TextEncoder
 from itr_lib.inference import encode, evaluate, score
 from itr_lib.lessons import recipes
-from itr_lib.models import build, load_model, save_model
+from itr_lib.models import MODELS, build, from_config, load_model, save_model
 from itr_lib.objectives import InfoNCEObjective, TripletObjective
 from itr_lib.training import TrainConfig, train
 
@@ -215,6 +217,38 @@ def test_first_layers_of_a_pretrained_model_learn_at_their_own_rate(tmp_path):
 def test_a_recipe_for_every_profile_and_the_paper(name):
     make = getattr(recipes, name)
     for profile in ("smoke", "quick", "full"):
-        assert make(profile).model == name
-    paper = recipes.paper(name, "flickr30k")
-    assert paper.settings["preset"] == "paper" and paper.text["pretrained"] == "bert-base-uncased"
+        assert type(make(profile).model) is type(MODELS[name][1])
+    text = TextConfig(pretrained="bert-base-uncased", first_layers=6 if name == "teran" else None)
+    assert recipes.paper(name, "flickr30k").model == dataclasses.replace(MODELS[name][2], text=text)
+
+
+@pytest.mark.parametrize(("name", "sizes"), [("vse", {"dim": 64}), ("chan", {"dim": 64}), ("user", {"queue_size": 0})])
+def test_a_recipe_fills_in_what_the_data_know_and_builds_as_build_does(name, sizes):
+    recipe = getattr(recipes, name)("smoke", seed=5)
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **sizes))
+    torch.manual_seed(5)
+    text = TextConfig(len(TOKENIZER), hidden=32, layers=1, mask_token=TOKENIZER.mask_token_id)
+    expected = build(name, feature_dim=TRAIN.feature_dim, text=text, **{"dim": 64, **sizes})
+    model = recipe.build(TRAIN, TOKENIZER)
+    assert model.config == expected.config
+    for key, value in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value)
+
+
+def test_a_guide_is_as_wide_as_the_datas():
+    guides = np.ones((len(TRAIN), 24), np.float16)
+    recipe = recipes.user("smoke")
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, guide="clip"))
+    model = recipe.build(dataclasses.replace(TRAIN, guides=guides), TOKENIZER)
+    assert model.image_encoder.guide.fit.in_features == model.config.guide_dim == 24
+    with pytest.raises(ValueError, match="guide is 'clip' and guide_dim 0"):
+        recipe.build(TRAIN, TOKENIZER)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_configuration_without_the_datas_sizes_is_refused_when_it_is_built(name):
+    unfinished = dataclasses.replace(MODELS[name][1], text=TextConfig(mask_token=4))
+    with pytest.raises(ValueError, match="feature_dim is 0"):
+        from_config(unfinished)
+    with pytest.raises(ValueError, match="vocabulary_size is 0"):
+        from_config(dataclasses.replace(unfinished, feature_dim=8))

@@ -46,11 +46,11 @@ def test_a_lesson_has_at_least_four_exercises_with_their_checks(repo: Path, less
     assert len(read_source(repo / "solutions" / f"{lesson}.py").exercises) >= 4
 
 
-def test_exercises_are_those_that_have_checks(repo: Path) -> None:
+def test_exercises_are_those_that_have_checks_in_the_order_of_the_lessons(repo: Path) -> None:
     from itr_lib.checks import exercises
 
     found = [e.slug for path in lesson_sources(repo) for e in read_source(path).exercises]
-    assert sorted(found) == sorted(exercises())
+    assert found == exercises()
 
 
 def test_expected_bands_are_bands_of_lessons(repo: Path) -> None:

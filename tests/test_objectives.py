@@ -11,14 +11,9 @@ import torch
 import torch.nn.functional as F
 from wrong_answers import hardest_false_negatives, nce_rows_only, nce_unmasked
 
-from itr_lib.checks.lesson01 import (
-    hardest_cases,
-    hardest_specification,
-    info_nce_cases,
-    info_nce_specification,
-    triplet_cases,
-    triplet_specification,
-)
+from itr_lib.checks.info_nce import info_nce_cases, info_nce_specification
+from itr_lib.checks.triplet_hardest import hardest_cases, hardest_specification
+from itr_lib.checks.triplet_loop import triplet_cases, triplet_specification
 from itr_lib.objectives import (
     cmc_loss,
     consistency_loss,

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from itr_lib import search
 from itr_lib.encoders.tokens import GlobalTokens, Tokens
 from itr_lib.evaluation import retrieval_metrics, two_stage_metrics
-from itr_lib.search import Found, TwoStageIndex
-from itr_lib.similarity import alignment_scores, cosine_scores, l2_normalise
+from itr_lib.search import Found, TwoStageIndex, alignments, file
+from itr_lib.similarity import ATTENDED, CODE_POOLINGS, CODINGS, Alignment, cosine_scores, l2_normalise
 
 SIDES = ("images", "captions")
+ALIGNMENTS = [Alignment(*how, 0.3, 0.2) for how in itertools.product(ATTENDED, CODINGS, CODE_POOLINGS)]
 
 
 def encodings(count, width=5, dim=8, seed=0, whole=6, kind=torch.float32) -> GlobalTokens:
@@ -29,7 +32,7 @@ def encodings(count, width=5, dim=8, seed=0, whole=6, kind=torch.float32) -> Glo
 
 
 def some(encoded, rows):
-    return GlobalTokens(*(part[rows] for part in encoded)) if isinstance(encoded, GlobalTokens) else encoded[rows]
+    return encoded[rows] if isinstance(encoded, torch.Tensor) else type(encoded)(*(part[rows] for part in encoded))
 
 
 def names(count, start=0):
@@ -38,7 +41,7 @@ def names(count, start=0):
 
 def index_of(items, side="images", **how) -> TwoStageIndex:
     index = TwoStageIndex(side, **how)
-    index.add(names(len(items if isinstance(items, torch.Tensor) else items.whole)), items)
+    index.add(names(len(items if isinstance(items, torch.Tensor) else items[0])), items)
     return index
 
 
@@ -81,17 +84,39 @@ def test_agrees_with_brute_force(side, seed):
                 assert found.scores[q].tolist() == pytest.approx(scores, abs=1e-5)
 
 
+def aligned(how, items, queries, side):
+    """Local scores (queries, items) in 64 bits by ``alignment_scores``, which other tests hold against plain loops."""
+    kept, asked = ((e.vectors.nan_to_num(0).double(), e.mask) for e in (items, queries))
+    (regions, region_mask), (words, word_mask) = (kept, asked) if side == "images" else (asked, kept)
+    scores = how.scores(regions, words, region_mask, word_mask)
+    return scores.T if side == "images" else scores
+
+
 @pytest.mark.parametrize("side", SIDES)
-def test_a_shortlist_of_everything_is_the_exhaustive_ranking(side):
-    items, queries = encodings(300, 7, seed=1), encodings(20, 6, seed=2)
-    clean = [part.nan_to_num(0) if part.is_floating_point() else part for part in (*items, *queries)]
-    images, captions = (clean[1:3], clean[4:]) if side == "images" else (clean[4:], clean[1:3])
-    local = alignment_scores(images[0], captions[0], images[1], captions[1])
-    scores = cosine_scores(clean[3], clean[0]) + 0.7 * (local.T if side == "images" else local)
-    found = index_of(items, side).query(queries, shortlist=300, top=300, local_weight=0.7)
-    assert torch.allclose(found.scores, scores.sort(dim=1, descending=True).values, rtol=0, atol=1e-5)
-    assert torch.allclose(scores.gather(1, found.rows), found.scores, rtol=0, atol=1e-5)
-    assert all(sorted(rows) == list(range(300)) for rows in found.rows.tolist())
+@pytest.mark.parametrize("how", ALIGNMENTS, ids=lambda how: f"{how.attend}-{how.coding}-{how.pooling}")
+def test_a_shortlist_of_everything_is_the_exhaustive_ranking(how, side):
+    items, queries = encodings(60, 7, seed=1), encodings(12, 6, seed=2)
+    local = aligned(how, items, queries, side)
+    both = cosine_scores(queries.whole.double(), items.whole.double()) + 0.7 * local
+    index = index_of(items, side, alignment=how, local_weight=0.7)
+    alone = index_of(items.tokens, side, alignment=how, local_weight=0.7)
+    for found, expected in ((index.query(queries, shortlist=60, top=60), both), (alone.query(queries.tokens), local)):
+        best = expected.sort(dim=1, descending=True).values[:, : found.scores.shape[1]]
+        assert torch.allclose(found.scores.double(), best, rtol=1e-5, atol=1e-5)
+        assert torch.allclose(expected.gather(1, found.rows), best, rtol=1e-5, atol=1e-5)
+        assert all(len(set(rows)) == len(rows) for rows in found.rows.tolist())
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_alignments_are_told_from_each_other(side):
+    """No two of them may come to the same, or the test before this one could not tell a wrong one.
+
+    But for one pair: the best region of the best word is the best word of the best region.
+    """
+    items, queries = encodings(60, 7, seed=1).tokens, encodings(12, 6, seed=2).tokens
+    different = [how for how in ALIGNMENTS if (how.attend, how.coding, how.pooling) != ("words", "hard", "max")]
+    found = [index_of(items, side, alignment=how).query(queries, top=60).scores for how in different]
+    assert all((a - b).abs().max() > 1e-3 for a, b in itertools.combinations(found, 2))
 
 
 def test_the_ranks_are_those_of_two_stage_metrics():
@@ -113,7 +138,7 @@ def test_the_ranks_are_those_of_two_stage_metrics():
 def test_batches_of_any_size_and_any_budget_find_the_same(side, budget, monkeypatch):
     items, queries = encodings(40, seed=5), encodings(9, 4, seed=6)
     expected = index_of(items, side).query(queries, shortlist=15, top=20)
-    monkeypatch.setattr(search, "BUDGET", budget)
+    monkeypatch.setattr(alignments, "BUDGET", budget)
     index = index_of(items, side)
     for size in (1, 2, 4, 9):
         parts = [index.query(some(queries, slice(at, at + size)), shortlist=15, top=20) for at in range(0, 9, size)]
@@ -186,6 +211,15 @@ def test_ties_at_the_edge_and_in_the_second_stage():
     assert found.rows.tolist() == [[2, 1, 3, 0, 4]] and found.scores.tolist() == [[2, 1, 1, 0, 0]]
     assert index.query(query, shortlist=4, top=2).rows.tolist() == [[0, 3]]
     assert index.query(query, shortlist=4, top=9, local_weight=0.0).rows.tolist() == [[1, 2, 3, 0, 4]]
+
+
+def test_tokens_alone_are_aligned_all_and_ties_come_in_order():
+    tokens = torch.tensor([9.0, 0.0, 9.0, 5.0, 0.0])[:, None, None]
+    index = index_of(Tokens(tokens, torch.ones(5, 1, dtype=torch.bool)), local_weight=-1.0)
+    query = Tokens(torch.ones(1, 1, 1), torch.ones(1, 1, dtype=torch.bool))
+    found = index.query(query, shortlist=1, top=5)  # one stage: neither a shortlist nor a weight takes part
+    assert found.rows.tolist() == [[0, 2, 3, 1, 4]] and found.scores.tolist() == [[9, 9, 5, 0, 0]]
+    assert index.query(query, top=2).ids == [["item 0", "item 2"]] and index.bytes_per_item == 4 + 8
 
 
 # --- sides and sets that are empty -----------------------------------------------------------------------------------
@@ -295,6 +329,27 @@ def test_a_loaded_index_answers_alike(tmp_path, side, kind):
             again.add([name], some(items, slice(0, 1)))
 
 
+def test_a_file_keeps_how_its_items_are_aligned(tmp_path):
+    items, queries = encodings(15, seed=27), encodings(4, seed=28)
+    for how, weight in zip(ALIGNMENTS, itertools.cycle((1.0, 0.1, -2.5)), strict=False):
+        for encoded, asked in ((items, queries), (items.tokens, queries.tokens)):
+            index = index_of(encoded, "captions", alignment=how, local_weight=weight)
+            index.save(tmp_path / "index")
+            again = TwoStageIndex.load(tmp_path / "index")
+            assert (again.alignment, again.local_weight) == (how, weight)
+            first, second = (which.query(asked, shortlist=5, top=12) for which in (index, again))
+            assert torch.equal(first.rows, second.rows) and torch.equal(first.scores, second.scores)
+    index_of(items.whole, alignment=None).save(tmp_path / "index")
+    assert TwoStageIndex.load(tmp_path / "index").alignment is None
+
+
+def test_the_weight_of_the_index_counts_unless_a_query_has_its_own():
+    items, queries = encodings(15, seed=29), encodings(4, seed=30)
+    light, heavy = (index_of(items, local_weight=weight) for weight in (0.25, 4.0))
+    found = [light.query(queries), heavy.query(queries), heavy.query(queries, local_weight=0.25)]
+    assert torch.equal(found[0].scores, found[2].scores) and not torch.equal(found[0].scores, found[1].scores)
+
+
 @pytest.fixture
 def saved(tmp_path):
     path = tmp_path / "gallery.safetensors"
@@ -304,7 +359,7 @@ def saved(tmp_path):
 
 def test_saving_replaces_the_file_in_one_step(saved, monkeypatch):
     before = saved.read_bytes()
-    monkeypatch.setattr(search.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("the disk is gone")))
+    monkeypatch.setattr(file.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("the disk is gone")))
     with pytest.raises(OSError, match="the disk is gone"):
         index_of(encodings(5)).save(saved)
     assert saved.read_bytes() == before and list(saved.parent.iterdir()) == [saved]
@@ -318,9 +373,9 @@ def test_a_folder_is_made_and_one_that_cannot_be_is_named(tmp_path, monkeypatch)
     assert len(TwoStageIndex.load(tmp_path / "new" / "folder" / "index")) == 2
 
     def full(*_):
-        raise search.SafetensorError("no space left on device")
+        raise file.SafetensorError("no space left on device")
 
-    monkeypatch.setattr(search, "save_file", full)
+    monkeypatch.setattr(file, "save_file", full)
     with pytest.raises(OSError, match="other cannot be written: no space left"):
         index_of(encodings(2)).save(tmp_path / "other")
 
@@ -369,12 +424,93 @@ def test_foreign_files_are_refused(tmp_path, saved):
         TwoStageIndex.load(tmp_path)
 
 
-def test_another_version_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(search, "VERSION", "2")
-    index_of(encodings(3)).save(tmp_path / "newer")
+@pytest.mark.parametrize("version", ["1", "3"])
+def test_another_version_is_refused(tmp_path, monkeypatch, version):
+    monkeypatch.setattr(file, "VERSION", version)
+    index_of(encodings(3)).save(tmp_path / "other")
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="holds an index of version 2, expected 1"):
-        TwoStageIndex.load(tmp_path / "newer")
+    with pytest.raises(ValueError, match=f"holds an index of version {version}, expected 2: make the index again"):
+        TwoStageIndex.load(tmp_path / "other")
+
+
+# --- on anything: numbers that are exact in 32 bits, so that ties are ties -------------------------------------------
+
+
+@st.composite
+def exact_encodings(draw, least=1):
+    count, width = draw(st.integers(least, 6)), draw(st.integers(0, 3))
+
+    def drawn(values, *shape):
+        size = math.prod(shape)
+        return torch.tensor(draw(st.lists(values, min_size=size, max_size=size))).reshape(shape)
+
+    corner = drawn(st.integers(0, 3), count).long()
+    vectors = drawn(st.integers(-2, 2), count, width, 2).float()
+    whole = torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]])[corner]
+    return GlobalTokens(whole, vectors, drawn(st.booleans(), count, width).bool())
+
+
+EXACT = st.sampled_from([Alignment(attend, "hard", pooling) for attend in ATTENDED for pooling in ("sum", "max")])
+ANYTHING = (st.sampled_from(SIDES), EXACT, exact_encodings(), exact_encodings())
+
+
+@settings(max_examples=150, deadline=None)
+@given(*ANYTHING, st.integers(1, 7), st.integers(1, 7), st.sampled_from([1.0, 0.5, 0.0, -1.0]))
+def test_any_index_agrees_with_brute_force(side, how, items, queries, shortlist, top, weight):
+    index = index_of(items, side, alignment=how, local_weight=weight)
+    found = index.query(queries, shortlist=shortlist, top=top)
+    alone = index_of(items.tokens, side, alignment=how).query(queries.tokens, top=top)
+    near, local = cosine_scores(queries.whole.double(), items.whole.double()), aligned(how, items, queries, side)
+    for q in range(len(near)):
+        expected = brute_force(near[q], local[q], shortlist, top, weight)
+        assert (found.rows[q].tolist(), found.scores[q].tolist()) == expected
+        expected = brute_force(0 * near[q], local[q], len(local[q]), top, 1.0)
+        assert (alone.rows[q].tolist(), alone.scores[q].tolist()) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(*ANYTHING, st.data())
+def test_any_cut_of_the_items_into_calls_makes_the_same_index(side, how, items, queries, data):
+    count = len(items.whole)
+    cuts = sorted(data.draw(st.lists(st.integers(0, count), max_size=4)))
+    index = TwoStageIndex(side, alignment=how)
+    for start, stop in itertools.pairwise([0, *cuts, count]):
+        index.add(names(stop - start, start), some(items, slice(start, stop)))
+    once = index_of(items, side, alignment=how)
+    found, expected = (which.query(queries, shortlist=3) for which in (index, once))
+    assert index.ids == once.ids and index.bytes_per_item == once.bytes_per_item
+    assert found.ids == expected.ids and torch.equal(found.scores, expected.scores)
+
+
+@settings(max_examples=100, deadline=None)
+@given(*ANYTHING, st.data())
+def test_any_order_of_the_items_gives_each_the_same_score(side, how, items, queries, data):
+    count = len(items.whole)
+    order = data.draw(st.permutations(range(count)))
+    moved = TwoStageIndex(side, alignment=how)
+    moved.add([f"item {row}" for row in order], some(items, torch.tensor(order)))
+    found, expected = (w.query(queries, shortlist=count) for w in (moved, index_of(items, side, alignment=how)))
+    for ids, scores, *others in zip(found.ids, found.scores, expected.ids, expected.scores, strict=True):
+        assert dict(zip(ids, scores.tolist(), strict=True)) == dict(zip(others[0], others[1].tolist(), strict=True))
+    assert torch.equal(found.scores, expected.scores)
+
+
+@settings(max_examples=100, deadline=None)
+@given(*ANYTHING, st.data())
+def test_any_padding_is_as_none(side, how, items, queries, data):
+    """Wider by some places, wherever they are put among the real ones; and what stands there does not matter."""
+
+    def wider(encoded):
+        width = encoded.mask.shape[1]
+        place = sorted(data.draw(st.permutations(range(width + 2)))[:width])
+        mask = torch.zeros(len(encoded.mask), width + 2, dtype=torch.bool)
+        vectors = torch.full((len(encoded.mask), width + 2, 2), torch.nan)
+        mask[:, place], vectors[:, place] = encoded.mask, encoded.vectors
+        return encoded._replace(vectors=vectors, mask=mask)
+
+    found = index_of(wider(items), side, alignment=how).query(wider(queries), shortlist=3)
+    expected = index_of(items, side, alignment=how).query(queries, shortlist=3)
+    assert found.ids == expected.ids and torch.equal(found.scores, expected.scores)
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
@@ -391,8 +527,8 @@ BAD_ENCODINGS = {
     "an infinite vector": (changed(GOOD, whole=GOOD.whole / 0), r"encoded\.whole holds NaN or infinite"),
     "another width": (encodings(2, whole=7), "encoded has vectors of 7 numbers, expected 6"),
     "another width of tokens": (encodings(2, dim=9), "encoded has token vectors of 9 numbers, expected 8"),
-    "vectors alone": (GOOD.whole, "the index has tokens too"),
-    "tokens alone": (Tokens(*GOOD[1:]), "encoded is a Tokens, expected .* needs a vector for the whole"),
+    "vectors alone": (GOOD.whole, "has a vector each, expected a vector and tokens each as the items"),
+    "tokens alone": (Tokens(*GOOD[1:]), "has tokens each, expected a vector and tokens each as the items"),
     "a list": ([[1.0]], "encoded is a list"),
     "too few token rows": (changed(GOOD, vectors=GOOD.vectors[:1]), r"encoded\.vectors has shape"),
     "another mask": (changed(GOOD, mask=GOOD.mask[:, :1]), r"encoded\.mask has shape"),
@@ -418,8 +554,10 @@ def test_bad_encodings_are_refused_and_leave_no_trace(what):
 def test_tokens_against_an_index_of_vectors():
     index = index_of(encodings(3).whole)
     for call in (index.query, lambda encoded: index.add(["x", "y"], encoded)):
-        with pytest.raises(ValueError, match=r"give encoded\.whole, or make an index of GlobalTokens"):
+        with pytest.raises(ValueError, match=r"expected a vector each as the items .* have: give encoded\.whole"):
             call(GOOD)
+    with pytest.raises(ValueError, match=r"expected tokens each as the items .* have: give encoded\.tokens"):
+        index_of(GOOD.tokens).query(GOOD)
 
 
 def test_a_token_too_large_for_16_bits_is_refused():
@@ -469,6 +607,10 @@ def test_an_empty_index_is_refused(tmp_path):
         TwoStageIndex("image")
     with pytest.raises(ValueError, match="token_dtype is torch.bfloat16"):
         TwoStageIndex("images", token_dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="alignment is 'MrSw', expected an itr_lib.similarity.Alignment"):
+        TwoStageIndex("images", alignment="MrSw")
+    with pytest.raises(ValueError, match="local_weight is inf"):
+        TwoStageIndex("images", local_weight=math.inf)
 
 
 def test_what_is_found_has_names():

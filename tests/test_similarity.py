@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from itr_lib.checks.lesson00 import cosine_cases, cosine_specification
+from itr_lib.checks.cosine_scores import cosine_cases, cosine_specification
 from itr_lib.similarity import cosine_scores, l2_normalise
 
 

@@ -637,12 +637,12 @@ def test_the_papers_sizes_by_name():
 @pytest.mark.parametrize("profile", ["smoke", "quick", "full"])
 def test_a_recipe_for_every_profile(profile):
     recipe = recipes.user(profile, seed=3)
-    assert recipe.model == "user" and isinstance(recipe.objective, UnifiedObjective)
+    assert isinstance(recipe.model, USERConfig) and isinstance(recipe.objective, UnifiedObjective)
     assert recipe.training.seed == 3 and recipe.objective.floor < 0
     with torch.device("meta"):
         model = recipe.build(TRAIN, TOKENIZER)
-    assert model.image_queue.size == recipe.settings["queue_size"] > recipe.training.batch_size
-    assert model.config.guide == "self" and model.text.bert.config.hidden_size == recipe.text["hidden"]
+    assert model.image_queue.size == recipe.model.queue_size > recipe.training.batch_size
+    assert model.config.guide == "self" and model.text.bert.config.hidden_size == recipe.model.text.hidden
 
 
 def test_the_smoke_recipe_trains():
@@ -655,7 +655,7 @@ def test_the_smoke_recipe_trains():
 
 def test_a_model_without_queues_has_no_keys():
     recipe = recipes.user("smoke")
-    model = dataclasses.replace(recipe, settings={**recipe.settings, "queue_size": 0}).build(TRAIN, TOKENIZER)
+    model = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, queue_size=0)).build(TRAIN, TOKENIZER)
     with pytest.raises(ValueError, match="no key encoders"):
         model.encode_keys(None)
 

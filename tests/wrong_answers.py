@@ -121,6 +121,11 @@ def cosine_global_norm(images, captions):
     return (images / images.norm()) @ (captions / captions.norm()).T
 
 
+def cosine_nan_in_float32(images, captions):
+    images, captions = (x / x.norm(dim=1, keepdim=True).clamp(min=1e-300) for x in (images, captions))
+    return images @ captions.T
+
+
 def cosine_nan_in_captions(images, captions):
     return F.normalize(images, dim=1) @ (captions / captions.norm(dim=1, keepdim=True)).T
 
@@ -566,6 +571,7 @@ WRONG = {
         (cosine_over_batch, "normalised over the batch"),
         (cosine_nan, "divide by zero"),
         (cosine_nan_in_captions, "divide the captions by zero"),
+        (cosine_nan_in_float32, "you divide by zero"),
         (cosine_global_norm, "length of the whole matrix"),
         (cosine_images_only, "only the images"),
         (cosine_captions_only, "only the captions"),

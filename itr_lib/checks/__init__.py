@@ -11,11 +11,55 @@ import difflib
 import os
 from collections.abc import Callable
 
-from itr_lib.checks import lesson00, lesson01, lesson02, lesson03, lesson04, lesson05
+from itr_lib.checks import (
+    alignments,
+    attended_length,
+    box_geometry,
+    caption_ranks,
+    chance_recall,
+    cmc,
+    consistency,
+    cosine_scores,
+    effective_regions,
+    enhance,
+    hard_backward,
+    hard_codes,
+    honest_rank,
+    info_nce,
+    momentum_step,
+    mrsw,
+    ndcg,
+    packed_mrsw,
+    pareto_front,
+    pointing,
+    pool_codes,
+    poolings,
+    queue_loss,
+    recall_at_k,
+    ring_buffer,
+    soft_codes,
+    sorted_pool,
+    token_guidance,
+    triplet_hardest,
+    triplet_loop,
+    twin_choices,
+    two_stage_search,
+    unified_loss,
+    unified_weights,
+    unique_batches,
+)
 from itr_lib.checks.frame import verify
 
-LESSONS = (lesson00, lesson01, lesson02, lesson03, lesson04, lesson05)
-EXERCISES = {exercise.slug: exercise for lesson in LESSONS for exercise in lesson.EXERCISES}
+# Lesson by lesson. The check of an exercise stands in the module that has its slug for a name.
+LESSONS = (
+    (cosine_scores, caption_ranks, recall_at_k, chance_recall, ndcg),
+    (triplet_loop, unique_batches, triplet_hardest, info_nce, sorted_pool, twin_choices),
+    (box_geometry, alignments, mrsw, poolings, packed_mrsw, pointing),
+    (soft_codes, hard_codes, pool_codes, hard_backward, attended_length, effective_regions),
+    (unified_loss, unified_weights, ring_buffer, momentum_step, queue_loss, enhance),
+    (token_guidance, consistency, cmc, two_stage_search, honest_rank, pareto_front),
+)
+EXERCISES = {module.EXERCISE.slug: module.EXERCISE for lesson in LESSONS for module in lesson}
 
 
 def exercises() -> list[str]:

@@ -99,26 +99,32 @@ def _run(function: Callable, inputs: Inputs, gradients: tuple[str, ...], trusted
         # torch raises NotImplementedError, too, for a kind of number that an operation does not know
         if trusted or (isinstance(error, NotImplementedError) and "not implemented for" not in str(error)):
             raise
-        if "in-place" in str(error) or "inplace" in str(error):
-            raise AssertionError(f"your function changes its input in place: work on a copy ({error})") from error
-        hint = ""
-        if "unexpected keyword argument" in str(error):
-            hint = "\nKeep the parameter names of the stub: checks call your function by name."
-        if "dtype" in str(error) or ("Float" in str(error) and "Double" in str(error)):
-            hint = "\nMake new tensors of the input's kind: torch.zeros(..., dtype=x.dtype, device=x.device)."
-        raise AssertionError(
-            f"your function stopped with {type(error).__name__}: {error}{hint}\n{_shapes(inputs)}"
-        ) from error
+        raise AssertionError(_stopped(error, inputs)) from error
     for name, (after, original) in before.items():
         if not np.array_equal(_as_double(after), _as_double(original), equal_nan=True):
             raise AssertionError(f"your function changes its input {name} in place: work on a copy")
-    if not gradients or not isinstance(result, Tensor) or not result.requires_grad:
-        return _detached(result), [torch.zeros_like(given[name]) for name in gradients]
+    return _detached(result), _gradients(result, [given[name] for name in gradients])
+
+
+def _stopped(error: Exception, inputs: Inputs) -> str:
+    """What a learner is told when the function raises."""
+    if "in-place" in str(error) or "inplace" in str(error):
+        return f"your function changes its input in place: work on a copy ({error})"
+    hint = ""
+    if "unexpected keyword argument" in str(error):
+        hint = "\nKeep the parameter names of the stub: checks call your function by name."
+    if "dtype" in str(error) or ("Float" in str(error) and "Double" in str(error)):
+        hint = "\nMake new tensors of the input's kind: torch.zeros(..., dtype=x.dtype, device=x.device)."
+    return f"your function stopped with {type(error).__name__}: {error}{hint}\n{_shapes(inputs)}"
+
+
+def _gradients(result: Any, by: list[Tensor]) -> list[Tensor]:
+    """The gradients of a sum in which each number of the result has a weight of its own."""
+    if not by or not isinstance(result, Tensor) or not result.requires_grad:
+        return [torch.zeros_like(value) for value in by]
     weights = torch.linspace(0.5, 1.5, result.numel(), dtype=result.dtype, device=result.device).view(result.shape)
-    found = torch.autograd.grad((result * weights).sum(), [given[n] for n in gradients], allow_unused=True)
-    return result.detach(), [
-        torch.zeros_like(given[n]) if g is None else g for n, g in zip(gradients, found, strict=True)
-    ]
+    found = torch.autograd.grad((result * weights).sum(), by, allow_unused=True)
+    return [torch.zeros_like(value) if g is None else g for value, g in zip(by, found, strict=True)]
 
 
 def _expect_kind(result: Any, expected: Any, inputs: Inputs) -> None:

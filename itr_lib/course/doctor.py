@@ -12,9 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
-from platformdirs import user_cache_dir
 
 from itr_lib.course.build import REPO
+from itr_lib.data.cache import cache_folder
 
 REDO = "make clean setup"
 
@@ -159,11 +159,6 @@ def kernels() -> str:
 def jupyterlab() -> str:
     """JupyterLab's version."""
     return version("jupyterlab")
-
-
-def cache_folder() -> Path:
-    """Where made data is kept: ``ITR_CACHE``, or the user's cache folder."""
-    return Path(os.environ.get("ITR_CACHE") or user_cache_dir("itr_lib"))
 
 
 def _existing(folder: Path) -> Path:

@@ -34,7 +34,7 @@ class Splits:
 
 
 def load_splits(name: str, root: str = "", *, profile: str = "quick", seed: int = 0, strict: bool = False) -> Splits:
-    """The embedded scenes, or photographs in Karpathy's format from the folder ``root``.
+    """The embedded scenes, or photographs in Karpathy's format from the folder ``root`` (``~`` is your home).
 
     ``"entities"`` takes the boxes of Flickr30k Entities (``entities.json`` in that folder) as regions.
 

@@ -65,7 +65,7 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], max_to
 def load_pretrained(loader: type, name: str | os.PathLike, what: str):
     """``loader.from_pretrained(name)``. Raises ``OSError`` that says what to do instead; ``what`` names it there."""
     try:
-        return loader.from_pretrained(name)
+        return loader.from_pretrained(os.path.expanduser(name))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise OSError(

@@ -33,6 +33,7 @@ def load_image_model(name: str | os.PathLike, device: str = "cpu"):
     """A model with its image processor, by name or folder; ``OSError`` says what to do where it is not found."""
     from transformers import AutoImageProcessor, AutoModel  # slow to import: only when it is needed
 
+    name = os.path.expanduser(name)
     try:
         with no_bars_of_transformers():
             model = AutoModel.from_pretrained(name).eval().to(device)

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from itr_lib.validation import expect_count
+
 
 def box_geometry(boxes: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 5"]:
     """``(x1, y1, x2, y2, area)`` of boxes given in units of picture width and height (TERAN, section 4.1)."""
@@ -51,6 +53,7 @@ class RegionEncoder(nn.Module):
         geometry: bool = True,
     ):
         super().__init__()
+        expect_count("feature_dim", feature_dim)
         self.geometry = geometry
         if geometry:
             self.embed = nn.Sequential(nn.Linear(feature_dim + 5, dim), nn.ReLU(), nn.Linear(dim, dim))

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from itr_lib.data.tokenisation import load_pretrained
-from itr_lib.validation import expect_choice
+from itr_lib.validation import expect_choice, expect_count
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,14 @@ class TextConfig:
     """The text side: a ``kind`` of network of this shape from scratch, or a ``pretrained`` one.
 
     Attributes:
+        vocabulary_size: of the tokenizer, ``len(tokenizer)``; 0 until it is known. A pretrained model has its own.
         kind: ``"bert"``, or ``"bigru"``: a bidirectional GRU over ``hidden``-wide word vectors, 300 in the papers.
         pretrained: a hub name or a folder; then the shape is its own.
         first_layers: use only so many layers of a pretrained model (TERAN reads BERT-base after layer 6); None: all.
         mask_token: the tokenizer's id of ``[MASK]``, for models that augment captions.
     """
 
-    vocabulary_size: int
+    vocabulary_size: int = 0
     hidden: int = 128
     layers: int = 2
     heads: int = 4
@@ -52,6 +53,8 @@ class TextEncoder(nn.Module):
 
     def __init__(self, config: TextConfig, dim: int):
         super().__init__()
+        if not config.pretrained:
+            expect_count("vocabulary_size", config.vocabulary_size)
         if config.kind == "bigru":
             self.words = nn.Embedding(config.vocabulary_size, config.hidden, padding_idx=0)
             self.gru = nn.GRU(config.hidden, dim, batch_first=True, bidirectional=True)

@@ -26,3 +26,7 @@ class GlobalTokens(NamedTuple):
     def tokens(self) -> Tokens:
         """The token vectors alone."""
         return Tokens(self.vectors, self.mask)
+
+
+# What an encoder may return: a vector each (batch, dim), tokens each, or both.
+Encoded = Tensor | Tokens | GlobalTokens

@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from itr_lib.data.cache import cached_folder
 from itr_lib.data.dataset import RetrievalData
@@ -24,7 +23,7 @@ from itr_lib.data.load import Splits
 from itr_lib.data.photographs.features import read_features
 from itr_lib.data.photographs.problems import Problems
 from itr_lib.data.scenes.rendering import render
-from itr_lib.data.tokenisation import tokenise
+from itr_lib.data.tokenisation import load_tokenizer, tokenise
 from itr_lib.encoders.images import joint_vectors, load_image_model
 from itr_lib.guides.small_clip import small_clip_folder
 from itr_lib.progress import progress_bar
@@ -107,7 +106,7 @@ def file_guides(data: RetrievalData, path: str | Path, *, only_covered: bool = F
 def zero_shot_scores(data: RetrievalData, model: str | Path) -> Float[Tensor, "images captions"]:
     """The cosines of a CLIP, without any training on these data."""
     clip, processor = load_image_model(model)
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = load_tokenizer(model)
     images = _with_vectors(data, (clip, processor), progress=False).guides
     ids, mask = tokenise(tokenizer, data.captions, clip.config.text_config.max_position_embeddings)
     with torch.inference_mode():

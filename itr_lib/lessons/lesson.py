@@ -6,13 +6,14 @@ import json
 import logging
 import math
 import os
-import platform
 import random
 import sys
 import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from itr_lib.lessons.machine import choose_device, peak_memory_mb, versions
 
 PROFILES = ("smoke", "quick", "full")
 DATA = ("scenes", "flickr8k", "flickr30k", "coco", "entities")
@@ -81,7 +82,7 @@ class Lesson:
         """Write the metrics for the runner, where one listens (environment variable ``ITR_METRICS``)."""
         folder = os.environ.get("ITR_METRICS")
         if folder:
-            path = Path(folder) / f"{self.name}.json"
+            path = Path(folder).expanduser() / f"{self.name}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(self.summary(), indent=1)
             path.with_suffix(".part").write_text(text, encoding="utf-8")
@@ -99,8 +100,8 @@ class Lesson:
             "seed": self.seed,
             "metrics": self.metrics,
             "seconds": round(self.seconds, 2),
-            "peak_memory_mb": round(_peak_memory_mb(self.device), 1),
-            "versions": _versions(),
+            "peak_memory_mb": round(peak_memory_mb(self.device), 1),
+            "versions": versions(),
         }
 
 
@@ -134,19 +135,6 @@ def open_lesson(
     return lesson
 
 
-def choose_device(device: str) -> str:
-    """``"auto"`` becomes ``"cuda"`` where there is a GPU and else ``"cpu"``. Raises ``ValueError``."""
-    import torch
-
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device is {device!r}, expected one of auto, cpu, cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is 'cuda', and torch finds no GPU here: use 'auto' or 'cpu'")
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
-
-
 def _seed_everything(seed: int) -> None:
     import numpy as np
     import torch
@@ -175,28 +163,3 @@ def _quiet() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="IProgress not found")
     warnings.filterwarnings("ignore", category=FutureWarning, module="(transformers|accelerate|torch)")
-
-
-def _peak_memory_mb(device: str) -> float:
-    """The process's largest resident memory, and on a GPU what torch held there, in MiB."""
-    try:
-        import resource
-
-        unit = 1 if platform.system() == "Darwin" else 1024  # macOS counts bytes, Linux KiB
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    except ImportError:  # Windows
-        import psutil
-
-        peak = psutil.Process().memory_info().peak_wset
-    if device == "cuda":
-        import torch
-
-        peak += torch.cuda.max_memory_allocated()
-    return peak / 2**20
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    names = ("torch", "transformers", "numpy", "matplotlib")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}

@@ -1,65 +1,83 @@
-"""The sizes and settings of a lesson's models, by profile: one place for notebooks and recorded runs alike."""
+"""The sizes and settings of a lesson's models, by profile: one place for notebooks and recorded runs alike.
+
+What a lesson changes in them for its tables of ablations stands in :mod:`itr_lib.lessons.variants`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from itr_lib import models
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.encoders.text import TextConfig
-from itr_lib.models import build
-from itr_lib.objectives import Objective, TripletObjective, TwoLevelObjective, UnifiedObjective
+from itr_lib.models.chan import CHANConfig
+from itr_lib.models.teran import TERANConfig
+from itr_lib.models.tgdt import TGDTConfig
+from itr_lib.models.user import USERConfig
+from itr_lib.models.vse import VSEConfig
+from itr_lib.objectives import InfoNCEObjective, TripletObjective, TwoLevelObjective, UnifiedObjective
 from itr_lib.training import TrainConfig
 from itr_lib.validation import expect_choice
 
+BERT_BASE = TextConfig(pretrained="bert-base-uncased")
+Config = TypeVar("Config", bound=models.ModelConfig, covariant=True)
+Loss = TripletObjective | InfoNCEObjective | UnifiedObjective | TwoLevelObjective
+
 
 @dataclass(frozen=True)
-class Recipe:
-    """A model and how to train it."""
+class Recipe(Generic[Config]):
+    """A model and how to train it. To change one thing: ``replace(recipe, model=replace(recipe.model, dim=64))``.
 
-    model: str
-    settings: dict[str, object]
-    text: dict[str, object]
-    objective: Objective
+    Attributes:
+        model: its configuration, of which :meth:`build` fills in what depends on the data.
+        objective: the loss, one of :mod:`itr_lib.objectives`.
+        training: how to train; its seed is that of the first weights, too.
+    """
+
+    model: Config
+    objective: Loss
     training: TrainConfig
 
     def build(self, data: RetrievalData, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
         """The untrained model; the same seed gives the same weights."""
         torch.manual_seed(self.training.seed)
-        text = TextConfig(len(tokenizer), mask_token=tokenizer.mask_token_id, **self.text)
-        guide = {"guide_dim": data.guide_dim} if self.settings.get("guide") == "clip" else {}
-        return build(self.model, feature_dim=data.feature_dim, text=text, **self.settings, **guide)
+        text = replace(self.model.text, vocabulary_size=len(tokenizer), mask_token=tokenizer.mask_token_id)
+        config = replace(self.model, feature_dim=data.feature_dim, text=text)
+        if isinstance(config, USERConfig) and config.guide == "clip":
+            config = replace(config, guide_dim=data.guide_dim)
+        return models.from_config(config)
 
 
-def vse(profile: str, data: str = "scenes", seed: int = 0) -> Recipe:
+def vse(profile: str, data: str = "scenes", seed: int = 0) -> Recipe[VSEConfig]:
     """VSE++ with GPO pooling, lesson 01."""
     width = {"smoke": 64, "quick": 256, "full": 512}[profile]
-    return Recipe(
-        "vse", {"dim": width, "pooling": "gpo"}, _text(profile), TripletObjective(), _training(profile, data, seed)
-    )
+    model = VSEConfig(text=_text(profile), dim=width, pooling="gpo")
+    return Recipe(model, TripletObjective(), _training(profile, data, seed))
 
 
-def teran(profile: str, data: str = "scenes", seed: int = 0) -> Recipe:
+def teran(profile: str, data: str = "scenes", seed: int = 0) -> Recipe[TERANConfig]:
     """TERAN with max over regions, sum over words, lesson 02."""
     width = {"smoke": 64, "quick": 128, "full": 512}[profile]
-    settings = {"dim": width, "region_dim": width, "feed_forward": 2 * width}
-    return Recipe("teran", settings, _text(profile), TripletObjective(), _training(profile, data, seed))
+    model = TERANConfig(text=_text(profile), dim=width, region_dim=width, feed_forward=2 * width)
+    return Recipe(model, TripletObjective(), _training(profile, data, seed))
 
 
-def one_vector(fine: Recipe) -> Recipe:
+def one_vector(fine: Recipe[TERANConfig]) -> Recipe[VSEConfig]:
     """Global embeddings from the encoders of a TERAN recipe: each side's last layers, pooled by GPO.
 
     TERAN's joint layer has a BERT layer's shape, so one more layer of BERT and one over the regions is the same work.
     """
-    width, layers = fine.settings["dim"], fine.text["layers"]
-    settings = {"dim": width, "pooling": "gpo", "region_layers": 1}
-    return Recipe("vse", settings, {**fine.text, "layers": layers + 1}, fine.objective, fine.training)
+    text = replace(fine.model.text, layers=fine.model.text.layers + 1)
+    model = VSEConfig(text=text, dim=fine.model.dim, pooling="gpo", region_layers=1)
+    return Recipe(model, fine.objective, fine.training)
 
 
-def chan(profile: str, data: str = "scenes", seed: int = 0) -> Recipe:
+def chan(profile: str, data: str = "scenes", seed: int = 0) -> Recipe[CHANConfig]:
     """CHAN with hard coding and log-sum-exp pooling, lesson 03.
 
     The released code's margin, 0.05, is one of logsumexp(codes / beta), as here. We take 0.5: on validation scenes
@@ -68,10 +86,10 @@ def chan(profile: str, data: str = "scenes", seed: int = 0) -> Recipe:
     """
     width = {"smoke": 64, "quick": 128, "full": 512}[profile]
     objective = TripletObjective(margin=0.5, warmup_epochs=1 if profile == "smoke" else 2)
-    return Recipe("chan", {"dim": width}, _text(profile), objective, _training(profile, data, seed))
+    return Recipe(CHANConfig(text=_text(profile), dim=width), objective, _training(profile, data, seed))
 
 
-def user(profile: str, data: str = "scenes", seed: int = 0) -> Recipe:
+def user(profile: str, data: str = "scenes", seed: int = 0) -> Recipe[USERConfig]:
     """USER with SGE and queues, lesson 04: small batches on purpose, since queues are for those who have no large ones.
 
     The paper's sharpness is mu = 90; on validation scenes (batch 16, one epoch, one seed) text to image R@1 was 23 with
@@ -80,14 +98,14 @@ def user(profile: str, data: str = "scenes", seed: int = 0) -> Recipe:
     with that, and all did without (lesson 04).
     """
     width, keys, batch = {"smoke": (64, 128, 16), "quick": (128, 2048, 8), "full": (512, 4096, 64)}[profile]
-    settings = {"dim": width, "queue_size": keys, "momentum": 0.999 if profile == "full" else 0.99}
-    text = {"hidden": 64, "layers": 1} if profile == "quick" else _text(profile)
+    text = TextConfig(hidden=64, layers=1) if profile == "quick" else _text(profile)
+    model = USERConfig(text=text, dim=width, queue_size=keys, momentum=0.999 if profile == "full" else 0.99)
     epochs = 12 if profile == "full" else 1  # a batch of 8 takes sixteen times the steps of the other recipes
     training = TrainConfig(epochs, batch, seed=seed)
-    return Recipe("user", settings, text, UnifiedObjective(mu=30.0, batch_weight=1.0, floor=-0.9), training)
+    return Recipe(model, UnifiedObjective(mu=30.0, batch_weight=1.0, floor=-0.9), training)
 
 
-def tgdt(profile: str, data: str = "scenes", seed: int = 0) -> Recipe:
+def tgdt(profile: str, data: str = "scenes", seed: int = 0) -> Recipe[TGDTConfig]:
     """TGDT with TERAN's branches and settings, everything trained at once as in the released training, lesson 05.
 
     But the global part learns by InfoNCE: with the paper's hinge the cosines of any two validation scenes went to 0.99
@@ -95,10 +113,10 @@ def tgdt(profile: str, data: str = "scenes", seed: int = 0) -> Recipe:
     """
     fine = teran(profile, data, seed)
     training = replace(fine.training, epochs=3) if profile == "quick" and fine.training.epochs == 5 else fine.training
-    return Recipe("tgdt", fine.settings, fine.text, TwoLevelObjective(temperature=0.05), training)
+    return Recipe(TGDTConfig(**vars(fine.model)), TwoLevelObjective(temperature=0.05), training)
 
 
-def tgdt_in_turn(profile: str, data: str = "scenes", seed: int = 0) -> tuple[Recipe, Recipe]:
+def tgdt_in_turn(profile: str, data: str = "scenes", seed: int = 0) -> tuple[Recipe[TGDTConfig], Recipe[TGDTConfig]]:
     """The same one after the other: the branches, a TERAN of their own (``model.local``), then what stands on top.
 
     With ``detach`` the branches do not notice the difference. What stands on top does: on validation scenes (one seed)
@@ -114,30 +132,43 @@ def paper(name: str, data: str = "flickr30k", seed: int = 0) -> Recipe:
     """A model at the sizes and settings of its paper; BERT-base is downloaded, and a GPU is what it takes.
 
     TERAN: Messina et al. 2021 and its released configuration. CHAN: Pan et al. 2023. USER: Zhang et al. 2024, with
-    SGE, and its released configurations.
+    SGE, and its released configurations. Raises ``ValueError`` for another name.
     """
-    expect_choice("name", name, ("teran", "chan", "user"))
-    text = {"pretrained": "bert-base-uncased"}
-    if name == "teran":
-        batch = 30 if data == "flickr30k" else 40
-        training = TrainConfig(
-            30, batch, learning_rate=1e-5, pretrained_rate=1.0, weight_decay=0, warmup_steps=1, decay_after=20 / 30,
-            seed=seed,
-        )  # fmt: skip
-        objective = TripletObjective(margin=0.2, warmup_epochs=0)
-        return Recipe("teran", {"preset": "paper"}, text | {"first_layers": 6}, objective, training)
-    if name == "user":
-        epochs, decay, keys, weight = (20, 10, 2048, 20.0) if data == "flickr30k" else (25, 15, 4096, 1.0)
-        training = TrainConfig(epochs, 128, learning_rate=5e-4, warmup_steps=1, decay_after=decay / epochs, seed=seed)
-        settings = {"preset": "paper", "queue_size": keys}
-        return Recipe("user", settings, text, UnifiedObjective(batch_weight=weight), training)
+    papers = {"teran": _paper_teran, "chan": _paper_chan, "user": _paper_user}
+    expect_choice("name", name, tuple(papers))
+    return papers[name](data, seed)
+
+
+def _paper_teran(data: str, seed: int) -> Recipe[TERANConfig]:
+    training = TrainConfig(
+        epochs=30,
+        batch_size=30 if data == "flickr30k" else 40,
+        learning_rate=1e-5,
+        pretrained_rate=1.0,
+        weight_decay=0,
+        warmup_steps=1,
+        decay_after=20 / 30,
+        seed=seed,
+    )
+    model = replace(models.teran.PAPER, text=replace(BERT_BASE, first_layers=6))
+    return Recipe(model, TripletObjective(margin=0.2, warmup_epochs=0), training)
+
+
+def _paper_chan(data: str, seed: int) -> Recipe[CHANConfig]:
     training = TrainConfig(25, 128, learning_rate=5e-4, pretrained_rate=0.1, decay_after=15 / 25, seed=seed)
-    return Recipe("chan", {"preset": "paper"}, text, TripletObjective(margin=0.05), training)
+    return Recipe(replace(models.chan.PAPER, text=BERT_BASE), TripletObjective(margin=0.05), training)
 
 
-def _text(profile: str) -> dict[str, object]:
+def _paper_user(data: str, seed: int) -> Recipe[USERConfig]:
+    epochs, decay, keys, weight = (20, 10, 2048, 20.0) if data == "flickr30k" else (25, 15, 4096, 1.0)
+    training = TrainConfig(epochs, 128, learning_rate=5e-4, warmup_steps=1, decay_after=decay / epochs, seed=seed)
+    model = replace(models.user.PAPER, text=BERT_BASE, queue_size=keys)
+    return Recipe(model, UnifiedObjective(batch_weight=weight), training)
+
+
+def _text(profile: str) -> TextConfig:
     hidden, layers = {"smoke": (32, 1), "quick": (128, 2), "full": (256, 4)}[profile]
-    return {"hidden": hidden, "layers": layers}
+    return TextConfig(hidden=hidden, layers=layers)
 
 
 def _training(profile: str, data: str, seed: int) -> TrainConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -12,15 +12,18 @@ from torch import nn
 
 from itr_lib.encoders.text import TextConfig
 from itr_lib.models import chan, teran, tgdt, user, vse
+from itr_lib.models.contract import AligningModel, RetrievalModel, TwoStageModel
+from itr_lib.models.two_networks import TwoNetworks
 from itr_lib.validation import expect_choice
 
-# class, configuration, what the paper's differs in from the configuration's defaults, which are the course's
+ModelConfig = vse.VSEConfig | teran.TERANConfig | chan.CHANConfig | tgdt.TGDTConfig | user.USERConfig
+# the class, the course's sizes and settings, the paper's
 MODELS = {
-    "vse": (vse.VSE, vse.VSEConfig, vse.PAPER),
-    "teran": (teran.TERAN, teran.TERANConfig, teran.PAPER),
-    "chan": (chan.CHAN, chan.CHANConfig, chan.PAPER),
-    "tgdt": (tgdt.TGDT, tgdt.TGDTConfig, tgdt.PAPER),
-    "user": (user.USER, user.USERConfig, user.PAPER),
+    "vse": (vse.VSE, vse.VSEConfig(), vse.PAPER),
+    "teran": (teran.TERAN, teran.TERANConfig(), teran.PAPER),
+    "chan": (chan.CHAN, chan.CHANConfig(), chan.PAPER),
+    "tgdt": (tgdt.TGDT, tgdt.TGDTConfig(), tgdt.PAPER),
+    "user": (user.USER, user.USERConfig(), user.PAPER),
 }
 
 
@@ -40,14 +43,23 @@ def build(name: str, *, feature_dim: int, text: TextConfig, preset: str = "small
     """
     expect_choice("name", name, tuple(MODELS))
     expect_choice("preset", preset, ("small", "paper"))
-    model, config, paper = MODELS[name]
-    if preset == "paper":
-        settings = paper | settings
+    _, small, paper = MODELS[name]
+    preset_config = paper if preset == "paper" else small
     try:
-        chosen = config(feature_dim=feature_dim, text=text, **settings)
+        config = replace(preset_config, feature_dim=feature_dim, text=text, **settings)
     except TypeError as error:
         raise ValueError(f"model {name!r} does not take these settings: {error}") from error
-    return model(chosen)
+    return from_config(config)
+
+
+def from_config(config: ModelConfig) -> nn.Module:
+    """The model of a configuration, with random weights.
+
+    Raises:
+        ValueError: where it does not say yet what depends on the data, such as ``feature_dim``.
+    """
+    model = next(model for model, small, _ in MODELS.values() if type(small) is type(config))
+    return model(config)
 
 
 def save_model(model: nn.Module, folder: str | Path) -> None:
@@ -55,7 +67,7 @@ def save_model(model: nn.Module, folder: str | Path) -> None:
 
     A model whose text side came from ``pretrained`` needs that name or folder again when it is loaded.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     name = next(name for name, (kind, *_) in MODELS.items() if type(model) is kind)
     (folder / "config.json").write_text(json.dumps({"model": name, **asdict(model.config)}, indent=2) + "\n")
@@ -68,7 +80,7 @@ def load_model(folder: str | Path) -> nn.Module:
     Raises:
         ValueError: when the folder does not hold such a model, or a file of it is damaged.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     try:
         settings = json.loads((folder / "config.json").read_text())
         text = TextConfig(**settings.pop("text"))
@@ -79,4 +91,16 @@ def load_model(folder: str | Path) -> nn.Module:
     return model.eval()
 
 
-__all__ = ["MODELS", "TextConfig", "build", "load_model", "save_model"]
+__all__ = [
+    "MODELS",
+    "AligningModel",
+    "ModelConfig",
+    "RetrievalModel",
+    "TextConfig",
+    "TwoNetworks",
+    "TwoStageModel",
+    "build",
+    "from_config",
+    "load_model",
+    "save_model",
+]

@@ -16,7 +16,7 @@ from itr_lib.data.batches import CaptionBatch, ImageBatch, words_only
 from itr_lib.encoders.regions import RegionEncoder
 from itr_lib.encoders.text import TextConfig, TextEncoder
 from itr_lib.encoders.tokens import Tokens
-from itr_lib.similarity import CODE_POOLINGS, CODINGS, alignment_scores, l2_normalise
+from itr_lib.similarity import CODE_POOLINGS, CODINGS, Alignment, l2_normalise
 from itr_lib.validation import expect_choice
 
 
@@ -25,6 +25,7 @@ class CHANConfig:
     """Sizes, coding and pooling.
 
     Attributes:
+        feature_dim: width of the region vectors; 0 until the data are known.
         dim: width of the common space.
         geometry: regions through a perceptron that knows where each box is; False: the paper's one linear layer.
         region_layers: transformer layers over the regions; the paper has one beside a BiGRU, none beside BERT.
@@ -33,8 +34,8 @@ class CHANConfig:
             latter needs ``text.mask_token``.
     """
 
-    feature_dim: int
-    text: TextConfig
+    feature_dim: int = 0
+    text: TextConfig = TextConfig()
     dim: int = 128
     geometry: bool = True
     region_layers: int = 0
@@ -50,11 +51,9 @@ class CHANConfig:
     def __post_init__(self) -> None:
         expect_choice("coding", self.coding, CODINGS)
         expect_choice("pooling", self.pooling, CODE_POOLINGS)
-        if self.corrupt_words and self.text.mask_token is None:
-            raise ValueError("corrupt_words puts [MASK] into captions: give TextConfig(mask_token=...), its id")
 
 
-PAPER = {"dim": 1024, "geometry": False}
+PAPER = CHANConfig(dim=1024, geometry=False)
 
 
 class CHAN(nn.Module):
@@ -62,11 +61,19 @@ class CHAN(nn.Module):
 
     def __init__(self, config: CHANConfig):
         super().__init__()
+        if config.corrupt_words and config.text.mask_token is None:
+            raise ValueError("corrupt_words puts [MASK] into captions: give TextConfig(mask_token=...), its id")
         self.config = config
         self.regions = RegionEncoder(
             config.feature_dim, config.dim, config.region_layers, config.heads, config.dropout, config.geometry
         )
         self.text = TextEncoder(config.text, config.dim)
+
+    @property
+    def alignment(self) -> Alignment:
+        """Each word is coded over the regions, hard or soft, and its codes are pooled."""
+        config = self.config
+        return Alignment("regions", config.coding, config.pooling, config.temperature, config.beta)
 
     def encode_images(self, batch: ImageBatch) -> Tokens:
         """A unit vector a region; in training some regions are left out."""
@@ -83,13 +90,4 @@ class CHAN(nn.Module):
 
     def scores(self, images: Tokens, captions: Tokens) -> Float[Tensor, "images captions"]:
         """Every image against every caption, coded and pooled as the configuration says."""
-        return alignment_scores(
-            images.vectors,
-            captions.vectors,
-            images.mask,
-            captions.mask,
-            coding=self.config.coding,
-            pooling=self.config.pooling,
-            temperature=self.config.temperature,
-            beta=self.config.beta,
-        )
+        return self.alignment.scores(images.vectors, captions.vectors, images.mask, captions.mask)

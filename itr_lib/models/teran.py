@@ -16,7 +16,7 @@ from itr_lib.data.batches import CaptionBatch, ImageBatch, words_only
 from itr_lib.encoders.regions import RegionEncoder, transformer
 from itr_lib.encoders.text import TextConfig, TextEncoder
 from itr_lib.encoders.tokens import Tokens
-from itr_lib.similarity import TERAN_POOLING, alignment_scores, l2_normalise
+from itr_lib.similarity import TERAN_POOLING, Alignment, l2_normalise
 from itr_lib.validation import expect_choice
 
 
@@ -25,6 +25,7 @@ class TERANConfig:
     """Sizes of the two branches.
 
     Attributes:
+        feature_dim: width of the region vectors; 0 until the data are known.
         dim: width of the common space, where words and regions are compared.
         region_dim: width of the region branch before it.
         region_layers: transformer layers over the regions, before the common space.
@@ -33,8 +34,8 @@ class TERANConfig:
         pooling: how the alignment matrix becomes a score, a name in ``TERAN_POOLING``.
     """
 
-    feature_dim: int
-    text: TextConfig
+    feature_dim: int = 0
+    text: TextConfig = TextConfig()
     dim: int = 128
     region_dim: int = 128
     region_layers: int = 0
@@ -46,7 +47,7 @@ class TERANConfig:
     pooling: str = "MrSw"
 
 
-PAPER = {"dim": 1024, "region_dim": 2048, "region_layers": 4, "joint_layers": 2, "feed_forward": 2048}
+PAPER = TERANConfig(dim=1024, region_dim=2048, region_layers=4, joint_layers=2, feed_forward=2048)
 
 
 class TERAN(nn.Module):
@@ -66,6 +67,11 @@ class TERAN(nn.Module):
         self.text = TextEncoder(config.text, config.dim)
         self.joint_regions = transformer(config.dim, config.joint_layers, *settings)
         self.joint_words = None if config.shared else transformer(config.dim, config.joint_layers, *settings)
+
+    @property
+    def alignment(self) -> Alignment:
+        """Regions and words as the pooling's name says."""
+        return Alignment(**TERAN_POOLING[self.config.pooling])
 
     def image_sequence(
         self, batch: ImageBatch
@@ -104,5 +110,4 @@ class TERAN(nn.Module):
 
     def scores(self, images: Tokens, captions: Tokens) -> Float[Tensor, "images captions"]:
         """Every image against every caption, pooled as the configuration says."""
-        masks = (images.mask, captions.mask)
-        return alignment_scores(images.vectors, captions.vectors, *masks, **TERAN_POOLING[self.config.pooling])
+        return self.alignment.scores(images.vectors, captions.vectors, images.mask, captions.mask)

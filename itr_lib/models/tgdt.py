@@ -17,7 +17,7 @@ from itr_lib.encoders.regions import first_token, transformer
 from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.models.teran import PAPER as TERAN_PAPER
 from itr_lib.models.teran import TERAN, TERANConfig
-from itr_lib.similarity import cosine_scores, l2_normalise
+from itr_lib.similarity import Alignment, cosine_scores, l2_normalise
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TGDTConfig(TERANConfig):
     local_weight: float = 1.0
 
 
-PAPER = TERAN_PAPER
+PAPER = TGDTConfig(**vars(TERAN_PAPER))
 
 
 class TGDT(nn.Module):
@@ -54,6 +54,16 @@ class TGDT(nn.Module):
         """The text encoder."""
         return self.local.text
 
+    @property
+    def alignment(self) -> Alignment:
+        """How the local score aligns regions and words: as TERAN does."""
+        return self.local.alignment
+
+    @property
+    def local_weight(self) -> float:
+        """What the local score counts beside the global one."""
+        return self.config.local_weight
+
     def encode_images(self, batch: ImageBatch) -> GlobalTokens:
         """A unit vector an image, and a unit vector a region."""
         tokens, real = self.local.image_sequence(batch)
@@ -68,7 +78,7 @@ class TGDT(nn.Module):
 
     def scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:
         """Global plus weighted local scores: the exhaustive ranking that two stages approximate."""
-        scores, weight = self.global_scores(images, captions), self.config.local_weight
+        scores, weight = self.global_scores(images, captions), self.local_weight
         return scores + weight * self.local_scores(images, captions) if weight else scores
 
     def global_scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:

@@ -19,7 +19,7 @@ from itr_lib.encoders.regions import box_geometry, transformer
 from itr_lib.encoders.text import TextConfig, TextEncoder
 from itr_lib.momentum import FeatureQueue, key_encoder, momentum_update
 from itr_lib.similarity import cosine_scores, l2_normalise
-from itr_lib.validation import expect_choice
+from itr_lib.validation import expect_choice, expect_count
 
 GUIDES = ("self", "clip", "none")
 
@@ -29,11 +29,12 @@ class USERConfig:
     """Sizes, the guide, and what is kept beyond the batch.
 
     Attributes:
+        feature_dim: width of the region vectors; 0 until the data are known.
         dim: width of the common space.
         geometry: regions know where their box is; the paper's do not.
         guide: where the vector of the whole picture comes from: ``"self"``, learnt from the regions (SGE); ``"clip"``,
             ``ImageBatch.guide`` (CGE); ``"none"``: regions stay as they are.
-        guide_dim: width of that vector for ``"clip"``, ``RetrievalData.guide_dim``.
+        guide_dim: width of that vector for ``"clip"``, ``RetrievalData.guide_dim``, else 0.
         sharpness: lambda of the paper, what the products of regions and guide are multiplied by before the softmax.
         guide_dropout: dropout inside the attention of SGE.
         queue_size: keys kept a modality; 0: neither queues nor key encoders.
@@ -42,8 +43,8 @@ class USERConfig:
         region_layers: transformer layers over the regions before they are pooled; the paper has none.
     """
 
-    feature_dim: int
-    text: TextConfig
+    feature_dim: int = 0
+    text: TextConfig = TextConfig()
     dim: int = 256
     geometry: bool = True
     guide: str = "self"
@@ -57,18 +58,13 @@ class USERConfig:
 
     def __post_init__(self) -> None:
         expect_choice("guide", self.guide, GUIDES)
-        if (self.guide == "clip") != (self.guide_dim > 0):
-            raise ValueError(
-                f"guide is {self.guide!r} and guide_dim {self.guide_dim}: 'clip' needs the width of its vectors, the"
-                " others 0"
-            )
         if self.queue_size < 0 or not 0 <= self.momentum <= 1:
             raise ValueError(
                 f"queue_size {self.queue_size}, momentum {self.momentum}: expected at least 0, and a number from 0 to 1"
             )
 
 
-PAPER = {"dim": 1024, "geometry": False, "momentum": 0.999}
+PAPER = USERConfig(dim=1024, geometry=False, momentum=0.999)
 
 
 class USER(nn.Module):
@@ -127,6 +123,12 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, config: USERConfig):
         super().__init__()
+        expect_count("feature_dim", config.feature_dim)
+        if (config.guide == "clip") != (config.guide_dim > 0):
+            raise ValueError(
+                f"guide is {config.guide!r} and guide_dim {config.guide_dim}: 'clip' needs the width of its vectors,"
+                " the others 0"
+            )
         self.config = config
         self.guide = Guide(config) if config.guide != "none" else None
         width = config.feature_dim + 5 * config.geometry

@@ -20,10 +20,15 @@ from itr_lib.similarity import cosine_scores, l2_normalise
 
 @dataclass(frozen=True)
 class VSEConfig:
-    """Sizes of the two encoders; ``dim`` is the width of the common space."""
+    """Sizes of the two encoders.
 
-    feature_dim: int
-    text: TextConfig
+    Attributes:
+        feature_dim: width of the region vectors, ``RetrievalData.feature_dim``; 0 until the data are known.
+        dim: width of the common space.
+    """
+
+    feature_dim: int = 0
+    text: TextConfig = TextConfig()
     dim: int = 256
     pooling: str = "gpo"
     region_layers: int = 0
@@ -31,7 +36,7 @@ class VSEConfig:
     dropout: float = 0.1
 
 
-PAPER = {"dim": 1024}
+PAPER = VSEConfig(dim=1024)
 
 
 class VSE(nn.Module):

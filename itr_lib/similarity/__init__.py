@@ -1,9 +1,9 @@
 """Vectors to scores: cosines of whole vectors, alignments of regions and words."""
 
+from itr_lib.similarity.alignment import MRSW, Alignment
+from itr_lib.similarity.coding import CODE_POOLINGS, CODINGS, pool_codes
 from itr_lib.similarity.scores import (
     ATTENDED,
-    CODE_POOLINGS,
-    CODINGS,
     GPU_BUDGET,
     SCAN_BUDGET,
     TERAN_POOLING,
@@ -11,4 +11,5 @@ from itr_lib.similarity.scores import (
     alignment_scores,
     cosine_scores,
     l2_normalise,
+    mrsw_plainly,
 )

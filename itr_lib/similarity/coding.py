@@ -17,6 +17,7 @@ from itr_lib.similarity.precision import wide
 
 CANCELLED = 1e-3  # share of the summed squares below which a square of a sum is mostly rounding
 LENGTHS_AT_ONCE = 64
+CODINGS = ("hard", "soft")
 
 
 def hard_codes(books: Sets, fragments: Float[Tensor, "fragments dim"]) -> Float[Tensor, "books fragments"]:
@@ -95,3 +96,22 @@ def _attended_lengths(
         square = square.index_put((run, fragment), torch.cat(exact))
     # The root of 0 has no finite gradient.
     return torch.where(square > 0, square, 1).sqrt() * (square > 0)
+
+
+def pool_codes(codes: Float[Tensor, "*batch codes"], pooling: str, beta: float) -> Float[Tensor, "*batch"]:
+    """The codes of a set to its score: ``pooling`` and ``beta`` as in ``alignment_scores``."""
+    return _POOL[pooling](codes, beta)
+
+
+def _softmax_sum(codes: Float[Tensor, "*batch codes"], beta: float) -> Float[Tensor, "*batch"]:
+    return ((codes / beta).softmax(dim=-1) * codes).sum(dim=-1)
+
+
+_POOL = {
+    "sum": lambda codes, beta: codes.sum(dim=-1),
+    "mean": lambda codes, beta: codes.mean(dim=-1),
+    "max": lambda codes, beta: codes.amax(dim=-1),
+    "lse": lambda codes, beta: (codes / beta).logsumexp(dim=-1),
+    "softmax": _softmax_sum,
+}
+CODE_POOLINGS = tuple(_POOL)

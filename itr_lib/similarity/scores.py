@@ -11,9 +11,27 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from itr_lib.similarity.coding import hard_codes, soft_codes
+from itr_lib.similarity.coding import CODE_POOLINGS, CODINGS, hard_codes, pool_codes, soft_codes
 from itr_lib.similarity.packing import Sets, pack
 from itr_lib.validation import expect_choice, expect_dims, expect_float, expect_mask, expect_positive
+
+
+def mrsw_plainly(
+    regions: Float[Tensor, "regions dim"],
+    words: Float[Tensor, "words dim"],
+    region_mask: Bool[Tensor, " regions"],
+    word_mask: Bool[Tensor, " words"],
+) -> float:
+    """Hard alignment of one image and one caption: each real word's best real region, added up (TERAN's MrSw).
+
+    Messina et al., ACM TOMM 17(4), 2021. To be read, not to be used: :func:`alignment_scores` says the same of all
+    pairs at once.
+    """
+    score = 0.0
+    for word in words[word_mask]:
+        fits = [float(word @ region) for region in regions[region_mask]]
+        score += max(fits, default=0.0)  # an image without a region scores 0
+    return score
 
 
 def l2_normalise(vectors: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
@@ -49,7 +67,6 @@ def cosine_scores(
     return l2_normalise(images) @ l2_normalise(captions).T
 
 
-CODINGS = ("hard", "soft")
 ATTENDED = ("regions", "words", "both")
 # Bytes. What a CPU's caches hold is fastest; with gradients, smaller blocks would be computed twice.
 SCAN_BUDGET, TRAINING_BUDGET, GPU_BUDGET = 2**25, 2**28, 2**30
@@ -129,7 +146,7 @@ def alignment_scores(
     every_pair = partial(
         _every_pair,
         code=code,
-        pool=partial(_POOL[pooling], beta=beta),
+        pool=partial(pool_codes, pooling=pooling, beta=beta),
         memory=memory_budget / (copies * max(4, regions.element_size())),
         recompute=coding == "soft",
     )
@@ -181,20 +198,6 @@ def _every_pair(
             part = again(block_scores, some.vectors, books, some) if wanted else block_scores(some.vectors, books, some)
             scores[books.places[:, None], some.places] = part
     return scores
-
-
-def _softmax_sum(codes: Float[Tensor, "*batch codes"], beta: float) -> Float[Tensor, "*batch"]:
-    return ((codes / beta).softmax(dim=-1) * codes).sum(dim=-1)
-
-
-_POOL = {
-    "sum": lambda codes, beta: codes.sum(dim=-1),
-    "mean": lambda codes, beta: codes.mean(dim=-1),
-    "max": lambda codes, beta: codes.amax(dim=-1),
-    "lse": lambda codes, beta: (codes / beta).logsumexp(dim=-1),
-    "softmax": _softmax_sum,
-}
-CODE_POOLINGS = tuple(_POOL)
 
 
 def _check_sets(name: str, vectors: Tensor, mask_name: str, mask: Tensor | None) -> None:

@@ -106,7 +106,7 @@ def load_entities(
         raise ValueError(f"limit is {limit!r}, expected a whole number of at least 1, or None for all")
     if isinstance(splits, str) or splits is not None and not splits:
         raise ValueError(f"splits is {splits!r}, expected a sequence such as ('train', 'val')")
-    root, problems = Path(root), Problems(strict)
+    root, problems = Path(root).expanduser(), Problems(strict)
     name, pictures = read_pictures(root, splits, limit, problems)
     loaded, phrases = {}, {}
     for split in pictures:

@@ -40,7 +40,7 @@ def read_features(path, names: Sequence[str], problems: Problems, size_of: SizeO
     ``size_of`` tells the size of a picture, to divide boxes given in pixels. An image without usable features
     goes to ``problems``. Raises ``ValueError`` where the file as a whole cannot be used.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_dir():
         per_image = _from_folder(path, names, problems)
     elif path.is_file():

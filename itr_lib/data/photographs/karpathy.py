@@ -62,7 +62,7 @@ def load_folder(name: str, root, *, features=None, strict: bool = False, **optio
 
     ``features`` chooses among several feature files; other options go to :func:`load_karpathy`.
     """
-    root = Path(root)
+    root = Path(root).expanduser()
     annotations = root / f"dataset_{name}.json"
     if not annotations.is_file():
         raise ValueError(f"{str(root)!r} holds no {annotations.name}: download Karpathy's file for {name} into it")
@@ -97,7 +97,7 @@ def load_karpathy(
     Raises:
         ValueError: a file as a whole cannot be used, a split asked for is not there, no features were given.
     """
-    annotations, images = Path(annotations), images and Path(images)
+    annotations, images = Path(annotations).expanduser(), images and Path(images).expanduser()
     problems = Problems(strict)
     _check_arguments(annotations, images, features, splits)
     title, records = _read_records(annotations, problems)

@@ -32,8 +32,9 @@ def picture_is_there(path: Path, decode: bool, problems: Problems) -> bool:
     return True
 
 
-def open_photograph(path: Path) -> Image.Image:
+def open_photograph(path: str | Path) -> Image.Image:
     """An RGB picture from disk; ``ValueError`` names a file that is missing, cut short or no picture."""
+    path = Path(path).expanduser()
     try:
         with Image.open(path) as picture:
             return picture.convert("RGB")

@@ -1,0 +1,62 @@
+"""What cases are made of: random numbers that a seed decides, and masks (True: real) with padding anywhere."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from itr_lib.checks._mistakes import unit
+
+
+def generator(seed: int) -> torch.Generator:
+    """Chance for one case, apart from torch's own."""
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    """Normally distributed numbers, float64."""
+    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
+
+
+def uniform(*shape: int, g: torch.Generator) -> Tensor:
+    """Numbers between -1 and 1, as cosines are, float64."""
+    return 2 * torch.rand(*shape, generator=g, dtype=torch.float64) - 1
+
+
+def unit_vectors(*shape: int, seed: int) -> Tensor:
+    """Vectors of length 1 along the last axis, float64."""
+    return unit(normal(*shape, seed=seed))
+
+
+def random_scores(size: int, seed: int) -> Tensor:
+    """A (size, size) batch of scores between 0 and 1, float64."""
+    return torch.rand(size, size, generator=generator(seed), dtype=torch.float64)
+
+
+def mask_any_real(sets: int, width: int, g: torch.Generator) -> Tensor:
+    """(sets, width): something real in every set, and nobody knows where."""
+    mask = torch.rand(sets, width, generator=g) < 0.6
+    mask[torch.arange(sets), torch.randint(width, (sets,), generator=g)] = True
+    return mask
+
+
+def mask_first_real(sets: int, width: int, seed: int) -> Tensor:
+    """(sets, width): padding anywhere but in the first place."""
+    mask = torch.rand(sets, width, generator=generator(seed)) < 0.6
+    mask[:, 0] = True
+    return mask
+
+
+def mask_last_real(sets: int, width: int, seed: int) -> Tensor:
+    """(sets, width): padding anywhere but in the last place; the first set begins with some, if it has two places."""
+    mask = torch.rand(sets, width, generator=generator(seed)) < 0.6
+    mask[:, -1] = True
+    mask[0, 0] = width == 1
+    return mask
+
+
+class Copied(Tensor):
+    """A kind of tensor of its own, which deepcopy keeps."""
+
+    def __deepcopy__(self, memo: dict) -> Copied:
+        return self.detach().clone()

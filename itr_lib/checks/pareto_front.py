@@ -1,0 +1,133 @@
+"""``pareto-front``, lesson 05.
+
+The methods that none beats in both cost and recall, beside a comparison of all pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from itr_lib.checks._exact import whole_numbers
+from itr_lib.checks._inputs import generator
+from itr_lib.checks.frame import Exercise, Inputs
+
+
+def pareto_cases() -> Iterator[Inputs]:
+    """One method best in both; equal costs, recalls and points, on the front and behind it; one method; all alike."""
+    yield _methods([(2, 30), (1, 50), (3, 40), (2.5, 45)])
+    behind = [(3, 50), (1, 30), (8, 70), (3, 55), (7, 20), (7, 20)]
+    yield _methods([*behind, (2, 55), (1, 40), (4, 60), (5, 70), (2, 55), (4, 57)])
+    for seed, (methods, kinds) in enumerate([(9, 4), (12, 5), (6, 40), (5, 2)]):
+        drawn = torch.randint(kinds, (2, methods), generator=generator(560 + seed)).double()
+        yield {"cost": 1 + drawn[0] / 4, "recall": 20 + 2 * drawn[1]}
+    yield _methods([(2, 10)])
+    yield _methods([(4, 30), (4, 30), (4, 30)])
+
+
+def _methods(points: list[tuple[float, float]]) -> Inputs:
+    cost, recall = torch.tensor(points, dtype=torch.float64).unbind(1)
+    return {"cost": cost.contiguous(), "recall": recall.contiguous()}
+
+
+def pareto_specification(cost: Tensor, recall: Tensor) -> Tensor:
+    """Method by method: is there another that is nowhere worse and somewhere better?"""
+    points = list(zip(cost.tolist(), recall.tolist(), strict=True))
+    kept = []
+    for c, r in points:
+        kept.append(not any(x <= c and y >= r and (x < c or y > r) for x, y in points))
+    return torch.tensor(kept)
+
+
+def _front(beats: Callable, itself: bool = True) -> Callable:
+    """Whoever is beaten by nobody; ``beats``: (cost, recall, cost of the other, recall of the other) -> bool."""
+
+    def front(cost, recall):
+        beaten = beats(cost[:, None], recall[:, None], cost, recall)
+        if not itself:
+            beaten = beaten & ~torch.eye(len(cost), dtype=torch.bool, device=cost.device)
+        return ~beaten.any(0)
+
+    return front
+
+
+def _by_cost(keep: Callable) -> Callable:
+    """Through the methods by cost; ``keep``: (recall, recalls of all that came before) -> bool."""
+
+    def front(cost, recall):
+        order = cost.argsort(stable=True).tolist()
+        recalls = recall[order].tolist()
+        kept = torch.zeros(len(cost), dtype=torch.bool)
+        for place, method in enumerate(order):
+            kept[method] = keep(recalls[place], recalls[:place])
+        return kept
+
+    return front
+
+
+def _first_of_equals(cost, recall):
+    points = list(zip(cost.tolist(), recall.tolist(), strict=True))
+    first = torch.tensor([point not in points[:i] for i, point in enumerate(points)])
+    return pareto_specification(cost, recall) & first
+
+
+def _turned(cost_sign: int, recall_sign: int) -> Callable:
+    return lambda cost, recall: pareto_specification(cost_sign * cost, recall_sign * recall)
+
+
+def _indices(cost, recall):
+    return pareto_specification(cost, recall).nonzero()[:, 0]
+
+
+PARETO_MISTAKES = {
+    "only the highest recall stays: a cheaper method with less recall can be on the front, too": (
+        lambda cost, recall: recall == recall.max()
+    ),
+    "only the cheapest stay: a method that costs more and finds more is on the front, too": (
+        lambda cost, recall: cost == cost.min()
+    ),
+    "only the ends stay, the cheapest and the one with the highest recall: what lies between can be on the front": (
+        lambda cost, recall: pareto_specification(cost, recall) & ((cost == cost.min()) | (recall == recall.max()))
+    ),
+    "this is the front for low recall: a higher recall is better": _turned(1, -1),
+    "this is the front for high cost: a lower cost is better": _turned(-1, 1),
+    "this is the front for high cost and low recall: turn both comparisons round": _turned(-1, -1),
+    "True and False are exchanged: True is what stays on the front": lambda cost, recall: (
+        ~pareto_specification(cost, recall)
+    ),
+    "a method goes as soon as another is better in one of the two: the other must be no worse in both": _front(
+        lambda c, r, cost, recall: (c < cost) | (r > recall)
+    ),
+    "every method is beaten by itself: one that is no better anywhere does not beat it": _front(
+        lambda c, r, cost, recall: (c <= cost) & (r >= recall)
+    ),
+    "equal points beat each other: to beat, a method must be better in one of the two; both stay": _front(
+        lambda c, r, cost, recall: (c <= cost) & (r >= recall), itself=False
+    ),
+    "of equal points only the first stays: neither beats the other, both stay": _first_of_equals,
+    "a method that is equal in one and worse in the other stays: to beat it, better in one and no worse in the other "
+    "is enough": _front(lambda c, r, cost, recall: (c < cost) & (r > recall)),
+    "a method that costs more for the same recall stays: it is beaten": _front(
+        lambda c, r, cost, recall: (c <= cost) & (r > recall)
+    ),
+    "a method that finds less at the same cost stays: it is beaten": _front(
+        lambda c, r, cost, recall: (c < cost) & (r >= recall)
+    ),
+    "each method is compared only with its neighbour in the order of cost: compare it with all": _by_cost(
+        lambda recall, before: not before or recall > before[-1]
+    ),
+    "in the order of cost, what exceeds the best recall so far stays: at equal cost the order decides then, and the "
+    "second of two equal points goes": _by_cost(lambda recall, before: recall > max(before, default=-1)),
+    "in the order of cost, what reaches the best recall so far stays: one that costs more for the same recall is "
+    "beaten, and at equal cost the order decides": _by_cost(lambda recall, before: recall >= max(before, default=-1)),
+    "these are the places of the methods on the front: True or False for every method is asked for": _indices,
+}
+
+EXERCISE = Exercise(
+    "pareto-front",
+    pareto_cases,
+    mistakes=PARETO_MISTAKES,
+    properties=whole_numbers(pareto_specification, PARETO_MISTAKES),
+)

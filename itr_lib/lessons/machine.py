@@ -1,0 +1,44 @@
+"""The machine that a lesson runs on: its device, its memory, its libraries."""
+
+from __future__ import annotations
+
+import platform
+
+
+def choose_device(device: str) -> str:
+    """``"auto"`` becomes ``"cuda"`` where there is a GPU and else ``"cpu"``. Raises ``ValueError``."""
+    import torch
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device is {device!r}, expected one of auto, cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is 'cuda', and torch finds no GPU here: use 'auto' or 'cpu'")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def peak_memory_mb(device: str) -> float:
+    """The process's largest resident memory, and on a GPU what torch held there, in MiB."""
+    try:
+        import resource
+
+        unit = 1 if platform.system() == "Darwin" else 1024  # macOS counts bytes, Linux KiB
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    except ImportError:  # Windows
+        import psutil
+
+        peak = psutil.Process().memory_info().peak_wset
+    if device == "cuda":
+        import torch
+
+        peak += torch.cuda.max_memory_allocated()
+    return peak / 2**20
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries that numbers depend on."""
+    from importlib.metadata import version
+
+    names = ("torch", "transformers", "numpy", "matplotlib")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}

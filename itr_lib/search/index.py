@@ -1,0 +1,275 @@
+"""Search in two stages: one dot product an item, then an alignment for the few that come first.
+
+Two-stage inference as in TGDT (Liu et al., IEEE TIP 2023). A model whose items have vectors alone, or tokens alone, is
+searched in one stage. Everything is kept, and searched, on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from itr_lib.encoders.tokens import Encoded
+from itr_lib.models import AligningModel, RetrievalModel, TwoStageModel
+from itr_lib.search import alignments, file
+from itr_lib.search.encodings import expect_alike, finite, items_in, new_ids, unpadded
+from itr_lib.similarity import MRSW, Alignment
+from itr_lib.validation import expect_choice, expect_count, expect_finite
+
+TOKEN_DTYPES = (torch.float32, torch.float16)
+SIDES = ("images", "captions")
+
+
+class Found(NamedTuple):
+    """The first items for each query, best first: ``top`` of them, or all where the index holds fewer."""
+
+    ids: list[list[str]]
+    rows: Int[Tensor, "queries top"]  # an item's place in the order in which items were added
+    scores: Float[Tensor, "queries top"]
+
+
+class TwoStageIndex:
+    """Images to be found by captions, or captions by images.
+
+    Vectors are brought to length 1 and kept in float32; tokens are kept as they are, without padding. How an item is
+    scored follows from what it has: a vector, by its cosine; tokens, by their alignment; both, by the cosine, and where
+    that is among the first by cosine + ``local_weight`` * alignment. :meth:`for_model` takes the rest from a model.
+
+    Args:
+        side: what the items are, ``"images"`` or ``"captions"``.
+        alignment: how tokens of items and queries are aligned, by default MrSw; None: no tokens are taken.
+        local_weight: what an alignment's score counts beside the global one.
+        token_dtype: how tokens are kept: ``torch.float32``, or ``torch.float16`` in half the memory. Alignments are
+            computed in float32 either way.
+
+    Raises:
+        ValueError: for another side or kind of number, or a weight that is not finite.
+    """
+
+    def __init__(
+        self,
+        side: str,
+        *,
+        alignment: Alignment | None = MRSW,
+        local_weight: float = 1.0,
+        token_dtype: torch.dtype = torch.float32,
+    ):
+        expect_choice("side", side, SIDES)
+        expect_choice("token_dtype", token_dtype, TOKEN_DTYPES)
+        expect_finite("local_weight", local_weight)
+        if not isinstance(alignment, Alignment | None):
+            raise ValueError(f"alignment is {alignment!r}, expected an itr_lib.similarity.Alignment or None")
+        self.side, self.token_dtype = side, token_dtype
+        self.alignment, self.local_weight = alignment, float(local_weight)
+        self._ids: list[str] = []
+        self._known: set[str] = set()
+        # What each call of `add` brought: "whole" (items, dim), and where there are tokens "tokens" (elements, width),
+        # item after item, and "ends" (items,), the row of "tokens" behind each item's last.
+        self._parts: dict[str, list[Tensor]] = {}
+
+    @classmethod
+    def for_model(cls, model: RetrievalModel, side: str, *, token_dtype: torch.dtype = torch.float32) -> TwoStageIndex:
+        """An empty index that ranks as ``model.scores`` does what the model's encoders return.
+
+        With the alignment of an :class:`itr_lib.models.AligningModel` (any other is taken to compare vectors, by their
+        cosine) and the weight of a :class:`itr_lib.models.TwoStageModel`.
+        """
+        alignment, local_weight = _how(model)
+        return cls(side, alignment=alignment, local_weight=local_weight, token_dtype=token_dtype)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def ids(self) -> list[str]:
+        """Of all items, in the order in which they were added."""
+        return list(self._ids)
+
+    @property
+    def bytes_per_item(self) -> float:
+        """Bytes of vectors, tokens and where each item's tokens end, a mean over the items; ids are not counted."""
+        return sum(part.nbytes for parts in self._parts.values() for part in parts) / max(1, len(self))
+
+    def add(self, ids: Sequence[str], encoded: Encoded) -> None:
+        """Add items: all of them, or none where something is wrong.
+
+        Args:
+            ids: n names, all different, and different from those that are there.
+            encoded: what an encoder returned: (n, D), :class:`itr_lib.encoders.tokens.Tokens` or
+                :class:`itr_lib.encoders.tokens.GlobalTokens`; in one index always the same kind and widths.
+
+        Raises:
+            ValueError: for an id that is there already, another number of rows, another kind or width, or NaN.
+        """
+        ids, new = new_ids(ids, self._known), self._read(encoded)
+        if len(ids) != items_in(new):
+            raise ValueError(f"ids holds {len(ids)} names, expected {items_in(new)}: one for each row of encoded")
+        if "tokens" in new:
+            new["tokens"] = finite("encoded.vectors", new["tokens"].to(self.token_dtype))
+            new["ends"] = sum(len(part) for part in self._parts.get("tokens", ())) + new.pop("sizes").cumsum(0)
+        for key, part in new.items():
+            self._parts.setdefault(key, []).append(part)
+        self._ids += ids
+        self._known.update(ids)
+
+    @torch.no_grad()
+    def query(
+        self, encoded: Encoded, *, shortlist: int = 100, top: int = 10, local_weight: float | None = None
+    ) -> Found:
+        """The best items for each of a batch of queries of the other modality.
+
+        All items are scored by the dot product of unit vectors. Where there are tokens too, the first ``shortlist`` are
+        ordered anew by global + ``local_weight`` * alignment. That is ``shortlist`` alignments a query, however many
+        items there are. The others follow in their global order, with their global scores. Where there are tokens
+        alone every item is aligned, and that is its score.
+
+        Of items with the same score the one that was added first comes first, in both stages. The same means to the
+        last bit: a product rounds by where a row lies, so two copies of an item can differ by one.
+
+        Args:
+            encoded: q queries, of the same kind as the items.
+            shortlist: how many items the second stage sees; of no effect where there is one stage alone.
+            top: how many items to return.
+            local_weight: what an alignment's score is multiplied by beside a global one; None: as the index was made.
+
+        Raises:
+            ValueError: for an empty index, queries of another kind or width than the items, NaN, a shortlist or top
+                that is no whole number of 1 or more, or a weight that is not finite.
+        """
+        weight = self.local_weight if local_weight is None else local_weight
+        expect_count("shortlist", shortlist)
+        expect_count("top", top)
+        expect_finite("local_weight", weight)
+        if not len(self):
+            raise ValueError("the index is empty: add items before the first query")
+        queries, top = self._read(encoded), min(int(top), len(self))
+        count, shortlist = items_in(queries), min(int(shortlist), len(self))
+        tokens = queries["tokens"].split(queries["sizes"].tolist()) if "tokens" in queries else [None] * count
+        if "whole" in queries:
+            near = self._global_scores(queries["whole"])
+        else:  # nobody is ahead, so all are aligned
+            near, shortlist, weight = torch.zeros(len(self)).expand(count, -1), len(self), 1.0
+        rows, scores = np.empty((count, top), np.int64), np.empty((count, top), np.float32)
+        for i, (some, theirs) in enumerate(zip(near, tokens, strict=True)):
+            rows[i], scores[i] = self._ranked(some, theirs, shortlist, top, weight)
+        ids = [[self._ids[row] for row in found] for found in rows.tolist()]
+        return Found(ids, torch.from_numpy(rows), torch.from_numpy(scores))
+
+    def _global_scores(self, wholes: Float[Tensor, "queries dim"]) -> Iterator[Float[Tensor, " items"]]:
+        """Of each query, as many computed at once as fit the budget."""
+        items, at_once = self._all("whole").T, max(1, alignments.BUDGET // (4 * len(self)))
+        for some in wholes.split(at_once):
+            yield from some @ items
+
+    def _ranked(
+        self, near: Float[Tensor, " items"], tokens: Tensor | None, shortlist: int, top: int, weight: float
+    ) -> tuple[Int[np.ndarray, " top"], Float[np.ndarray, " top"]]:
+        """Rows and scores of the first ``top`` items for one query; ``near`` are the global scores."""
+        if tokens is None:
+            shortlist = top
+        rows, whole = _first(near, shortlist), near.numpy()  # as they lie in memory, and as ties are broken
+        values = whole[rows]
+        if tokens is not None:
+            values = values + np.float32(weight) * self._alignments(rows, tokens)
+        rows, values = _sorted(rows, values)
+        if top > shortlist:
+            others = _first(near.index_fill(0, torch.from_numpy(rows), -torch.inf), top - shortlist)
+            further = _sorted(others, whole[others])
+            rows, values = np.concatenate([rows, further[0]]), np.concatenate([values, further[1]])
+        return rows[:top], values[:top]
+
+    def _alignments(
+        self, rows: Int[np.ndarray, " some"], tokens: Float[Tensor, "q width"]
+    ) -> Float[np.ndarray, " some"]:
+        """One query's tokens with those of some items, in ascending rows."""
+        assert self.alignment is not None  # or `_read` had taken no tokens
+        return alignments.align(self.alignment, self.side, tokens, self._all("tokens"), self._all("ends").numpy(), rows)
+
+    def save(self, path: str | Path) -> None:
+        """Write the index to one safetensors file, for :meth:`load`; the file is whole or not there.
+
+        Raises:
+            ValueError: for an empty index.
+            OSError: when the file cannot be written.
+        """
+        if not len(self):
+            raise ValueError("the index is empty: there is nothing to save")
+        alignment = self.alignment and asdict(self.alignment)
+        about = {"side": self.side, "alignment": alignment, "local_weight": self.local_weight, "ids": self._ids}
+        file.write(path, {key: self._all(key) for key in self._parts}, about)
+
+    @classmethod
+    def load(cls, path: str | Path, *, model: RetrievalModel | None = None) -> TwoStageIndex:
+        """Read what :meth:`save` wrote: the same index, which answers alike and can be added to.
+
+        Args:
+            path: the file.
+            model: whose queries will come; by default nothing is asked about it.
+
+        Raises:
+            ValueError: for a file that is not there, is damaged, holds something else, or has another version, and for
+                a model that does not align tokens as this index does.
+        """
+        tensors, about = file.read(path)
+        alignment, weight = about["alignment"] and Alignment(**about["alignment"]), about["local_weight"]
+        if model is not None and "tokens" in tensors and (alignment, weight) != (expected := _how(model)):
+            raise ValueError(
+                f"{path} holds an index with {alignment} and a local weight of {weight}, expected {expected[0]} and"
+                f" {expected[1]} as the model has: make the index again"
+            )
+        token_dtype = tensors["tokens"].dtype if "tokens" in tensors else torch.float32
+        index = cls(about["side"], alignment=alignment, local_weight=weight, token_dtype=token_dtype)
+        index._parts = {key: [tensor] for key, tensor in tensors.items()}
+        index._ids = about["ids"]
+        index._known = set(index._ids)
+        return index
+
+    def _read(self, encoded: Encoded) -> dict[str, Tensor]:
+        """What an encoder returned, unpadded. Raises ``ValueError`` where it does not belong into this index."""
+        new = unpadded(encoded)
+        if "tokens" in new and self.alignment is None:
+            raise ValueError(
+                "encoded has tokens, but this index has no alignment: expected a vector each, or an index made with"
+                " one, as TwoStageIndex.for_model does"
+            )
+        if self._parts:
+            expect_alike(new, self._parts)
+        return new
+
+    def _all(self, key: str) -> Tensor:
+        parts = self._parts[key]
+        if len(parts) > 1:
+            parts[:] = [torch.cat(parts)]
+        return parts[0]
+
+
+def _how(model: RetrievalModel) -> tuple[Alignment | None, float]:
+    """What an index must know of a model: its alignment and its local weight."""
+    alignment = model.alignment if isinstance(model, AligningModel) else None
+    return alignment, model.local_weight if isinstance(model, TwoStageModel) else 1.0
+
+
+def _first(scores: Float[Tensor, " items"], count: int) -> Int[np.ndarray, " count"]:
+    """Rows of the ``count`` highest scores, ascending; among equal ones the first rows."""
+    edge = scores.topk(count, sorted=False).values.amin().item()
+    found = scores.numpy()
+    rows = np.flatnonzero(found >= edge)
+    if len(rows) > count:
+        level = found[rows] == edge
+        rows = rows[~level | (level.cumsum() <= count - (~level).sum())]
+    return rows
+
+
+def _sorted(
+    rows: Int[np.ndarray, " some"], scores: Float[np.ndarray, " some"]
+) -> tuple[Int[np.ndarray, " some"], Float[np.ndarray, " some"]]:
+    """The highest score first, equal ones as they come."""
+    order = np.argsort(-scores, kind="stable")
+    return rows[order], scores[order]
