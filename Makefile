@@ -18,7 +18,7 @@ override STAMP := $(VENV)/.complete
 
 RUN_OPTIONS = --profile $(PROFILE) --device $(DEVICE) --data $(DATA) --root "$(ROOT)" --seed $(SEED) $(if $(strip $(LESSONS)),--lessons $(LESSONS))
 
-.PHONY: help course test lab build check execute lint doctor report benchmarks leaderboard results clean setup
+.PHONY: help course test types gpu lab build check execute lint doctor report benchmarks leaderboard results clean setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -31,6 +31,12 @@ course: $(STAMP) ## run the lessons, hold their numbers against what is expected
 
 test: $(STAMP) ## every test, every notebook in the smoke profile included
 	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+types: $(STAMP) ## the unit tests once more, with every call of the library held against its annotations
+	ITR_TYPECHECK=1 $(PY) -m pytest -q -n 2 --dist loadfile --ignore-glob='*/test_notebooks*' -m 'not slow' $(ARGS)
+
+gpu: $(STAMP) ## the tests that hold a GPU against the CPU; they fail where there is none
+	ITR_GPU=1 $(PY) -m pytest -q tests/test_gpu.py $(ARGS)
 
 lab: $(STAMP) ## JupyterLab on the learner's notebooks
 	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(ARGS)
@@ -47,6 +53,7 @@ execute: $(STAMP) ## run the lessons and keep the outputs in solutions/*.ipynb (
 lint: $(STAMP) ## ruff on modules and notebooks; the schemas of workflows, issue forms and the citation
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m pyright
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/lesson.yml
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml

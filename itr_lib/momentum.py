@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
 from itr_lib.validation import expect_dims, expect_float, expect_shape
@@ -67,7 +67,7 @@ class FeatureQueue(nn.Module):
         self.register_buffer("came", torch.zeros((), dtype=torch.long))  # keys so far; the next goes to came % size
 
     @torch.no_grad()
-    def enqueue(self, keys: Float[Tensor, "new dim"], ids: Int[Tensor, " new"] | None = None) -> None:
+    def enqueue(self, keys: Float[Tensor, "new dim"], ids: Integer[Tensor, " new"] | None = None) -> None:
         """Add keys, any number of them; of more than ``size`` the last ones stay. They are copied, without gradient.
 
         Args:

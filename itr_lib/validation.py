@@ -47,13 +47,13 @@ def expect_square_scores(scores: torch.Tensor) -> None:
         )
 
 
-def expect_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def expect_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}, expected one of {', '.join(map(repr, choices))}")
 
 
-def expect_positive(name: str, value: float) -> None:
+def expect_positive(name: str, value: float | torch.Tensor) -> None:
     """Raise ``ValueError`` unless ``value`` is a finite number greater than zero."""
     try:
         positive = 0 < value < math.inf

@@ -1,4 +1,8 @@
-"""What all tests share: a cache folder of their own, one thread each, and real files where the checkout has some."""
+"""What all tests share: a cache folder of their own, one thread each, and real files where the checkout has some.
+
+With ``ITR_TYPECHECK=1`` each call of a function of the library checks its arguments and its result against the
+annotations, shapes included: an axis called "images" must have one length in all of a call.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,10 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
     if "ITR_CACHE" not in os.environ:  # with xdist the workers inherit the folder, and share what is in it
         config._itr_cache = os.environ["ITR_CACHE"] = tempfile.mkdtemp(prefix="itr-tests-")
+    if os.environ.get("ITR_TYPECHECK") == "1":  # `make types`: every annotation is held against what comes
+        import typecheck
+
+        typecheck.install()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -7,6 +7,8 @@ from collections import deque
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -175,6 +177,26 @@ def agrees(kind: type[FeatureQueue], seed: int, dtype: torch.dtype = torch.float
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_a_deque_holds_the_same(dtype):
     assert all(agrees(FeatureQueue, seed, dtype) for seed in range(100))
+
+
+STEPS = st.tuples(st.integers(0, 12), st.booleans(), st.booleans())  # how many keys, with ids?, restored before?
+
+
+@settings(max_examples=150, deadline=None)
+@given(size=st.integers(1, 9), steps=st.lists(STEPS, max_size=12))
+def test_a_deque_holds_the_same_over_any_steps_and_restarts(size, steps):
+    queue, truth = FeatureQueue(size, 2), deque(maxlen=size)
+    for step, (new, with_ids, restored) in enumerate(steps):
+        if restored:
+            saved, queue = state(queue), FeatureQueue(size, 2)
+            queue.load_state_dict(saved)
+        ids = torch.arange(new) + 100 * step
+        keys = torch.stack([ids + 0.25, ids + 0.75], dim=1)
+        queue.enqueue(keys, ids if with_ids else None)
+        truth.extend(zip(keys.tolist(), ids.tolist() if with_ids else [NO_ID] * new, strict=True))
+        assert queue.keys.tolist() == [key for key, _ in truth]
+        assert queue.ids.tolist() == [owner for _, owner in truth] and len(queue) == len(truth)
+    assert int(queue.came) == sum(new for new, *_ in steps)
 
 
 class OnlyMultiplesOfTheBatch(FeatureQueue):  # MoCo's, and USER's released code

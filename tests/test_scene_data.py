@@ -23,11 +23,11 @@ from itr_lib.data.scenes.worker import Job, draw, draw_in_processes
 REPOSITORY = Path(__file__).resolve().parent.parent
 SMALL = {"PROFILES": {"tiny": Profile(60, 10, 12, pairs=5)}, "Recipe": lambda: Recipe(20, 10, 1)}
 SCRIPT = """
-from itr_lib.data import scene_data
+from itr_lib.data.scenes import make
 from itr_lib.data.scenes.detector import Recipe
-scene_data.PROFILES = {"tiny": scene_data.Profile(60, 10, 12, pairs=5)}
-scene_data.Recipe = lambda: Recipe(20, 10, 1)
-scene_data.load_scenes("tiny", 0, progress=False)
+make.PROFILES = {"tiny": make.Profile(60, 10, 12, pairs=5)}
+make.Recipe = lambda: Recipe(20, 10, 1)
+make.load_scenes("tiny", 0, progress=False)
 print("done")
 """
 

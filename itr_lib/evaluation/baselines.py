@@ -56,12 +56,13 @@ def neighbour_scores(
     bags = [" ".join(train.captions_of(i)).lower().split() for i in range(len(train))]
     names = {name: column for column, name in enumerate(sorted({word for bag in bags for word in bag}))}
     counts = _counts(bags, names)
-    rarity = sparse.diags_array(np.log(len(train) / (counts > 0).sum(axis=0)))
+    found_in = np.bincount(counts.indices, minlength=len(names))  # pictures; counts holds no zeros
+    rarity = sparse.diags_array(np.log(len(train) / found_in))
     nearest = like.topk(min(neighbours, len(train)), dim=1).indices.numpy()
     rows = np.repeat(np.arange(len(data)), nearest.shape[1])
     borrows = sparse.csr_array((np.ones(nearest.size), (rows, nearest.ravel())), shape=(len(data), len(train)))
     said = _counts([[w for w in caption.lower().split() if w in names] for caption in data.captions], names)
-    return _sparse_cosine((borrows @ counts).sqrt() @ rarity, said @ rarity)
+    return _sparse_cosine(sparse.csr_array(borrows @ counts).sqrt() @ rarity, said @ rarity)
 
 
 def _counts(bags: Sequence[Sequence[str]], names: dict[str, int]) -> sparse.csr_array:
@@ -77,7 +78,7 @@ def _sparse_cosine(images: sparse.csr_array, captions: sparse.csr_array) -> Floa
         sparse.diags_array(1 / np.maximum(np.sqrt(bags.multiply(bags).sum(axis=1)), 1e-12)) @ bags
         for bags in (images, captions)
     ]
-    return torch.from_numpy((units[0] @ units[1].T).toarray().round(9))
+    return torch.from_numpy(sparse.csr_array(units[0] @ units[1].T).toarray().round(9))
 
 
 def _mean_features(data: RetrievalData) -> Float[Tensor, "images features"]:

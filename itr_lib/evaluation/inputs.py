@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Integer, Real, Shaped
 from torch import Tensor
 
-Scores = Float[Tensor, "images captions"] | Float[np.ndarray, "images captions"]
+# Any kind of number, whole ones and bools included.
+Scores = Shaped[Tensor, "images captions"] | Shaped[np.ndarray, "images captions"]
+# Of each caption the row of its image.
+Owners = Integer[Tensor, " captions"] | Integer[np.ndarray, " captions"]
 ROWS_AT_ONCE = 256  # keeps the comparisons of a 5,000 x 25,000 matrix in some 25 MB
 
 
@@ -16,7 +19,7 @@ def percent(hits: Bool[np.ndarray, " queries"]) -> float:
     return 100 * float(np.mean(hits))
 
 
-def as_matrix(name: str, values: Scores) -> Tensor:
+def as_matrix(name: str, values: Scores) -> Real[Tensor, "images captions"]:
     """A matrix with at least one row and column and without NaN, as a tensor. Raises ``ValueError`` with ``name``."""
     matrix = as_tensor(name, values)
     if matrix.ndim != 2 or 0 in matrix.shape:
@@ -26,7 +29,7 @@ def as_matrix(name: str, values: Scores) -> Tensor:
     return matrix
 
 
-def as_tensor(name: str, values: Scores) -> Tensor:
+def as_tensor(name: str, values: Shaped[Tensor, "..."] | Shaped[np.ndarray, "..."]) -> Real[Tensor, "..."]:
     """Tensors as they are, arrays of any layout; without a copy where torch can share the memory."""
     if isinstance(values, Tensor):
         return values.detach().to(torch.int8) if values.dtype == torch.bool else values.detach()
@@ -41,8 +44,8 @@ def as_tensor(name: str, values: Scores) -> Tensor:
 
 
 def as_gallery(
-    scores: Scores, image_of_caption: Int[np.ndarray, " captions"], name: str = "scores"
-) -> tuple[Tensor, Tensor]:
+    scores: Scores, image_of_caption: Owners, name: str = "scores"
+) -> tuple[Real[Tensor, "images captions"], Integer[Tensor, " captions"]]:
     """Scores, and the row of each column's image (int64). Raises ``ValueError`` where they do not fit."""
     scores = as_matrix(name, scores)
     owner = as_tensor("image_of_caption", image_of_caption).to(scores.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from itr_lib.evaluation.inputs import ROWS_AT_ONCE, Scores, as_matrix
@@ -35,7 +35,7 @@ def ndcg(scores: Scores, relevance: Scores, k: int = 25) -> float:
 
 
 def _ndcg_rows(
-    scores: Float[Tensor, "queries candidates"], relevance: Float[Tensor, "queries candidates"], k: int
+    scores: Real[Tensor, "queries candidates"], relevance: Float[Tensor, "queries candidates"], k: int
 ) -> Float[Tensor, " queries"]:
     worst_first = relevance.argsort(dim=1, stable=True)
     order = scores.gather(1, worst_first).argsort(dim=1, descending=True, stable=True)[:, :k]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from itr_lib.evaluation.inputs import Scores, as_matrix, percent
 
@@ -34,9 +32,7 @@ def pair_accuracy(scores: Scores) -> dict[str, float]:
     }
 
 
-def structure_agreement(
-    image_scores: Float[Tensor, "pairs pairs"], text_scores: Float[Tensor, "pairs pairs"]
-) -> dict[str, float]:
+def structure_agreement(image_scores: Scores, text_scores: Scores) -> dict[str, float]:
     """Do pictures and their captions agree on what is alike?
 
     Args:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import gammaln
 from torch import Tensor
 
-from itr_lib.evaluation.inputs import ROWS_AT_ONCE, Scores, as_gallery, percent
+from itr_lib.evaluation.inputs import ROWS_AT_ONCE, Owners, Scores, as_gallery, percent
 
 CUTOFFS = (1, 5, 10)
 
@@ -41,7 +41,7 @@ class RetrievalMetrics:
         return asdict(self)
 
 
-def retrieval_metrics(scores: Scores, image_of_caption: Int[np.ndarray, " captions"]) -> RetrievalMetrics:
+def retrieval_metrics(scores: Scores, image_of_caption: Owners) -> RetrievalMetrics:
     """R@1, R@5, R@10, rSum, median and mean rank in both directions.
 
     The rank of a query is the position of its best-ranked true match (any of an image's captions; the one image
@@ -71,22 +71,23 @@ def metrics_of_ranks(i2t: Int[np.ndarray, " images"], t2i: Int[np.ndarray, " cap
     )
 
 
-def caption_ranks(scores: Scores, image_of_caption: Int[np.ndarray, " captions"]) -> Int[np.ndarray, " images"]:
+def caption_ranks(scores: Scores, image_of_caption: Owners) -> Int[np.ndarray, " images"]:
     """Rank of each image's best true caption (image-to-text), ties against the model."""
     scores, owner = as_gallery(scores, image_of_caption)
     ranks = [1 + ((rows >= best) & ~own).sum(dim=1) for rows, own, best in _image_queries(scores, owner)]
     return torch.cat(ranks).cpu().numpy()
 
 
-def image_ranks(scores: Scores, image_of_caption: Int[np.ndarray, " captions"]) -> Int[np.ndarray, " captions"]:
+def image_ranks(scores: Scores, image_of_caption: Owners) -> Int[np.ndarray, " captions"]:
     """Rank of each caption's image (text-to-image), ties against the model."""
     scores, owner = as_gallery(scores, image_of_caption)
     truth = scores[owner, torch.arange(len(owner), device=scores.device)]
+    zero = torch.zeros_like(owner)
     # The true image counts itself once, which is the 1 that ranks start from.
-    return sum((rows >= truth).sum(dim=0) for rows in scores.split(ROWS_AT_ONCE)).cpu().numpy()
+    return sum(((rows >= truth).sum(dim=0) for rows in scores.split(ROWS_AT_ONCE)), zero).cpu().numpy()
 
 
-def expected_recall(scores: Scores, image_of_caption: Int[np.ndarray, " captions"]) -> dict[str, float]:
+def expected_recall(scores: Scores, image_of_caption: Owners) -> dict[str, float]:
     """R@K and rSum in percent when ties are broken by lot, as an exact expectation.
 
     This is no way to grade a model, it is for reference lines: constant scores give chance, and the scores
@@ -100,8 +101,10 @@ def expected_recall(scores: Scores, image_of_caption: Int[np.ndarray, " captions
         for rows, own, best in _image_queries(scores, owner)
     ]
     truth = scores[owner, torch.arange(len(owner), device=scores.device)]
-    above = sum((rows > truth).sum(dim=0) for rows in scores.split(ROWS_AT_ONCE))
-    level = sum((rows == truth).sum(dim=0) for rows in scores.split(ROWS_AT_ONCE)) - 1
+    above, level = torch.zeros_like(owner), torch.full_like(owner, -1)  # the true image is level with itself
+    for rows in scores.split(ROWS_AT_ONCE):
+        above += (rows > truth).sum(dim=0)
+        level += (rows == truth).sum(dim=0)
     t2i = (above, level, torch.ones_like(above))
     counts = {"i2t": [torch.cat(column) for column in zip(*i2t, strict=True)], "t2i": t2i}
     recalls = {

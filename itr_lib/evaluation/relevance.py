@@ -78,7 +78,9 @@ def words_of(text: str) -> list[str]:
     return WORD.findall(text.lower())
 
 
-def _query_rows(data: RetrievalData, captions: Sequence[int] | None) -> Int[np.ndarray, " queries"]:
+def _query_rows(
+    data: RetrievalData, captions: Int[np.ndarray, " queries"] | Sequence[int] | None
+) -> Int[np.ndarray, " queries"]:
     rows = np.arange(len(data.captions)) if captions is None else np.asarray(captions)
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
         raise ValueError(f"captions has shape {rows.shape} and type {rows.dtype}, expected a list of caption rows")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int, Real
 from torch import Tensor
 
-from itr_lib.evaluation.inputs import ROWS_AT_ONCE, Scores, as_gallery, as_matrix
+from itr_lib.evaluation.inputs import ROWS_AT_ONCE, Owners, Scores, as_gallery, as_matrix
 from itr_lib.evaluation.recall import RetrievalMetrics, metrics_of_ranks
 from itr_lib.validation import expect_count, expect_finite
 
@@ -15,7 +15,7 @@ from itr_lib.validation import expect_count, expect_finite
 def two_stage_metrics(
     global_scores: Scores,
     local_scores: Scores,
-    image_of_caption: Int[np.ndarray, " captions"],
+    image_of_caption: Owners,
     shortlist: int,
     *,
     local_weight: float = 1.0,
@@ -63,8 +63,8 @@ def _captions_of_images(owner: Int[Tensor, " captions"], images: int) -> Int[Ten
 
 
 def two_stage_ranks(
-    first: Float[Tensor, "queries candidates"],
-    second: Float[Tensor, "queries candidates"],
+    first: Real[Tensor, "queries candidates"],
+    second: Real[Tensor, "queries candidates"],
     own: Int[Tensor, "queries most"],
     shortlist: int,
     weight: float,
@@ -84,8 +84,8 @@ def two_stage_ranks(
 
 
 def _rank_in_stages(
-    first: Float[Tensor, "queries candidates"],
-    final: Float[Tensor, "queries candidates"],
+    first: Real[Tensor, "queries candidates"],
+    final: Real[Tensor, "queries candidates"],
     own: Int[Tensor, "queries most"],
     places: int,
 ) -> Int[Tensor, " queries"]:

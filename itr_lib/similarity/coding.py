@@ -40,7 +40,7 @@ class _HardCodes(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Float[Tensor, "books fragments"]) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx, grad: Float[Tensor, "books fragments"]) -> tuple[Tensor | None, Tensor | None, None]:
         vectors, fragments, winners = ctx.saved_tensors
         grad, winners = grad.T.flatten(), winners.T.flatten()  # the fragments' numbers ascend
         some = grad.nonzero()[:, 0]  # hinge losses leave most pairs without a gradient

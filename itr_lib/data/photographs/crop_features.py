@@ -72,7 +72,7 @@ def _shares(bins: np.ndarray, weights: np.ndarray, count: int) -> Float[np.ndarr
 
 
 def describe_pictures(
-    pictures: Sequence[Image.Image], boxes: Sequence[Float[np.ndarray, "boxes 4"]]
+    pictures: Sequence[Image.Image], boxes: Sequence[Float[np.ndarray, "_ 4"]]
 ) -> Float[np.ndarray, "total 240"]:
     """Descriptors of all boxes of several pictures, one after the other."""
     return describe(np.concatenate([crop_boxes(*pair) for pair in zip(pictures, boxes, strict=True)]))

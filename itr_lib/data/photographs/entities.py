@@ -120,7 +120,7 @@ def load_entities(
     return EntityData(loaded, phrases, tuple(problems.found))
 
 
-Described = list[tuple[Picture, Float[np.ndarray, "boxes features"]]]
+Described = list[tuple[Picture, Float[np.ndarray, "_ _"]]]  # (boxes, features)
 
 
 def _with_features(pictures: list[Picture], split: str, problems: Problems, progress: bool) -> Described:

@@ -56,7 +56,7 @@ def boxes_anywhere(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def pad_boxes(
-    boxes: Sequence[Float[np.ndarray, "regions 4"]],
+    boxes: Sequence[Float[np.ndarray, "_ 4"]],
 ) -> tuple[Float[np.ndarray, "images 36 4"], Bool[np.ndarray, "images 36"]]:
     """Boxes of several images with zeros up to 36, and the mask of the real ones."""
     padded, mask = np.zeros((len(boxes), MAX_REGIONS, 4), np.float32), np.zeros((len(boxes), MAX_REGIONS), bool)
