@@ -18,7 +18,7 @@ override STAMP := $(VENV)/.complete
 
 RUN_OPTIONS = --profile $(PROFILE) --device $(DEVICE) --data $(DATA) --root "$(ROOT)" --seed $(SEED) $(if $(strip $(LESSONS)),--lessons $(LESSONS))
 
-.PHONY: help course test types gpu lab build check execute lint doctor report benchmarks leaderboard clean setup
+.PHONY: help course test types gpu lab build check execute lint doctor report benchmarks leaderboard results clean setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -50,11 +50,14 @@ check: $(STAMP) ## fail where a notebook differs from its source
 execute: $(STAMP) ## run the lessons and keep the outputs in solutions/*.ipynb (authors)
 	$(PY) -m itr_lib.course execute $(if $(strip $(LESSONS)),--lessons $(LESSONS))
 
-lint: $(STAMP) ## ruff on modules and notebooks, the schema of the workflow files
+lint: $(STAMP) ## ruff, pyright on the library's core, the schemas of workflows, forms and the citation
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
-	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/cpu.yml .github/workflows/gpu.yml
+	$(PY) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(PY) -m check_jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/lesson.yml
+	$(PY) -m check_jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(PY) -m check_jsonschema --builtin-schema vendor.citation-file-format --force-filetype yaml CITATION.cff
 
 doctor: $(STAMP) ## what this machine offers, and what to mend
 	$(PY) -m itr_lib.course doctor
@@ -67,6 +70,9 @@ benchmarks: $(STAMP) ## how fast scoring is, in ratio to the bare matrix product
 
 leaderboard: $(STAMP) ## the table of all models again, from the recorded runs and a run of the clock
 	$(PY) -m data_scripts.leaderboard --data $(DATA) --root "$(ROOT)"
+
+results: $(STAMP) ## the tables of README.md and docs/RESULTS.md again, from the recorded runs
+	$(PY) -m data_scripts.results
 
 setup: $(STAMP) ## only set up .venv
 

@@ -13,7 +13,8 @@ import argparse
 import ctypes
 import platform
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -248,22 +249,28 @@ def _ratios(title: str, ways: dict[str, Callable[[], object]], options: argparse
         print(f"  {name:28s} {1e3 * some:9.1f} ms   {some / floor:5.2f} times the product")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run all of it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m data_scripts.benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--gallery", type=int, default=GALLERY, help="images to search in two stages (%(default)s)")
-    options = parser.parse_args()
-    options.device = choose_device(options.device)
+    options = parser.parse_args(arguments)
+    if min(options.threads, options.repeats, options.gallery) < 1:
+        parser.error("--threads, --repeats and --gallery must be at least 1")
+    try:
+        options.device = choose_device(options.device)
+    except ValueError as error:
+        parser.error(str(error))
     torch.set_num_threads(options.threads)
     where = torch.cuda.get_device_name() if options.device == "cuda" else f"{platform.machine()} CPU"
     print(f"torch {torch.__version__}, {where}, {options.threads} threads, best of {options.repeats}")
     for part in (exhaustive, training_step, coco, two_stages):
         part(options)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from itr_lib.course.build import REPO
+from itr_lib.course import build as builder
 from itr_lib.course.run import BUDGET_SECONDS, Options, run
 
 SLACK = 1e-3
+Values = dict[str, dict[str, list[float]]]  # of the seeds, by lesson and metric
 
 
 def band(values: list[float]) -> dict[str, float | int]:
@@ -35,40 +39,61 @@ def widened(old: dict[str, float | int], new: dict[str, float | int]) -> dict[st
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the lessons once a seed and replace their bands, or widen them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m data_scripts.expect", description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="quick", choices=list(BUDGET_SECONDS))
     parser.add_argument("--lessons", nargs="+", default=[], metavar="NN")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--data", default="scenes")
     parser.add_argument("--root", default="")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--widen", action="store_true", help="keep what the bands hold, for runs on another machine")
-    options = parser.parse_args()
-    found: dict[str, dict[str, list[float]]] = {}
+    options = parser.parse_args(arguments)
+    try:
+        found = values_over_seeds(options)
+    except ValueError as error:
+        parser.error(str(error))
+    except FailedLesson as error:
+        print(f"expect: {error}: no bands were written", file=sys.stderr)
+        return 1
+    path = builder.REPO / "tests" / "expected" / f"{options.profile}.json"
+    write_bands(path, options.data, found, options.widen)
+    print(f"wrote {builder.relative(path, builder.REPO)}")
+    return 0
+
+
+class FailedLesson(RuntimeError):
+    """A lesson did not run to its end, so it has no numbers to expect."""
+
+
+def values_over_seeds(options: argparse.Namespace) -> Values:
+    """Each metric's values, one a seed, by lesson. Raises :class:`FailedLesson`; ``ValueError`` as the runner does."""
+    names = ("profile", "device", "data", "root")
+    chosen = Options(lessons=tuple(options.lessons), **{name: getattr(options, name) for name in names})
+    found: Values = {}
     for seed in options.seeds:
-        chosen = Options(
-            tuple(options.lessons), "solutions", options.profile, options.device, seed, options.data, options.root
-        )
         with tempfile.TemporaryDirectory() as folder:
-            results = run(chosen, out=Path(folder))
+            results = run(replace(chosen, seed=seed), builder.REPO, Path(folder))
         for result in results:
             if result.status == "failed":
-                raise SystemExit(f"{result.lesson} failed with seed {seed}: no bands were written")
+                raise FailedLesson(f"{result.lesson} failed with seed {seed}")
             for metric, value in result.metrics.items():
                 found.setdefault(result.lesson, {}).setdefault(metric, []).append(value)
-    path = REPO / "tests" / "expected" / f"{options.profile}.json"
-    bands = json.loads(path.read_text()) if path.exists() else {}
-    expected = bands.setdefault(options.data, {})
+    return found
+
+
+def write_bands(path: Path, data: str, found: Values, widen: bool) -> None:
+    """Replace the bands of the lessons in ``found``, or widen them; all others stay as they are."""
+    bands = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    expected = bands.setdefault(data, {})
     for lesson, metrics in found.items():
-        old = expected.get(lesson, {}) if options.widen else {}
+        old = expected.get(lesson, {}) if widen else {}
         new = {name: band(values) for name, values in metrics.items()}
         expected[lesson] = {name: widened(old.get(name, one), one) for name, one in new.items()}
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(bands, indent=1, sort_keys=True) + "\n")
-    print(f"wrote {path.relative_to(REPO)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(bands, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 
 from itr_lib.data.photographs.pictures import open_photograph
 from itr_lib.encoders.images import joint_vectors, load_image_model
+from itr_lib.lessons.machine import choose_device
 from itr_lib.progress import progress_bar
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -87,7 +89,7 @@ def extract_folder(images: Path, out: Path, model: str, regions: str, batch: int
     return len(paths)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Extract and say where the result is."""
     parser = argparse.ArgumentParser(prog="python -m data_scripts.extract_features", description=__doc__)
     parser.add_argument("--images", type=Path, required=True, help="folder of pictures, with sub-folders or without")
@@ -95,13 +97,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="openai/clip-vit-base-patch32", help="name or folder (default: %(default)s)")
     parser.add_argument("--regions", choices=["image", "patches"], default="image", help="one vector, or one a patch")
     parser.add_argument("--batch-size", type=int, default=32, help="pictures at a time (default: %(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     options = parser.parse_args(arguments)
     if options.out.suffix != ".npz" or options.batch_size < 1:
         parser.error("--out must end in .npz and --batch-size must be at least 1")
     images, out = options.images.expanduser(), options.out.expanduser()
     try:
-        count = extract_folder(images, out, options.model, options.regions, options.batch_size, options.device)
+        device = choose_device(options.device)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        count = extract_folder(images, out, options.model, options.regions, options.batch_size, device)
     except (OSError, ValueError) as error:
         print(f"extract_features: {error}", file=sys.stderr)
         return 1

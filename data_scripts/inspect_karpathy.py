@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from itr_lib.data.photographs.karpathy import SPLITS, load_folder
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the report; the exit status is 1 under --strict with a bad record, or where nothing can be read."""
     parser = argparse.ArgumentParser(prog="python -m data_scripts.inspect_karpathy", description=__doc__)
     parser.add_argument("--root", required=True, help="folder with dataset_<name>.json, images/ and one *.npz")

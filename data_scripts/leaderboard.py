@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 import numpy as np
@@ -54,13 +54,13 @@ SYSTEMS = {
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Time every system, put its recorded runs beside it, and write the board."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m data_scripts.leaderboard", description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="scenes")
     parser.add_argument("--root", default="")
     parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     record = recorded(LESSON, options.data)
     if record is None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 
 from itr_lib.data.cache import cache_folder
 from itr_lib.data.scenes.make import PROFILES, load_scenes
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Make or check one profile and say what it holds."""
     parser = argparse.ArgumentParser(prog="python -m data_scripts.make_scenes", description=__doc__)
     parser.add_argument("--profile", choices=PROFILES, default="quick", help="how much (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other scenes (default: 0)")
     options = parser.parse_args(arguments)
+    if options.seed < 0:
+        parser.error("--seed must be at least 0")
     start = time.perf_counter()
     try:
         splits = load_scenes(options.profile, options.seed)

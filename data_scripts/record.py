@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import copy
 import platform
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -145,9 +146,9 @@ def _prefixed(name: str, metrics: dict[str, float]) -> dict[str, float]:
     return {f"{name}_{metric}" if name else metric: value for metric, value in metrics.items()}
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, variant by variant, and write the record after each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m data_scripts.record", description=__doc__.splitlines()[0])
     parser.add_argument("--lesson", required=True, choices=LESSONS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--profile", default="quick", choices=("smoke", "quick", "full"))

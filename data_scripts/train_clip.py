@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +54,15 @@ def report(folder: Path) -> str:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Train, measure and say where the result is."""
     parser = argparse.ArgumentParser(prog="python -m data_scripts.train_clip", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write; a small CLIP in it is replaced")
     parser.add_argument("--seed", type=int, default=0, help="of its scenes and its first weights (default: 0)")
     parser.add_argument("--profile", choices=PROFILES, default="quick", help="how long (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if options.seed < 0:
+        parser.error("--seed must be at least 0")
     start = time.perf_counter()
     try:
         train_into(options.out.expanduser().absolute(), options.seed, options.profile)

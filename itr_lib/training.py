@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import math
-import os
 import time
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from filelock import FileLock
+from jaxtyping import Int
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 from tqdm.std import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from itr_lib.data.batches import epoch_order, pair_batch
+from itr_lib.checkpoint import (
+    checkpoint_path,
+    fingerprint,
+    load_checkpoint,
+    random_state,
+    save_checkpoint,
+    set_random_state,
+)
+from itr_lib.data.batches import epoch_order, pair_batch, steps_per_epoch
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.data.tokenisation import tokenise
+from itr_lib.data.tokenisation import TokenisedCaptions, tokenise
 from itr_lib.inference import evaluate
 from itr_lib.objectives.for_training import Objective
 from itr_lib.progress import progress_bar
 from itr_lib.validation import expect_choice
+
+# After how many steps the loop looks whether loss and gradient are finite. Each look makes the host wait for a GPU.
+STEPS_BETWEEN_LOOKS = {"cpu": 1, "cuda": 50}
 
 
 @dataclass(frozen=True)
@@ -87,8 +92,7 @@ def train(
 
     With a ``folder`` the state is written after each epoch, atomically, and a run that was killed goes on from
     there when the same call is made again; on the CPU it ends with the same weights, bit for bit, as a run that
-    nobody disturbed (with as many threads). A checkpoint of another model, configuration or data set is refused
-    with a ``ValueError``. One process trains; several that share a folder take turns.
+    nobody disturbed (with as many threads). One process trains; several that share a folder take turns.
 
     Args:
         model: with ``encode_images``, ``encode_captions`` and ``scores``.
@@ -100,26 +104,34 @@ def train(
         device: ``"cpu"`` or ``"cuda"``.
         folder: where checkpoints go; nowhere by default.
         progress: show a bar.
+
+    Raises:
+        ValueError: for another device, or a checkpoint of another model, configuration or data set.
+        FloatingPointError: when a loss or its gradient is not finite; it names the first such step and its images.
+            The model is then not to be used (a GPU may be up to 50 steps further, with NaN in its weights, and on
+            either device a queue may hold the batch); the checkpoint of the last whole epoch stays good.
     """
-    expect_choice("device", device, ("cpu", "cuda"))
-    tokens = tokenise(tokenizer, train_data.captions)
-    steps = len(list(_epoch(train_data, config, 0)))
-    label = _fingerprint(model, objective, config, train_data, val_data, tokens, device)
+    expect_choice("device", device, tuple(STEPS_BETWEEN_LOOKS))
+    tokens, val_tokens = tokenise(tokenizer, train_data.captions), tokenise(tokenizer, val_data.captions)
+    label = ""
+    if folder is not None:
+        label = fingerprint(model, objective, config, (train_data, val_data), tokens, device)
     torch.manual_seed(config.seed)
-    run = _Run.start(model, config, steps, device)
-    with _training_folder(folder) as checkpoint:
+    steps = steps_per_epoch(train_data.image_of_caption, config.batch_size, config.unique_images)
+    run = _Run.start(model.to(device), config, steps)
+    with checkpoint_path(folder) as checkpoint:
         if checkpoint and checkpoint.exists():
-            run.load(checkpoint, label)
+            run.restore(load_checkpoint(checkpoint, label))
         done = len(run.history.epochs)
         with progress_bar(steps * config.epochs, "training", "step", done=steps * done, show=progress) as bar:
             for epoch in range(done, config.epochs):
                 started = time.perf_counter()
                 loss = run.train_epoch(objective, train_data, tokens, config, epoch, bar)
-                metrics = evaluate(run.model, tokenizer, val_data, device=device)
+                metrics = evaluate(model, tokenizer, val_data, device=device, tokens=val_tokens)
                 run.close_epoch(loss, metrics, time.perf_counter() - started)
                 bar.set_postfix(loss=f"{loss:.3f}", val_rsum=f"{metrics['rsum']:.0f}")
                 if checkpoint:
-                    run.save(checkpoint, label)
+                    save_checkpoint(checkpoint, label, run.state())
     model.load_state_dict(run.best)
     model.eval()
     return run.history
@@ -129,7 +141,6 @@ def train(
 class _Run:
     """What a run consists of between two epochs: enough to stop and to go on."""
 
-    accelerator: Accelerator
     model: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
@@ -137,29 +148,42 @@ class _Run:
     best: dict[str, Tensor] | None = None
 
     @classmethod
-    def start(cls, model: nn.Module, config: TrainConfig, steps_per_epoch: int, device: str) -> _Run:
-        AcceleratorState._reset_state(reset_partial_state=True)  # it is global, and would refuse a second device
-        accelerator = Accelerator(cpu=device == "cpu")
-        optimizer = torch.optim.AdamW(
-            _parameter_groups(model, config), config.learning_rate, weight_decay=config.weight_decay
-        )
-        model, optimizer = accelerator.prepare(model, optimizer)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: config.learning_rate_factor(step, steps_per_epoch)
-        )
-        return cls(accelerator, model, optimizer, schedule)
+    def start(cls, model: nn.Module, config: TrainConfig, steps: int) -> _Run:
+        groups = _parameter_groups(model, config)
+        optimizer = torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.learning_rate_factor(step, steps))
+        return cls(model, optimizer, schedule)
 
-    def train_epoch(self, objective, data, tokens, config: TrainConfig, epoch: int, bar: tqdm) -> float:
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def train_epoch(
+        self,
+        objective: Objective,
+        data: RetrievalData,
+        tokens: TokenisedCaptions,
+        config: TrainConfig,
+        epoch: int,
+        bar: tqdm,
+    ) -> float:
+        """One pass over the captions; the mean of its losses."""
+        # The order depends on seed and epoch alone, so that a resumed run sees the same batches.
+        rng = np.random.default_rng([config.seed, epoch])
+        batches = list(epoch_order(data.image_of_caption, config.batch_size, rng, config.unique_images))
+        look_every = STEPS_BETWEEN_LOOKS[self.device.type]
+        losses, norms = [], []
         self.model.train()
-        losses = []
-        for captions in _epoch(data, config, epoch):
-            loss = objective(self.model, pair_batch(data, tokens, captions, self.accelerator.device), epoch)
+        for step, captions in enumerate(batches):
+            loss = objective(self.model, pair_batch(data, tokens, captions, self.device), epoch)
             self.optimizer.zero_grad()
-            self.accelerator.backward(loss)
-            self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+            loss.backward()
+            norms.append(clip_grad_norm_(self.model.parameters(), config.clip_norm))
+            losses.append(loss.detach())
+            if (step + 1) % look_every == 0 or step + 1 == len(batches):
+                _expect_finite(losses, norms, batches, data, epoch, step - step % look_every)
             self.optimizer.step()
             self.schedule.step()
-            losses.append(loss.detach())
             bar.update()
         return torch.stack(losses).mean().item()
 
@@ -169,44 +193,23 @@ class _Run:
         if self.history.best_epoch == len(self.history.epochs) - 1:
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
-    def save(self, path: Path, label: str) -> None:
-        state = {
-            "label": label,
+    def state(self) -> dict:
+        return {
             "model": self.model.state_dict(),
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "history": self.history.epochs,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all(),
+            "random": random_state(self.device),
         }
-        unfinished = path.with_name(f"{path.name}.unfinished")
-        with open(unfinished, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)  # the old checkpoint or the new one, never half of either
 
-    def load(self, path: Path, label: str) -> None:
-        try:
-            state = torch.load(path, weights_only=True, map_location="cpu")
-            there = state["label"]
-        except Exception as error:  # torch raises many kinds for a damaged file
-            raise ValueError(f"{path} is no readable checkpoint ({error}); delete it to start again") from error
-        if there != label:
-            raise ValueError(
-                f"{path} was written by another run:\n  there: {there}\n  here:  {label}\n"
-                "Give another folder, or delete that file to start again."
-            )
+    def restore(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.history.epochs = state["history"]
-        device = next(self.model.parameters()).device
-        self.best = {name: value.to(device) for name, value in state["best"].items()}
-        torch.set_rng_state(state["rng"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        self.best = {name: value.to(self.device) for name, value in state["best"].items()}
+        set_random_state(state["random"], self.device)
 
 
 def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
@@ -220,41 +223,22 @@ def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
     return groups
 
 
-def _epoch(data: RetrievalData, config: TrainConfig, epoch: int):
-    """The epoch's batches depend on seed and epoch alone, so that a resumed run sees the same ones."""
-    rng = np.random.default_rng([config.seed, epoch])
-    return epoch_order(data.image_of_caption, config.batch_size, rng, config.unique_images)
-
-
-@contextmanager
-def _training_folder(folder: str | Path | None) -> Iterator[Path | None]:
-    """The checkpoint's path in a folder that one process has for itself; a second one waits, then finds it done."""
-    if folder is None:
-        yield None
-        return
-    folder = Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
-        yield folder / "training.pt"
-
-
-def _fingerprint(model, objective, config, train_data, val_data, tokens, device) -> str:
-    """Everything that decides how a run ends, in a line that can be compared and read."""
-    arrays = ("features", "boxes", "region_mask", "image_of_caption", "guides")
-    data = []
-    for split in (train_data, val_data):
-        known = [getattr(split, name) for name in arrays if getattr(split, name) is not None]
-        data.append(f"{split.name}/{split.split} {len(split)} images #{_checksum([repr(split.captions), *known])}")
-    weights = _checksum([value.detach().cpu().double().numpy() for value in model.state_dict().values()])
-    how = objective if is_dataclass(objective) else f"{objective.__module__}.{objective.__qualname__}"
-    parts = [f"{type(model).__name__} #{weights}", getattr(model, "config", ""), how, config, *data]
-    parts += [f"tokens #{_checksum([tokens.ids, tokens.mask])}", device]
-    parts += [f"torch {torch.__version__}", f"transformers {transformers.__version__}"]
-    return ", ".join(map(str, parts))
-
-
-def _checksum(parts: list) -> str:
-    total = 0
-    for part in parts:
-        total = zlib.crc32(part.encode() if isinstance(part, str) else np.ascontiguousarray(part), total)
-    return f"{total:08x}"
+def _expect_finite(
+    losses: list[Tensor],
+    norms: list[Tensor],
+    batches: list[Int[np.ndarray, " batch"]],
+    data: RetrievalData,
+    epoch: int,
+    start: int,
+) -> None:
+    """Raise ``FloatingPointError`` for the first step from ``start`` whose loss or gradient is not finite."""
+    for step, numbers in enumerate(torch.stack([*losses[start:], *norms[start:]]).view(2, -1).T.tolist(), start):
+        if all(map(math.isfinite, numbers)):
+            continue
+        rows = data.image_of_caption[batches[step]]
+        broken = [data.image_ids[row] for row in rows if not np.isfinite(data.features[row]).all()]
+        raise FloatingPointError(
+            f"epoch {epoch}, step {step} (both from 0): loss {numbers[0]}, norm of its gradient {numbers[1]}."
+            f" Images of the batch: {', '.join(data.image_ids[row] for row in rows)}."
+            + (f" Not finite are the features of: {', '.join(broken)}." if broken else "")
+        )

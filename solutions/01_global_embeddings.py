@@ -252,7 +252,7 @@ for name, negatives in (
     ("gradient, all negatives", "all"),
     ("gradient, hardest only", "hardest"),
 ):
-    panels[name] = torch.autograd.grad(triplet_loss(demo, 0.2, negatives), demo)[0]
+    panels[name] = torch.autograd.grad(triplet_loss(demo, negatives=negatives), demo)[0]
 figure, axes = plt.subplots(1, 3, figsize=(9.4, 3.1))
 for axis, (name, values) in zip(axes, panels.items(), strict=True):
     limit = float(values.abs().max())
@@ -310,7 +310,7 @@ def hardest_triplet(scores, margin, same_image):
 check("triplet-hardest", hardest_triplet)
 
 # %% [markdown]
-# In the library both are `triplet_loss(scores, margin, negatives, same_image)`. How much faster is it than the loops?
+# In the library both are `triplet_loss(scores, *, margin, negatives, same_image)`. How much faster is it than the loops?
 
 # %%
 from time import perf_counter
@@ -327,7 +327,7 @@ for i in range(128):
 loops = perf_counter() - began
 began = perf_counter()
 for _ in range(20):
-    fast = triplet_loss(big, 0.2, "all")
+    fast = triplet_loss(big, negatives="all")
 tensors = (perf_counter() - began) / 20
 print(
     f"128 x 128: loops {1e3 * loops:.1f} ms, tensors {1e3 * tensors:.2f} ms; both say {total:.1f}, {float(fast):.1f}"

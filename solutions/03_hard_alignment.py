@@ -417,7 +417,7 @@ for name, function in (("autograd", plain_scores), ("library", alignment_scores)
     v, w = (x.vectors.double().requires_grad_(True) for x in (images, captions))
     S = function(v, w, images.mask, captions.mask)
     S.retain_grad()
-    triplet_loss(S, 0.2, "hardest", batch.same_image).backward()
+    triplet_loss(S, same_image=batch.same_image).backward()
     found[name] = v.grad, w.grad
 gaps = [float((x - y).abs().max()) for x, y in zip(*found.values(), strict=True)]
 print(f"largest difference of the gradients, regions and words: {gaps[0]:.0e}, {gaps[1]:.0e}")
@@ -506,7 +506,7 @@ def soft_plain(v, w, tau=0.1):
 
 def forward_backward(function):
     some_v, some_w = v.clone().requires_grad_(True), w.clone().requires_grad_(True)
-    triplet_loss(function(some_v, some_w), 0.2, "hardest").backward()
+    triplet_loss(function(some_v, some_w)).backward()
     return some_v.grad
 
 

@@ -232,7 +232,7 @@ def uto_loss(scores, mu, gamma, same_image):
 check("unified-loss", uto_loss)
 
 # %% [markdown]
-# In the library: `unified_loss` in `itr_lib/objectives.py`. (The paper multiplies it by 20 before it adds the part that comes from the queues; the course by 1.)
+# In the library: `unified_loss` in `itr_lib/objectives/losses.py`. (The paper multiplies it by 20 before it adds the part that comes from the queues; the course by 1.)
 #
 # ### How hard is each negative pushed?
 #
@@ -934,7 +934,7 @@ def queue_loss(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gam
 check("queue-loss", queue_loss)
 
 # %% [markdown]
-# In the library: `unified_queue_loss`, with the mask as an argument. A step of training with everything in its place is `UnifiedObjective` in `itr_lib/training.py`: encode the batch, move the key encoders, make keys, compare with both queues, and only *then* enqueue the keys. (Before, and each query would meet its own positive among the negatives.)
+# In the library: `unified_queue_loss`, with the mask as an argument. A step of training with everything in its place is `UnifiedObjective` in `itr_lib/objectives/for_training.py`: encode the batch, move the key encoders, make keys, compare with both queues, and only *then* enqueue the keys. (Before, and each query would meet its own positive among the negatives.)
 
 # %%
 model = base.build(splits.train, tokenizer).to(lesson.device)

@@ -204,9 +204,9 @@ def gradient_lengths(detach, reading):
     pairs = pair_batch(splits.train, tokens, one_caption, lesson.device)
     sides = untrained.encode_images(pairs.images), untrained.encode_captions(pairs.captions)
     if reading == "global":
-        loss = info_nce(untrained.global_scores(*sides), 0.05)
+        loss = info_nce(untrained.global_scores(*sides))
     else:
-        loss = triplet_loss(untrained.local_scores(*sides), 0.2, "all") / len(one_caption)
+        loss = triplet_loss(untrained.local_scores(*sides), negatives="all") / len(one_caption)
     loss.backward()
     lengths = dict.fromkeys(("image branch", "caption branch", "top"), 0.0)
     for name, weights in untrained.named_parameters():
@@ -343,7 +343,7 @@ def cmc(images, captions, margin, intra_margin):
 check("cmc", cmc)
 
 # %% [markdown]
-# In the library: `consistency_loss` and `cmc_loss` in `itr_lib/objectives.py`.
+# In the library: `consistency_loss` and `cmc_loss` in `itr_lib/objectives/losses.py`.
 #
 # **An aside: what does CMC say of a model that has collapsed?** (Lesson 01: one vector for everything.) Before you run the cell: which of its two parts notices?
 

@@ -40,11 +40,13 @@ class RingByLibrary:
 
 def queue_right(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma):
     negative = image_ids[:, None] != queue_ids
-    return objectives.unified_queue_loss(queries, positive_keys, queue_keys, mu, gamma, negative)
+    return objectives.unified_queue_loss(queries, positive_keys, queue_keys, mu=mu, gamma=gamma, negative_mask=negative)
 
 
 RIGHT = {
-    "unified-loss": objectives.unified_loss,
+    "unified-loss": lambda scores, mu, gamma, same_image: objectives.unified_loss(
+        scores, mu=mu, gamma=gamma, same_image=same_image
+    ),
     "unified-weights": weights_right,
     "ring-buffer": RingByLibrary,
     "momentum-step": momentum_update,

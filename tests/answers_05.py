@@ -42,8 +42,10 @@ def pareto_right(cost, recall):
 
 RIGHT = {
     "token-guidance": guidance_right,
-    "consistency": lambda V, T, margin: objectives.consistency_loss(V, T, margin),
-    "cmc": objectives.cmc_loss,
+    "consistency": lambda V, T, margin: objectives.consistency_loss(V, T, margin=margin),
+    "cmc": lambda images, captions, margin, intra_margin: objectives.cmc_loss(
+        images, captions, margin=margin, intra_margin=intra_margin
+    ),
     "two-stage-search": search_right,
     "honest-rank": ranks_right,
     "pareto-front": pareto_right,
@@ -90,7 +92,7 @@ def cmc_below_every_cosine(images, captions, margin, intra_margin):
     others = scores - 3 * torch.eye(len(scores), dtype=scores.dtype, device=scores.device)
     inter = sum(torch.clamp(margin + others.amax(dim) - scores.diag(), min=0).sum() for dim in (0, 1))
     sides = cosine_scores(images, images), cosine_scores(captions, captions)
-    return inter + objectives.consistency_loss(*sides, intra_margin)
+    return inter + objectives.consistency_loss(*sides, margin=intra_margin)
 
 
 def search_plainly(query_whole, query_words, wholes, regions, mask, shortlist, local_weight):
@@ -270,7 +272,7 @@ def consistency_in_one_max(V, T, margin):
 
 
 def consistency_one_side_detached(V, T, margin):
-    return objectives.consistency_loss(V.detach(), T, margin)
+    return objectives.consistency_loss(V.detach(), T, margin=margin)
 
 
 def consistency_of_items(V, T, margin):
@@ -322,7 +324,7 @@ def cmc_over_batch(images, captions, margin, intra_margin):
 
 def cmc_all_negatives(images, captions, margin, intra_margin):
     _, intra, scores, *_ = _cmc_of(images, captions, margin, intra_margin)
-    return objectives.triplet_loss(scores, margin, "all") + intra
+    return objectives.triplet_loss(scores, margin=margin, negatives="all") + intra
 
 
 def cmc_one_direction(images, captions, margin, intra_margin):

@@ -11,7 +11,7 @@ from toy import toy_data
 
 from itr_lib.checks.unique_batches import batch_properties
 from itr_lib.data import tokenise, train_tokenizer
-from itr_lib.data.batches import caption_batch, epoch_order, image_batch, pair_batch
+from itr_lib.data.batches import caption_batch, epoch_order, image_batch, pair_batch, steps_per_epoch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import TokenisedCaptions
 
@@ -24,6 +24,16 @@ def test_every_caption_once_and_no_image_twice(counts, size, seed, shuffled):
     batches = list(epoch_order(owner, size, np.random.default_rng(seed)))
     assert sorted(np.concatenate(batches)) == list(range(len(owner)))
     assert all(len(b) <= size and len(set(owner[b])) == len(b) for b in batches)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=20).filter(any), st.integers(2, 9), st.booleans())
+def test_the_steps_of_an_epoch_are_known_before_the_walk(counts, size, unique):
+    """Whatever images have how many captions, those without any included."""
+    owner = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    walked = len(list(epoch_order(owner, size, np.random.default_rng(1), unique)))
+    assert steps_per_epoch(owner, size, unique) == walked
+    assert isinstance(steps_per_epoch(owner, size, unique), int)
 
 
 def test_the_exercises_property_check_agrees():
@@ -74,6 +84,8 @@ def test_padding_is_cut_to_what_the_batch_needs():
 def test_a_batch_of_one_is_refused():
     with pytest.raises(ValueError, match="batch_size is 1"):
         next(epoch_order(np.arange(4), 1, np.random.default_rng(0)))
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        steps_per_epoch(np.arange(4), 0)
 
 
 def test_take_keeps_captions_with_their_images():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import torch
 
 from data_scripts import benchmarks
@@ -20,8 +18,7 @@ def test_every_ratio_is_printed(monkeypatch, capsys):
     }.items():
         monkeypatch.setattr(benchmarks, name, size)
     threads = torch.get_num_threads()
-    monkeypatch.setattr(sys, "argv", ["benchmarks", "--device", "cpu", "--repeats", "1", "--threads", str(threads)])
-    benchmarks.main()
+    assert benchmarks.main(["--device", "cpu", "--repeats", "1", "--threads", str(threads)]) == 0
     out = capsys.readouterr().out
     assert out.count("times the product") == 11 and out.count("bare product") == 5
     assert "projected from 3 x 8" in out and "bfloat16 keeps the first image" in out

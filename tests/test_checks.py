@@ -41,11 +41,13 @@ RIGHT = {
     "recall-at-k": lambda ranks, k: 100 * float((ranks <= k).double().mean()),
     "chance-recall": chance,
     "ndcg": ndcg,
-    "triplet-loop": lambda scores, margin: objectives.triplet_loss(scores, margin, "all"),
+    "triplet-loop": lambda scores, margin: objectives.triplet_loss(scores, margin=margin, negatives="all"),
     "triplet-hardest": lambda scores, margin, same_image: objectives.triplet_loss(
-        scores, margin, "hardest", same_image
+        scores, margin=margin, same_image=same_image
     ),
-    "info-nce": objectives.info_nce,
+    "info-nce": lambda scores, temperature, same_image: objectives.info_nce(
+        scores, temperature=temperature, same_image=same_image
+    ),
     "unique-batches": lambda image_of_caption, batch_size, rng: list(epoch_order(image_of_caption, batch_size, rng)),
     "sorted-pool": sorted_pool,
     "twin-choices": lambda scores: pair_accuracy(scores)["image"],

@@ -9,14 +9,16 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from data_scripts import expect as expected
 from data_scripts.expect import band, widened
 from itr_lib.course import build as builder
+from itr_lib.course.__main__ import COMMANDS, main
 from itr_lib.course.bands import Band, load_bands, out_of_band, unbanded
 from itr_lib.course.build import build, differences, read_notebook
 from itr_lib.course.execute import committed_problems, execute, output_problems
 from itr_lib.course.markdown import body
 from itr_lib.course.report import write_report
-from itr_lib.course.run import Options, run, select
+from itr_lib.course.run import Options, Result, declared_parameters, exit_status, run, select
 from itr_lib.course.source import SourceError, read_source
 from itr_lib.lessons import open_lesson
 
@@ -186,6 +188,10 @@ SOURCES_THAT_BREAK_A_RULE = {
     "check calls another": (EXERCISE.replace('check("mean-of-two", ', 'check("other", '), "exactly one statement"),
     "check has a value": (EXERCISE + "\n1 + 1\n", "exactly one statement"),
     "not runnable": ("# %%\ndef f(:\n", "is not runnable"),
+    "a magic": ("# %%\n%matplotlib inline\n", "without magics and shell commands"),
+    "a shell command": ("# %%\n!ls\n", "without magics and shell commands"),
+    "help": ("# %%\nimport torch\ntorch.nn?\n", "without magics and shell commands"),
+    "a line that jupytext changes": ("# %%\n# # + two marks\n", "jupytext would change a line"),
     "twice": (EXERCISE + EXERCISE, "stands here twice"),
 }
 
@@ -196,6 +202,35 @@ def test_a_source_that_breaks_a_rule_is_named_with_its_cell(course, rule: str) -
     repo = course(HEAD + text)
     with pytest.raises(SourceError, match=r"solutions/00_small\.py, cell \d+ .*" + re.escape(message)):
         read_source(repo / "solutions" / "00_small.py")
+
+
+# Lines that notebook tools take for magics, for shell commands, for help or for something of their own.
+LOOKALIKES = [
+    "# !important", "#!important", "# ! ls", "# %d of them", "#%d of them", "# %matplotlib inline", "# %%time",
+    "# %load_ext x", "# ls", "# ls -l", "#ls", "# cat", "# cd there", "# cp a b", "# mv a b", "# rm -r x", "# rmdir x",
+    "# mkdir x", "# copy", "# ddir", "# echo hello", "# ldir", "# ren x", "# ?torch", "# torch?", "# why?", "# x = !ls",
+    "# x = %time 1", "# # %time", "# # !ls", "# + plus", "#+ plus", "# - minus", "# %pip # escape", "    # !indented",
+    "    # %d indented", "# !ends in a backslash \\",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", LOOKALIKES)
+def test_a_comment_that_looks_like_a_magic_stays_a_comment(course, line: str) -> None:
+    code = f"if True:\n    x = 1\n{line}\n{line} again\ny = 2"
+    repo = course(HEAD + f"\n# %%\n{code}\n")
+    build(repo)
+    for folder in ("solutions", "notebooks"):
+        notebook = nbformat.read(repo / folder / "00_small.ipynb", as_version=4)
+        assert notebook.cells[-1].source == code
+    assert differences(repo) == []
+
+
+def test_prose_that_looks_like_a_magic_stays_as_it_is_written(course) -> None:
+    prose = "# !first\n\n!important\n%d of them\nls\n\n## ls\n\n?why"
+    lines = "\n".join(f"# {line}".rstrip() for line in prose.splitlines())
+    repo = course(HEAD + f"\n# %% [markdown]\n{lines}\n")
+    build(repo)
+    assert read_notebook(repo / "solutions" / "00_small.ipynb").cells[-1].source == prose
 
 
 def test_a_slug_in_two_lessons_is_refused(course) -> None:
@@ -273,26 +308,104 @@ def test_out_of_band_and_missing_metrics_fail(course) -> None:
     assert [line.split(":")[0] for line in result.problems] == ["r1", "r5"]
 
 
+IN, OUT = ({"r1": {"low": low, "high": low + 20, "seeds": 3}} for low in (30, 50))
+
+
+@pytest.mark.parametrize(
+    "bands, data, status, exits",
+    [
+        (IN, "scenes", "passed", 0),
+        (OUT, "scenes", "out of band", 1),
+        ({}, "scenes", "no bands", 3),
+        (None, "scenes", "no bands", 3),  # no file for the profile
+        (IN, "flickr8k", "no bands", 3),
+    ],
+)
+def test_a_lesson_without_bands_is_neither_passed_nor_failed(
+    course, monkeypatch, capsys, bands: dict | None, data: str, status: str, exits: int
+) -> None:
+    repo = course()
+    build(repo)
+    if bands is not None:
+        expect(repo, bands)
+    monkeypatch.setattr(builder, "REPO", repo)
+    assert main(["all", "--profile", "smoke", "--data", data, "--root", str(repo)]) == exits
+    shown = capsys.readouterr().out
+    assert f"00_small {status}" in shown and f"{int(exits == 0)} of 1 lessons passed" in shown
+    unjudged = f"nothing is expected of 00_small in the profile smoke on {data}"
+    assert (unjudged in shown) == (exits == 3)
+    page = (Options(profile="smoke", data=data).folder(repo) / "report.html").read_text()
+    assert f">{status}</span>" in page and ("nothing is expected of 00_small" in page) == (exits == 3)
+
+
+def test_exit_statuses() -> None:
+    def of(*statuses: str) -> int:
+        return exit_status([Result("00_small", "", status) for status in statuses])
+
+    assert of("passed", "passed") == 0
+    assert of("no bands") == of("passed", "no bands") == of("no bands", "passed") == 3
+    assert of() == of("no bands", "failed") == of("passed", "out of band") == of("failed") == 1
+
+
 def test_a_failing_cell_is_shown_and_the_other_lessons_go_on(course, capsys) -> None:
     course(HEAD + "\n# %%\nprint('before')\nraise RuntimeError('first line\\nthe last line')\n", name="01_fails")
     course(HEAD.replace('root = ""', "rot = 1") + TAIL, name="02_parameters")
     course(HEAD, name="03_silent")
     repo = course()
     build(repo)
+    (repo / "solutions" / "04_torn.ipynb").write_text("{")
     results = {result.lesson: result for result in run(Options(profile="smoke"), repo)}
     assert {name: result.status for name, result in results.items()} == {
-        "00_small": "passed", "01_fails": "failed", "02_parameters": "failed", "03_silent": "failed",
+        "00_small": "no bands", "01_fails": "failed", "02_parameters": "failed", "03_silent": "failed",
+        "04_torn": "failed",
     }  # fmt: skip
     shown = capsys.readouterr().out
     assert "  | print('before')" in shown and "RuntimeError: the last line" in shown
     assert "does not know the parameter root" in shown
+    assert "NotJSONError" in shown
     assert "must call lesson.finish()" in shown
     assert "RuntimeError" in write_report(repo / "runs" / "smoke").read_text()
+
+
+PARAMETERS = ("profile", "device", "seed", "data", "root")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        'profile = os.environ.get("ITR_PROFILE", "quick")  # == the default\ndevice = "a=b"\nseed = int(0 == 1)\n'
+        'data = "scenes"\nroot = "x=1&y=2"',
+        'profile, device = "quick", "auto"\nseed = data = 0\nroot: str = ""',
+        "profile = dict(\n    quick=1,\n    full=2,\n)\ndevice = seed = data = root = None",
+        'import os\nif os.environ.get("A") == "b":\n    profile = device = 1\nelse:\n    profile = device = 2\n'
+        "seed = data = root = [one for one in ()]",
+        "%matplotlib inline\nprofile = device = seed = data = root = 0",
+    ],
+)
+def test_every_assigned_parameter_is_known(tmp_path: Path, cell: str) -> None:
+    assert set(PARAMETERS) <= declared_parameters(parameters_notebook(tmp_path, cell))
+
+
+@pytest.mark.parametrize(
+    "cell", ["f(profile=1)", "x = profile == 1", "x = [profile for profile in ()]", "# profile = 1"]
+)
+def test_what_is_not_assigned_is_no_parameter(tmp_path: Path, cell: str) -> None:
+    assert "profile" not in declared_parameters(parameters_notebook(tmp_path, cell))
+
+
+def parameters_notebook(folder: Path, cell: str) -> Path:
+    """A notebook with that cell tagged; what an untagged cell before it assigns is no parameter."""
+    code = nbformat.v4.new_code_cell
+    cells = [code("profile = 1"), code(cell, metadata={"tags": ["parameters"]})]
+    path = folder / "00_small.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
 
 
 def test_a_fresh_learners_copy_is_never_blocked(course) -> None:
     repo = course()
     build(repo)
+    expect(repo, {"r1": {"low": 30, "high": 50, "seeds": 3}})
     (result,) = run(Options(profile="smoke", copies="learner"), repo)
     assert result.status == "passed"
     assert "mean-of-two: not attempted yet" in Path(result.notebook).read_text()
@@ -388,10 +501,89 @@ def test_cuda_where_there_is_none_says_so() -> None:
         open_lesson("00_small", device="cuda")
 
 
-def test_every_command_shows_its_help(capsys) -> None:
-    from itr_lib.course.__main__ import COMMANDS, main
+# --- the commands
 
+
+def test_every_command_shows_its_help(capsys) -> None:
     for name in COMMANDS:
         with pytest.raises(SystemExit, match="0"):
             main([name, "--help"])
-    assert builder.REPO.joinpath("pyproject.toml").exists()
+        assert f"python -m itr_lib.course {name}" in capsys.readouterr().out
+
+
+def test_commands_build_check_execute_run_and_report(course, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    repo = course(HEAD + CHECK + EXERCISE)
+    monkeypatch.setattr(builder, "REPO", repo)
+    assert main(["check"]) == 1 and "solutions/00_small.ipynb is missing" in capsys.readouterr().out
+    assert main(["build"]) == 0 and "wrote notebooks/00_small.ipynb" in capsys.readouterr().out
+    assert main(["check"]) == 0 and "are what their sources build" in capsys.readouterr().out
+    assert main(["report", "--profile", "smoke"]) == 2 and "holds no run yet" in capsys.readouterr().err
+    assert main(["execute", "--lessons", "00", "--profile", "smoke"]) == 0
+    assert "executed, with nothing to mend" in capsys.readouterr().out
+    assert main(["run", "--profile", "smoke", "--lessons", "00", "--device", "cpu"]) == 1  # it writes no metrics
+    assert "00_small failed" in capsys.readouterr().out
+    assert main(["report", "--profile", "smoke"]) == 0 and "runs/smoke/report.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        ([], "required: command"),
+        (["sing"], "invalid choice: 'sing'"),
+        (["run", "--profile", "fast"], "invalid choice: 'fast'"),
+        (["run", "--seed", "one"], "invalid int value: 'one'"),
+        (["run", "--device", "gpu"], "invalid choice: 'gpu'"),
+    ],
+)
+def test_arguments_that_will_not_do_get_a_sentence(capsys, arguments: list[str], sentence: str) -> None:
+    with pytest.raises(SystemExit, match="^2$"):
+        main(arguments)
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--data", "mnist"], "data is 'mnist', expected one of scenes, "),
+        (["--data", "flickr8k"], "expected the data set's folder"),
+        (["--seed", "-1"], "seed is -1, expected a whole number"),
+    ],
+)
+def test_settings_that_no_lesson_would_take_are_refused_before_the_first(capsys, arguments, sentence) -> None:
+    assert main(["run", "--profile", "smoke", *arguments]) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err and said.out == ""
+
+
+@pytest.mark.parametrize("command", ["run", "all", "execute"])
+def test_a_lesson_that_there_is_not_gets_a_sentence(course, monkeypatch, capsys, command: str) -> None:
+    repo = course()
+    build(repo)
+    monkeypatch.setattr(builder, "REPO", repo)
+    assert main([command, "--lessons", "09", "--profile", "smoke"]) == 2
+    assert capsys.readouterr().err == "there is no lesson '09': expected one of 00_small, or its number\n"
+
+
+def test_bands_are_made_from_the_seeds_and_widened(course, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    repo = course(HEAD + TAIL.replace('"r1": 40.0', '"r1": 40.0 + seed'))
+    build(repo)
+    monkeypatch.setattr(builder, "REPO", repo)
+    expect(repo, {"r1": {"low": 30.0, "high": 31.0, "seeds": 3}})
+    command = ["--profile", "smoke", "--lessons", "00"]
+    assert expected.main([*command, "--seeds", "0", "2", "--widen"]) == 0
+    assert "wrote tests/expected/smoke.json" in capsys.readouterr().out
+    path = repo / "tests" / "expected" / "smoke.json"
+    assert load_bands(path, "scenes")["00_small"]["r1"] == Band(30.0, 44.0, 3)
+    assert expected.main([*command, "--seeds", "0", "2"]) == 0
+    assert load_bands(path, "scenes")["00_small"]["r1"] == Band(38.0, 44.0, 2)
+    course(HEAD)
+    build(repo)
+    before = path.read_bytes()
+    assert expected.main([*command, "--seeds", "5"]) == 1 and path.read_bytes() == before
+    assert "00_small failed with seed 5: no bands were written" in capsys.readouterr().err
+
+
+def test_the_doctor_looks_at_this_machine(capsys) -> None:
+    status, lines = main(["doctor"]), capsys.readouterr().out.splitlines()
+    assert lines and all(re.match(r"\[(ok|fix: .+)\] \w+: ", line) for line in lines)
+    assert status == any(line.startswith("[fix") for line in lines)

@@ -5,7 +5,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from transformers import BertModel
+from transformers import (
+    AlbertConfig,
+    AlbertModel,
+    BertConfig,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    DistilBertConfig,
+    DistilBertModel,
+    GPT2Config,
+    GPT2Model,
+    ModernBertConfig,
+    ModernBertModel,
+    RobertaConfig,
+    RobertaModel,
+    T5Config,
+    T5Model,
+)
 
 from itr_lib.data import load_tokenizer, tokenise, train_tokenizer
 from itr_lib.encoders.pooling import GPO, Pooling, first_token, mean_pool, position_codes
@@ -181,3 +200,87 @@ def test_pretrained_text_model_from_a_folder(tokenizer, tmp_path):
 def test_a_missing_pretrained_model_says_what_to_do(tmp_path):
     with pytest.raises(OSError, match="could not load the text model .*save_pretrained"):
         TextEncoder(TextConfig(0, pretrained=str(tmp_path / "nothing")), dim=8)
+
+
+SIZES = {"vocab_size": 90, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
+ENDS = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+CLIP_TEXT = {**SIZES, **ENDS, "max_position_embeddings": 40}
+CLIP_IMAGE = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 8, "patch_size": 4}
+# a model of three layers, where its text side is, where that keeps its layers, and the normalisation after the last
+PRETRAINED = {
+    "bert": (lambda: BertModel(BertConfig(**SIZES)), "", "encoder.layer", None),
+    "roberta": (lambda: RobertaModel(RobertaConfig(**SIZES)), "", "encoder.layer", None),
+    "distilbert": (
+        lambda: DistilBertModel(DistilBertConfig(vocab_size=90, dim=16, n_layers=3, n_heads=2, hidden_dim=32)),
+        "", "transformer.layer", None,
+    ),
+    "gpt-2": (
+        lambda: GPT2Model(GPT2Config(vocab_size=90, n_embd=16, n_layer=3, n_head=2, **ENDS)), "", "h", "ln_f"
+    ),
+    "modernbert": (
+        lambda: ModernBertModel(ModernBertConfig(**SIZES, **ENDS, cls_token_id=2, sep_token_id=3)),
+        "", "layers", "final_norm",
+    ),
+    "clip's text side": (
+        lambda: CLIPTextModel(CLIPTextConfig(**CLIP_TEXT)), "", "encoder.layers", "final_layer_norm"
+    ),
+    "clip": (
+        lambda: CLIPModel(CLIPConfig(text_config=CLIP_TEXT, vision_config=CLIP_IMAGE)),
+        "text_model", "encoder.layers", "final_layer_norm",
+    ),
+    "t5": (
+        lambda: T5Model(T5Config(vocab_size=90, d_model=16, num_layers=3, num_heads=2, d_ff=32, d_kv=8)),
+        "encoder", "block", "final_layer_norm",
+    ),
+}  # fmt: skip
+
+
+def pretrained_folder(kind: str, folder) -> tuple[str, torch.nn.Module]:
+    """A tiny model with random weights on disk, and its text side in memory."""
+    make, side, *_ = PRETRAINED[kind]
+    torch.manual_seed(0)
+    model = make().eval()
+    model.save_pretrained(folder)
+    return str(folder), model.get_submodule(side)
+
+
+@pytest.mark.parametrize("first_layers", [1, 2, 3, None])
+@pytest.mark.parametrize("kind", PRETRAINED)
+def test_the_first_layers_of_a_pretrained_model(kind, first_layers, tmp_path):
+    """Against what the whole model had after that layer."""
+    folder, whole = pretrained_folder(kind, tmp_path)
+    *_, layers, norm = PRETRAINED[kind]
+    ids, mask = torch.randint(4, 90, (3, 7)), torch.ones(3, 7, dtype=torch.bool)
+    mask[1, 4:] = False
+    seen, last = [], whole.get_submodule(layers)[(first_layers or 3) - 1]
+    last.register_forward_hook(lambda layer, given, out: seen.append(out if isinstance(out, torch.Tensor) else out[0]))
+    encoder = TextEncoder(TextConfig(0, pretrained=folder, first_layers=first_layers), dim=8).eval()
+    with torch.no_grad():
+        whole(input_ids=ids, attention_mask=mask.long())
+        hidden = whole.get_submodule(norm)(seen[0]) if norm else seen[0]
+        expected = encoder.project(hidden)
+        assert torch.allclose(encoder(ids, mask)[mask], expected[mask], atol=1e-6)
+
+
+@pytest.mark.parametrize("first_layers", [0, -1, 4])
+@pytest.mark.parametrize("kind", ["bert", "gpt-2", "clip"])
+def test_more_first_layers_than_there_are_or_none(kind, first_layers, tmp_path):
+    folder, _ = pretrained_folder(kind, tmp_path)
+    with pytest.raises(ValueError, match=f"first_layers is {first_layers}, and .* has 3"):
+        TextEncoder(TextConfig(0, pretrained=folder, first_layers=first_layers), dim=8)
+
+
+def test_a_model_without_a_list_of_layers_is_named(tmp_path):
+    """ALBERT runs one layer again and again."""
+    AlbertModel(AlbertConfig(**SIZES, embedding_size=16)).save_pretrained(tmp_path)
+    assert TextEncoder(TextConfig(0, pretrained=str(tmp_path)), dim=8).bert is not None
+    with pytest.raises(
+        ValueError, match="first_layers is 2, but the AlbertModel of .* does not keep its layers in one"
+    ):
+        TextEncoder(TextConfig(0, pretrained=str(tmp_path), first_layers=2), dim=8)
+
+
+def test_a_pretrained_folder_may_be_a_path(tmp_path):
+    assert TextConfig(0, pretrained=tmp_path) == TextConfig(0, pretrained=str(tmp_path))
+    with pytest.raises(ValueError, match="BiGRU is trained from scratch"):
+        TextConfig(9, pretrained=tmp_path, kind="bigru")

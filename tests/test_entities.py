@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -97,6 +98,16 @@ def test_good_data(folder):
     assert train.picture(2).size == (60, 40) and "3 images with 4.0 boxes each, 6 captions, 9 phrases" in data.report()
     with pytest.raises(KeyError, match="'test' is not there"):
         data["test"]
+
+
+def test_splits_can_be_pickled_whole_and_cut(folder):
+    train = load(folder)["train"]
+    cut = train.take(np.array([2, 0])).take(np.array([1]))
+    for data in (train, cut):
+        again = pickle.loads(pickle.dumps(data))
+        assert (again.image_ids, again.captions) == (data.image_ids, data.captions)
+        assert again.picture(0).tobytes() == data.picture(0).tobytes()
+    assert cut.image_ids == train.image_ids[:1]
 
 
 def test_questions_of_phrases(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import torch
 from toy import toy_data
 
 from itr_lib.data import load_splits, train_tokenizer
+from itr_lib.data.photographs.karpathy import hold_out
 from itr_lib.data.scenes import graph_relevance, truth_matrix
+from itr_lib.data.scenes.background import with_background
 from itr_lib.evaluation import baselines, ceiling_scores, expected_recall, ndcg, pair_accuracy, retrieval_metrics
 from itr_lib.lessons import recipes
 from itr_lib.lessons.recorded import RECORDED, recorded, runs_of
@@ -69,6 +72,38 @@ def test_recipes_build_the_same_model_twice(profile, scenes):
     assert recipe.training.seed == 3
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def cuts(data):
+    """What take() returns, and what it returns of that; rows out of order."""
+    cut = data.take(np.array([5, 2, 7, 3]))
+    return [data, cut, cut.take(np.array([2, 0])), cut.take([3, 1]).take(np.array([1]))]
+
+
+def expect_equal_after_pickling(data):
+    again = pickle.loads(pickle.dumps(data))
+    assert (again.image_ids, again.captions, again.truth is None) == (data.image_ids, data.captions, data.truth is None)
+    np.testing.assert_array_equal(again.features, data.features)
+    for row in range(len(data)):
+        np.testing.assert_array_equal(np.asarray(again.picture(row)), np.asarray(data.picture(row)))
+
+
+def test_scenes_can_be_pickled_whole_and_cut(scenes):
+    few = scenes.test.take(np.arange(10))
+    for data in [*cuts(few), with_background(few, 3), *cuts(with_background(few, 3))]:
+        expect_equal_after_pickling(data)
+    assert cuts(few)[2].image_ids == (few.image_ids[7], few.image_ids[5])
+    np.testing.assert_array_equal(np.asarray(cuts(few)[3].picture(0)), np.asarray(few.picture(2)))
+    again = pickle.loads(pickle.dumps(scenes))
+    assert again.notes == scenes.notes and again.probes["swaps"].captions == scenes.probes["swaps"].captions
+
+
+def test_photographs_can_be_pickled_whole_and_cut(shared_data):
+    splits = load_splits("flickr8k", str(shared_data / "flickr8k"), profile="smoke")
+    assert pickle.loads(pickle.dumps(splits)).notes == splits.notes
+    held = hold_out(splits.test.take(np.arange(20)), share=0.5)
+    for data in [*cuts(held[0]), held[1]]:
+        expect_equal_after_pickling(data)
 
 
 def test_photographs_are_reported_on_images_that_chose_nothing(shared_data):

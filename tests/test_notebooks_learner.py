@@ -24,7 +24,7 @@ def test_a_fresh_learners_copy_runs_and_says_not_attempted(repo: Path, tmp_path:
     path = tmp_path / f"{lesson}.ipynb"  # built afresh: the one in notebooks/ may hold somebody's answers
     path.write_text(as_text(make_notebook(source, "learner")), encoding="utf-8")
     result = run_lesson(path, Options(profile="smoke", device="cpu", copies="learner"), tmp_path / "run", {})
-    assert result.status == "passed", "\n".join(result.problems)
+    assert result.status == "no bands", "\n".join(result.problems)  # it ran: its numbers are judged elsewhere
     notebook = read_notebook(Path(result.notebook))
     shown = {c.id: "".join(o.get("text", "") for o in c.outputs) for c in notebook.cells if c.cell_type == "code"}
     for exercise in source.exercises:

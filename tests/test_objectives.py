@@ -57,7 +57,7 @@ def test_triplet_by_hand():
 def test_info_nce_is_cross_entropy_where_nothing_is_masked():
     matrix, target = scores() / 0.07, torch.arange(6)
     expected = (F.cross_entropy(matrix, target) + F.cross_entropy(matrix.T, target)) / 2
-    assert torch.allclose(info_nce(scores(), 0.07), expected, rtol=0, atol=1e-12)
+    assert torch.allclose(info_nce(scores(), temperature=0.07), expected, rtol=0, atol=1e-12)
 
 
 def test_info_nce_of_equal_scores_is_the_log_of_the_candidates():
@@ -107,6 +107,25 @@ class TestProperties:
             loss(scores(), same_image=bad)
 
 
+@pytest.mark.parametrize(
+    ("loss", "sides"),
+    [
+        (triplet_loss, 1),
+        (info_nce, 1),
+        (unified_loss, 1),
+        (unified_queue_loss, 3),
+        (consistency_loss, 2),
+        (cmc_loss, 2),
+    ],
+)
+def test_settings_are_given_by_name(loss, sides):
+    """Or a margin becomes another loss's temperature where two losses are exchanged."""
+    given = [cosines(4, seed) for seed in range(sides)]
+    assert loss(*given).isfinite()
+    with pytest.raises(TypeError, match="positional argument"):
+        loss(*given, 0.2)
+
+
 def test_bad_settings():
     with pytest.raises(ValueError, match="negatives is 'hard'"):
         triplet_loss(scores(), negatives="hard")
@@ -116,8 +135,8 @@ def test_bad_settings():
 
 def test_known_wrong_variants_differ():
     assert not torch.isclose(triplet_loss(scores(), same_image=SAME), hardest_false_negatives(scores(), 0.2, SAME))
-    assert not torch.isclose(info_nce(scores(), 0.05, SAME), nce_unmasked(scores(), 0.05, SAME))
-    assert not torch.isclose(info_nce(scores(), 0.05, SAME), nce_rows_only(scores(), 0.05, SAME))
+    assert not torch.isclose(info_nce(scores(), same_image=SAME), nce_unmasked(scores(), 0.05, SAME))
+    assert not torch.isclose(info_nce(scores(), same_image=SAME), nce_rows_only(scores(), 0.05, SAME))
 
 
 def test_no_overflow_in_float32_at_a_low_temperature():
@@ -307,7 +326,7 @@ WRONG_UNIFIED = {
     "the log of each negative": wrong(outside=True),
     "sum over the batch": wrong(batch=torch.sum),
     "mask not turned for the captions": lambda scores, mu=90.0, gamma=0.5, same_image=None: unified_loss(
-        scores, mu, gamma, None if same_image is None else same_image & same_image.T
+        scores, mu=mu, gamma=gamma, same_image=None if same_image is None else same_image & same_image.T
     ),
 }
 
@@ -418,19 +437,21 @@ def test_unified_losses_of_16_bit_numbers_are_computed_in_float32(kind):
 def test_gradients_of_the_unified_losses(mu):
     lopsided = coin(5, 5, seed=5)
     lopsided[0] = True
-    assert torch.autograd.gradcheck(lambda s: unified_loss(s, mu, 0.5, lopsided), (cosines(5, 1).requires_grad_(True),))
+    assert torch.autograd.gradcheck(
+        lambda s: unified_loss(s, mu=mu, same_image=lopsided), (cosines(5, 1).requires_grad_(True),)
+    )
     vectors = tuple(units(rows, 4, rows).requires_grad_(True) for rows in (3, 3, 7))
     mask = coin(3, 7, seed=1)
     mask[0] = False
-    assert torch.autograd.gradcheck(lambda *v: unified_queue_loss(*v, mu, 0.5, mask), vectors)
-    assert torch.autograd.gradcheck(lambda q: unified_queue_loss(q, q * 2, q[:0], mu), vectors[:1])
+    assert torch.autograd.gradcheck(lambda *v: unified_queue_loss(*v, mu=mu, negative_mask=mask), vectors)
+    assert torch.autograd.gradcheck(lambda q: unified_queue_loss(q, q * 2, q[:0], mu=mu), vectors[:1])
 
 
 @pytest.mark.parametrize(("mu", "gamma"), [(1.0, 0.0), (10.0, 0.5), (90.0, 0.5)])
 def test_a_negatives_gradient_is_its_share(mu, gamma):
     """``1/B (w_row + w_column)`` with ``w = e_ij / (1 + sum e)``; a positive's ``-1/B 1/(1 + S_ii)`` where above 0."""
     size, matrix = 5, cosines(5, 2).requires_grad_(True)
-    unified_loss(matrix, mu, gamma).backward()
+    unified_loss(matrix, mu=mu, gamma=gamma).backward()
     grown = [[math.exp(mu * (value - gamma)) for value in row] for row in matrix.tolist()]
     for i in range(size):
         row = 1 + sum(grown[i][j] for j in range(size) if j != i)
@@ -450,7 +471,7 @@ def test_the_limit_is_the_hardest_negative_beyond_gamma(gamma):
     off = matrix.masked_fill(torch.eye(6).bool(), -math.inf)
     hardest = ((off.amax(1) - gamma).relu() + (off.amax(0) - gamma).relu() - matrix.diagonal().relu().log1p()).mean()
     for mu in (10.0, 90.0, 1e4, 1e9):  # never below it, and above by at most log(B) / mu in each direction
-        assert hardest - 1e-12 <= unified_loss(matrix, mu, gamma) <= hardest + 2 * math.log(6) / mu + 1e-12
+        assert hardest - 1e-12 <= unified_loss(matrix, mu=mu, gamma=gamma) <= hardest + 2 * math.log(6) / mu + 1e-12
 
 
 def test_order_does_not_matter_to_the_unified_losses():
@@ -623,18 +644,24 @@ WRONG_CONSISTENCY = {
 }
 
 WRONG_CMC = {
-    "intra-modal part missing": lambda a, b, m, n: triplet_loss(unit(a) @ unit(b).T, m),
-    "inter-modal part missing": lambda a, b, m, n: cmc_loss(a, b, m, n) - triplet_loss(unit(a) @ unit(b).T, m),
-    "all negatives": lambda a, b, m, n: (
-        cmc_loss(a, b, m, n) - triplet_loss(unit(a) @ unit(b).T, m) + triplet_loss(unit(a) @ unit(b).T, m, "all")
-    ),
-    "margins exchanged": lambda a, b, m, n: cmc_loss(a, b, n, m),
-    "vectors as they are": lambda a, b, m, n: triplet_loss(a @ b.T, m) + consistency_loss(a @ a.T, b @ b.T, n),
+    "intra-modal part missing": lambda a, b, m, n: inter(unit(a), unit(b), m),
+    "inter-modal part missing": lambda a, b, m, n: intra(unit(a), unit(b), n),
+    "all negatives": lambda a, b, m, n: inter(unit(a), unit(b), m, "all") + intra(unit(a), unit(b), n),
+    "margins exchanged": lambda a, b, m, n: cmc_loss(a, b, margin=n, intra_margin=m),
+    "vectors as they are": lambda a, b, m, n: inter(a, b, m) + intra(a, b, n),
     "cross-modal scores on one side": lambda a, b, m, n: (
-        triplet_loss(unit(a) @ unit(b).T, m) + consistency_loss(unit(a) @ unit(a).T, unit(a) @ unit(b).T, n)
+        inter(unit(a), unit(b), m) + consistency_loss(unit(a) @ unit(a).T, unit(a) @ unit(b).T, margin=n)
     ),
-    "mean over the batch": lambda a, b, m, n: cmc_loss(a, b, m, n) / len(a),
+    "mean over the batch": lambda a, b, m, n: cmc_loss(a, b, margin=m, intra_margin=n) / len(a),
 }
+
+
+def inter(images, captions, margin: float, negatives: str = "hardest") -> torch.Tensor:
+    return triplet_loss(images @ captions.T, margin=margin, negatives=negatives)
+
+
+def intra(images, captions, margin: float) -> torch.Tensor:
+    return consistency_loss(images @ images.T, captions @ captions.T, margin=margin)
 
 
 def unit(vectors: torch.Tensor) -> torch.Tensor:
@@ -656,9 +683,9 @@ def test_wrong_cmc_losses_are_told_from_it(mistake):
 def test_gradients_of_cmc():
     images, captions = units(5, 4, 0).requires_grad_(True), units(5, 4, 1).requires_grad_(True)
     tables = cosines(5, 0).requires_grad_(True), cosines(5, 1).requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda v, t: consistency_loss(v, t, 0.1), tables)
+    assert torch.autograd.gradcheck(lambda v, t: consistency_loss(v, t, margin=0.1), tables)
     assert torch.autograd.gradcheck(cmc_loss, (2 * images, captions))
-    assert torch.autograd.gradcheck(lambda a, b: cmc_loss(a, b, 0.5, 0.0), (images, captions))
+    assert torch.autograd.gradcheck(lambda a, b: cmc_loss(a, b, margin=0.5, intra_margin=0.0), (images, captions))
 
 
 def test_only_the_worst_partner_gets_gradient():
@@ -753,20 +780,20 @@ def test_an_empty_batch_is_refused():
 def test_the_floor_of_unified_positives(floor):
     matrix = 2 * torch.rand(5, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64) - 1
     clamped = matrix.diagonal().clamp(min=floor).log1p().mean()
-    without = unified_loss(matrix, 30.0, 0.5) + matrix.diagonal().clamp(min=0).log1p().mean()
-    assert abs(unified_loss(matrix, 30.0, 0.5, floor=floor) - (without - clamped)) < 1e-12
+    without = unified_loss(matrix, mu=30.0) + matrix.diagonal().clamp(min=0).log1p().mean()
+    assert abs(unified_loss(matrix, mu=30.0, floor=floor) - (without - clamped)) < 1e-12
     queries, positives, queue = units(3, 4, 0).double(), units(3, 4, 1).double(), units(6, 4, 2).double()
     own = (queries * positives).sum(dim=1)
-    without = unified_queue_loss(queries, positives, queue, 30.0) + own.clamp(min=0).log1p().mean()
-    found = unified_queue_loss(queries, positives, queue, 30.0, floor=floor)
+    without = unified_queue_loss(queries, positives, queue, mu=30.0) + own.clamp(min=0).log1p().mean()
+    found = unified_queue_loss(queries, positives, queue, mu=30.0, floor=floor)
     assert abs(found - (without - own.clamp(min=floor).log1p().mean())) < 1e-12
 
 
 def test_a_model_whose_scores_are_all_negative_starts_only_with_a_low_floor():
     negative = torch.full((4, 4), -0.2).requires_grad_(True)
-    stuck = torch.autograd.grad(unified_loss(negative, 90.0, 0.5), negative)[0]
+    stuck = torch.autograd.grad(unified_loss(negative), negative)[0]
     assert stuck.abs().max() < 1e-20  # negatives: e^-63
-    starts = torch.autograd.grad(unified_loss(negative, 90.0, 0.5, floor=-0.9), negative)[0]
+    starts = torch.autograd.grad(unified_loss(negative, floor=-0.9), negative)[0]
     assert torch.allclose(starts.diagonal(), torch.tensor(-1 / 0.8 / 4))
 
 

@@ -158,9 +158,9 @@ def test_the_objective_is_the_sum_of_its_parts():
     batch = pair_batch(TRAIN, tokenise(TOKENIZER, TRAIN.captions), np.array([0, 1, 3, 6]))  # 0 and 1: one image
     images, captions = model.encode_images(batch.images), model.encode_captions(batch.captions)
     same = batch.same_image
-    inter = triplet_loss(images.whole @ captions.whole.T, 0.2, "hardest", same)
-    intra = consistency_loss(images.whole @ images.whole.T, captions.whole @ captions.whole.T, 0.3)
-    local = triplet_loss(model.local.scores(images.tokens, captions.tokens), 0.2, "hardest", same)
+    inter = triplet_loss(images.whole @ captions.whole.T, same_image=same)
+    intra = consistency_loss(images.whole @ images.whole.T, captions.whole @ captions.whole.T, margin=0.3)
+    local = triplet_loss(model.local.scores(images.tokens, captions.tokens), same_image=same)
     for weights, expected in {
         (1.0, 1.0, 1.0): inter + intra + local,
         (2.0, 0.5, 0.0): 2 * inter + 0.5 * intra,
@@ -170,7 +170,9 @@ def test_the_objective_is_the_sum_of_its_parts():
         objective = TwoLevelObjective(**dict(zip(names, weights, strict=True)))
         assert torch.allclose(objective(model, batch, 1), expected / 4, atol=1e-5)
     contrast = TwoLevelObjective(global_weight=2.0, temperature=0.1)(model, batch, 1)
-    expected = 2 * info_nce(images.whole @ captions.whole.T, 0.1, same) + (intra + local) / 4
+    expected = 2 * info_nce(images.whole @ captions.whole.T, temperature=0.1, same_image=same) + (intra + local) / 4
     assert torch.allclose(contrast, expected, atol=1e-5)
     first_epoch = TwoLevelObjective(intra_weight=0.0, local_weight=0.0)(model, batch, 0)
-    assert torch.allclose(first_epoch, triplet_loss(images.whole @ captions.whole.T, 0.2, "all", same) / 4, atol=1e-5)
+    assert torch.allclose(
+        first_epoch, triplet_loss(images.whole @ captions.whole.T, negatives="all", same_image=same) / 4, atol=1e-5
+    )

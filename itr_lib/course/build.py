@@ -1,6 +1,7 @@
 r'''Make both notebooks of a lesson from its one source, ``solutions/NN_name.py``.
 
-The source is jupytext's percent format. Cells begin with ``# %%`` (code) or ``# %% [markdown]`` (prose):
+The source is jupytext's percent format. Cells begin with ``# %%`` (code) or ``# %% [markdown]`` (prose). Code is
+plain Python, without magics and shell commands, so that a comment that looks like one stays a comment:
 
     # %% [markdown]
     # # Global embeddings

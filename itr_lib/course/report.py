@@ -43,6 +43,7 @@ def page(run: dict, notebooks: dict[str, NotebookNode | None]) -> str:
         "<h1 id='top'>Image-text retrieval: the course's run</h1>",
         f"<p class='lead'>{escape(' · '.join(facts))}</p>",
         _summary(results),
+        _unjudged(results),
         "<h2 id='metrics'>Metrics</h2>",
         _metrics(results),
         _leaderboard(options["data"]),
@@ -116,6 +117,17 @@ def _summary(results: list[dict]) -> str:
         if r["problems"]
     ]
     return f"<div class='wide'><table>{''.join(rows)}</table></div>{''.join(problems)}"
+
+
+def _unjudged(results: list[dict]) -> str:
+    """A sentence where lessons ran without bands: what is not judged must not look as if it had passed."""
+    names = [r["lesson"] for r in results if r["status"] == "no bands"]
+    if not names:
+        return ""
+    return (
+        f"<p class='lead'><b>No bands:</b> nothing is expected of {escape(', '.join(names))} in this profile and on"
+        " these data, so nothing judged their numbers.</p>"
+    )
 
 
 def _metrics(results: list[dict]) -> str:

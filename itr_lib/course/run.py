@@ -9,16 +9,22 @@ import time
 import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from symtable import symtable
 
+import nbformat
 import papermill
+from IPython.core.inputtransformer2 import TransformerManager
 from papermill.exceptions import PapermillExecutionError
 
 from itr_lib.course.bands import Bands, load_bands, out_of_band, unbanded
 from itr_lib.course.build import FOLDERS, REPO, relative
 from itr_lib.course.kernels import QUIET, environment, watch_memory
+from itr_lib.lessons.lesson import expect_settings
+from itr_lib.lessons.machine import choose_device
 
 BUDGET_SECONDS = {"smoke": 180, "quick": 300, "full": 600}
 LONGER = {("quick", "05"): 360}  # lesson 05 trains two more models
+NO_BANDS = 3  # exit status: neither passed nor failed (2 is argparse's own, for arguments that will not do)
 HUNG = 4  # a cell that takes this many budgets hangs: stop it
 
 
@@ -48,7 +54,11 @@ class Options:
 
 @dataclass
 class Result:
-    """How one lesson went. ``status`` is ``"passed"``, ``"out of band"`` or ``"failed"``."""
+    """How one lesson went.
+
+    ``status`` is ``"passed"``, ``"failed"`` (a cell, or no metrics), ``"out of band"``, or ``"no bands"``: the lesson
+    ran, and nothing is expected of its numbers in that profile and on those data, so nothing judged them.
+    """
 
     lesson: str
     notebook: str
@@ -82,8 +92,11 @@ def run(options: Options, repo: Path = REPO, out: Path | None = None, strict_tim
     """Run the chosen lessons one after the other; one that fails does not stop the others.
 
     Executed copies, metrics and ``summary.json`` go to ``out`` (default :meth:`Options.folder`).
-    Raises ``ValueError`` on a lesson that does not exist or a band that is no band.
+    Raises ``ValueError`` on a lesson, a data set or a device that is not there, and on a band that is no band.
     """
+    expect_settings(options.profile, options.seed, options.data, options.root)
+    if options.device == "cuda":  # only then: "auto" and "cpu" are always there, and this waits for torch
+        choose_device(options.device)
     out = out or options.folder(repo)
     bands = load_bands(repo / "tests" / "expected" / f"{options.profile}.json", options.data)
     notebooks, results = select(options, repo), []
@@ -107,7 +120,8 @@ def run_lesson(path: Path, options: Options, out: Path, bands: Bands, strict_tim
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     metrics.mkdir(exist_ok=True)
-    (metrics / f"{path.stem}.json").unlink(missing_ok=True)
+    for old in (target, metrics / f"{path.stem}.json"):
+        old.unlink(missing_ok=True)
     budget = LONGER.get((options.profile, path.stem[:2]), BUDGET_SECONDS[options.profile])
     result = Result(path.stem, str(target), budget=budget, bands={k: asdict(b) for k, b in bands.items()})
     started = time.monotonic()
@@ -118,18 +132,18 @@ def run_lesson(path: Path, options: Options, out: Path, bands: Bands, strict_tim
     _judge(result, error, metrics / f"{path.stem}.json", bands)
     if result.seconds > budget:
         result.problems.append(f"over time: {result.seconds:.0f} s, expected at most {budget} s")
-        if strict_time and result.status == "passed":
+        if strict_time and result.status in ("passed", "no bands"):
             result.status = "out of band"
     return result
 
 
 def _execute(path: Path, target: Path, parameters: dict, work: Path, cell_seconds: int) -> str:
     """Run through papermill; returns what went wrong, ``""`` when nothing did."""
-    unknown = set(parameters) - set(papermill.inspect_notebook(str(path)))
-    if unknown:  # papermill itself only warns, and would run the defaults
-        return f"does not know the parameter{'s' * (len(unknown) > 1)} {', '.join(sorted(unknown))}"
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
+        unknown = set(parameters) - declared_parameters(path)
+        if unknown:  # papermill itself only warns, and would run the defaults
+            return f"does not know the parameter{'s' * (len(unknown) > 1)} {', '.join(sorted(unknown))}"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             papermill.execute_notebook(
@@ -142,6 +156,17 @@ def _execute(path: Path, target: Path, parameters: dict, work: Path, cell_second
         last = (str(error).strip().splitlines() or [""])[-1]
         return f"{type(error).__name__}: {last}"
     return ""
+
+
+def declared_parameters(path: Path) -> set[str]:
+    """The names that a notebook's first cell tagged ``parameters`` assigns; empty where it has no such cell.
+
+    Python's own symbol table says so: ``papermill.inspect_notebook`` overlooks a default with ``=`` in it.
+    Raises ``SyntaxError`` where the cell is not Python, nbformat's errors where the file is no notebook.
+    """
+    tagged = [c for c in nbformat.read(path, as_version=4).cells if "parameters" in c.metadata.get("tags", [])]
+    text = TransformerManager().transform_cell(tagged[0].source) if tagged else ""  # a learner may add a magic
+    return {name.get_name() for name in symtable(text, path.name, "exec").get_symbols() if name.is_assigned()}
 
 
 def _cell_error(error: PapermillExecutionError) -> str:
@@ -168,6 +193,8 @@ def _judge(result: Result, error: str, written: Path, bands: Bands) -> None:
     result.problems += out_of_band(result.metrics, bands)
     if result.problems:
         result.status = "out of band"
+    elif not bands:
+        result.status = "no bands"
 
 
 def one_line(result: Result) -> str:
@@ -180,6 +207,9 @@ def one_line(result: Result) -> str:
     return line
 
 
-def all_passed(results: list[Result]) -> bool:
-    """Whether every lesson ran and every metric is in its band."""
-    return bool(results) and all(result.status == "passed" for result in results)
+def exit_status(results: list[Result]) -> int:
+    """0: every metric is in its band. 1: a lesson failed or left its bands. 3: all ran, some had no bands to be in."""
+    statuses = {result.status for result in results}
+    if not results or statuses & {"failed", "out of band"}:
+        return 1
+    return NO_BANDS if "no bands" in statuses else 0

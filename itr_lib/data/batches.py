@@ -97,8 +97,7 @@ def epoch_order(
     Batches of a round differ by one at most. Where images differ in their number of captions the last rounds are
     small; a batch of one, which has no negative, costs nothing.
     """
-    if batch_size < 2:
-        raise ValueError(f"batch_size is {batch_size}, expected 2 or more: one pair alone has no negative")
+    _expect_some_negative(batch_size)
     order = rng.permutation(len(image_of_caption))
     if not unique_images:
         rounds = [order]
@@ -110,6 +109,21 @@ def epoch_order(
         rounds = [rng.permutation(by_image[turn == t]) for t in range(sizes.max())]
     for captions in rounds:
         yield from np.array_split(captions, -(-len(captions) // batch_size))
+
+
+def steps_per_epoch(image_of_caption: Int[np.ndarray, " captions"], batch_size: int, unique_images: bool = True) -> int:
+    """How many batches :func:`epoch_order` yields; whatever the order, it is one number."""
+    _expect_some_negative(batch_size)
+    rounds = [len(image_of_caption)]
+    if unique_images:
+        counts = np.bincount(image_of_caption)
+        rounds = [int((counts > turn).sum()) for turn in range(counts.max())]
+    return sum(-(-captions // batch_size) for captions in rounds)
+
+
+def _expect_some_negative(batch_size: int) -> None:
+    if batch_size < 2:
+        raise ValueError(f"batch_size is {batch_size}, expected 2 or more: one pair alone has no negative")
 
 
 def _used(mask: Bool[np.ndarray, "rows width"]) -> int:

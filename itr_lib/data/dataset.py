@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,10 +137,15 @@ class RetrievalData:
             features=self.features[images],
             boxes=self.boxes[images],
             region_mask=self.region_mask[images],
-            open_picture=opener and (lambda row: opener(int(images[row]))),
+            open_picture=opener and partial(_open_taken, opener, images),
             truth=truth,
             guides=None if self.guides is None else self.guides[images],
         )
+
+
+def _open_taken(opener: Callable[[int], Image], images: Int[np.ndarray, " some"], row: int) -> Image:
+    """The picture of one row of what :meth:`RetrievalData.take` returned: no closure, so that it can be pickled."""
+    return opener(int(images[row]))
 
 
 def known_truth(data: RetrievalData) -> SceneTruth:

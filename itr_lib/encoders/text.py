@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Float, Int
@@ -24,8 +25,10 @@ class TextConfig:
     Attributes:
         vocabulary_size: of the tokenizer, ``len(tokenizer)``; 0 until it is known. A pretrained model has its own.
         kind: ``"bert"``, or ``"bigru"``: a bidirectional GRU over ``hidden``-wide word vectors, 300 in the papers.
-        pretrained: a hub name or a folder; then the shape is its own.
-        first_layers: use only so many layers of a pretrained model (TERAN reads BERT-base after layer 6); None: all.
+        pretrained: a hub name or a folder, kept as a string; then the shape is its own. Of a model of images and text
+            (a CLIP) it is the text side, of an encoder with a decoder (T5) the encoder.
+        first_layers: use only so many layers of a pretrained model (TERAN reads BERT-base after layer 6), and its last
+            normalisation, where it has one; None: all.
         mask_token: the tokenizer's id of ``[MASK]``, for models that augment captions.
     """
 
@@ -35,12 +38,14 @@ class TextConfig:
     heads: int = 4
     dropout: float = 0.1
     kind: str = "bert"
-    pretrained: str | None = None
+    pretrained: str | os.PathLike[str] | None = None
     first_layers: int | None = None
     mask_token: int | None = None
 
     def __post_init__(self) -> None:
         expect_choice("kind", self.kind, ("bert", "bigru"))
+        if isinstance(self.pretrained, os.PathLike):
+            object.__setattr__(self, "pretrained", os.fspath(self.pretrained))  # so that save_model can write it
         if self.pretrained and self.kind == "bigru":
             raise ValueError("a BiGRU is trained from scratch: expected kind='bert' with pretrained, or no pretrained")
 
@@ -77,13 +82,30 @@ class TextEncoder(nn.Module):
 
 
 def _pretrained_bert(config: TextConfig) -> nn.Module:
-    bert = load_pretrained(AutoModel, config.pretrained, "text model")
+    whole = load_pretrained(AutoModel, config.pretrained, "text model")
+    text = getattr(whole, "text_model", whole)
+    bert = text.get_encoder() if text.config.is_encoder_decoder else text
     if config.first_layers is not None:
-        layers = bert.encoder.layer
+        layers = _layers(bert, config)
         if not 0 < config.first_layers <= len(layers):
             raise ValueError(f"first_layers is {config.first_layers}, and {config.pretrained!r} has {len(layers)}")
-        bert.encoder.layer = layers[: config.first_layers]
+        del layers[config.first_layers :]
     return bert
+
+
+def _layers(bert: nn.Module, config: TextConfig) -> nn.ModuleList:
+    """The layers of a text model: whatever their name, they are the one list of as many as its configuration says."""
+    depth = getattr(bert.config, "num_hidden_layers", None)
+    lists = {
+        name: part for name, part in bert.named_modules() if isinstance(part, nn.ModuleList) and len(part) == depth
+    }
+    outer = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
+    if len(outer) != 1:
+        raise ValueError(
+            f"first_layers is {config.first_layers}, but the {type(bert).__name__} of {config.pretrained!r} does not"
+            " keep its layers in one list: expected None, or a model that does, such as BERT, DistilBERT, GPT-2 or CLIP"
+        )
+    return lists[outer[0]]
 
 
 def _small_bert(config: TextConfig) -> BertModel:

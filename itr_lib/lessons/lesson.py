@@ -119,13 +119,7 @@ def open_lesson(
     Raises ``ValueError`` for a profile, device, seed or data set that does not exist, for a data set other
     than ``"scenes"`` without a folder, and for ``device="cuda"`` where there is no GPU.
     """
-    for what, got, known in [("profile", profile, PROFILES), ("data", data, DATA)]:
-        if got not in known:
-            raise ValueError(f"{what} is {got!r}, expected one of {', '.join(known)}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed is {seed!r}, expected a whole number from 0 to {2**32 - 1}")
-    if data != "scenes" and not Path(root or "/nowhere").expanduser().is_dir():
-        raise ValueError(f"data is {data!r} and root is {root!r}: expected the data set's folder")
+    expect_settings(profile, seed, data, root)
     device = choose_device(device)
     _quiet()
     _seed_everything(seed)
@@ -133,6 +127,17 @@ def open_lesson(
     lesson = Lesson(name, profile, device, seed, data, str(Path(root).expanduser()) if root else "")
     print(f"{name} · profile {profile} · {device} · data {data} · seed {seed}")
     return lesson
+
+
+def expect_settings(profile: str, seed: int, data: str, root: str) -> None:
+    """Raise ``ValueError`` for what :func:`open_lesson` would refuse, so that a runner can say it once, and at once."""
+    for what, got, known in [("profile", profile, PROFILES), ("data", data, DATA)]:
+        if got not in known:
+            raise ValueError(f"{what} is {got!r}, expected one of {', '.join(known)}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed!r}, expected a whole number from 0 to {2**32 - 1}")
+    if data != "scenes" and not Path(root or "/nowhere").expanduser().is_dir():
+        raise ValueError(f"data is {data!r} and root is {root!r}: expected the data set's folder")
 
 
 def _seed_everything(seed: int) -> None:
@@ -162,4 +167,4 @@ def _quiet() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="IProgress not found")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="(transformers|accelerate|torch)")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="(transformers|torch)")

@@ -70,7 +70,9 @@ def save_model(model: nn.Module, folder: str | Path) -> None:
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     name = next(name for name, (kind, *_) in MODELS.items() if type(model) is kind)
-    (folder / "config.json").write_text(json.dumps({"model": name, **asdict(model.config)}, indent=2) + "\n")
+    settings = {"model": name, **asdict(model.config)}
+    text = json.dumps(settings, indent=2, default=lambda number: number.item())  # numpy's, from `dim=widths[0]`
+    (folder / "config.json").write_text(text + "\n")
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors")
 
 

@@ -11,7 +11,6 @@ from itr_lib.objectives.losses import (
     cmc_loss,
     consistency_loss,
     info_nce,
-    matches,
     triplet_loss,
     unified_loss,
     unified_queue_loss,

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from itr_lib.data.batches import Batch
-from itr_lib.momentum import FeatureQueue
 from itr_lib.objectives.losses import consistency_loss, info_nce, triplet_loss, unified_loss, unified_queue_loss
 
 Objective = Callable[[nn.Module, Batch, int], Tensor]
@@ -29,7 +28,7 @@ class TripletObjective:
         scores = _scores(model, batch)
         negatives = "all" if epoch < self.warmup_epochs else "hardest"
         same_image = batch.same_image if self.mask_same_image else None
-        return triplet_loss(scores, self.margin, negatives, same_image) / len(scores)
+        return triplet_loss(scores, margin=self.margin, negatives=negatives, same_image=same_image) / len(scores)
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,8 @@ class InfoNCEObjective:
 
     def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
         """Loss of one batch."""
-        return info_nce(_scores(model, batch), self.temperature, batch.same_image if self.mask_same_image else None)
+        same_image = batch.same_image if self.mask_same_image else None
+        return info_nce(_scores(model, batch), temperature=self.temperature, same_image=same_image)
 
 
 @dataclass(frozen=True)
@@ -63,28 +63,30 @@ class UnifiedObjective:
     def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
         """Loss of one batch; moves the key encoders, and puts the batch's keys into the queues."""
         images, captions = model.encode_images(batch.images), model.encode_captions(batch.captions)
-        scores = model.scores(images, captions)
-        loss = self.batch_weight * unified_loss(scores, self.mu, self.gamma, self._no_negatives(batch), self.floor)
+        settings = {"mu": self.mu, "gamma": self.gamma, "floor": self.floor}
+        in_batch = unified_loss(model.scores(images, captions), same_image=self._no_negative(batch), **settings)
+        loss = self.batch_weight * in_batch
         if getattr(model, "image_queue", None) is None:
             return loss
         image_keys, caption_keys = model.encode_keys(batch)
-        loss = loss + self._against(model.caption_queue, images, caption_keys, batch)
-        loss = loss + self._against(model.image_queue, captions, image_keys, batch)
+        for queries, keys, queue in (
+            (images, caption_keys, model.caption_queue),
+            (captions, image_keys, model.image_queue),
+        ):
+            negative_mask = batch.image_ids[:, None] != queue.ids if self.mask_same_image else None
+            loss = loss + unified_queue_loss(queries, keys, queue.keys, negative_mask=negative_mask, **settings)
         model.image_queue.enqueue(image_keys, batch.image_ids)
         model.caption_queue.enqueue(caption_keys, batch.image_ids)
         return loss
 
-    def _no_negatives(self, batch: Batch) -> Tensor | None:
-        masked = batch.same_image if self.mask_same_image else None
+    def _no_negative(self, batch: Batch) -> Bool[Tensor, "batch batch"] | None:
+        """True where a pair of the batch is never a negative, beside the positives."""
+        same_image = batch.same_image if self.mask_same_image else None
         if self.group is None:
-            return masked
+            return same_image
         group = torch.arange(len(batch.image_ids), device=batch.image_ids.device) // self.group
         elsewhere = group[:, None] != group[None, :]
-        return elsewhere if masked is None else masked | elsewhere
-
-    def _against(self, queue: FeatureQueue, queries: Tensor, positive_keys: Tensor, batch: Batch) -> Tensor:
-        negative = batch.image_ids[:, None] != queue.ids if self.mask_same_image else None
-        return unified_queue_loss(queries, positive_keys, queue.keys, self.mu, self.gamma, negative, self.floor)
+        return elsewhere if same_image is None else same_image | elsewhere
 
 
 @dataclass(frozen=True)
@@ -110,20 +112,20 @@ class TwoLevelObjective:
         images, captions = model.encode_images(batch.images), model.encode_captions(batch.captions)
         same_image = batch.same_image if self.mask_same_image else None
         negatives = "all" if epoch < self.warmup_epochs else "hardest"
+        hinge = {"margin": self.margin, "negatives": negatives, "same_image": same_image}
         size, loss = len(batch.image_ids), 0.0
         if self.global_weight:
             scores = model.global_scores(images, captions)
             if self.temperature is None:
-                pairs = triplet_loss(scores, self.margin, negatives, same_image) / size
+                pairs = triplet_loss(scores, **hinge) / size
             else:
-                pairs = info_nce(scores, self.temperature, same_image)
+                pairs = info_nce(scores, temperature=self.temperature, same_image=same_image)
             loss = loss + self.global_weight * pairs
         if self.intra_weight:
             within = images.whole @ images.whole.T, captions.whole @ captions.whole.T
-            loss = loss + self.intra_weight * consistency_loss(*within, self.intra_margin) / size
+            loss = loss + self.intra_weight * consistency_loss(*within, margin=self.intra_margin) / size
         if self.local_weight:
-            local = triplet_loss(model.local_scores(images, captions), self.margin, negatives, same_image)
-            loss = loss + self.local_weight * local / size
+            loss = loss + self.local_weight * triplet_loss(model.local_scores(images, captions), **hinge) / size
         return loss
 
 

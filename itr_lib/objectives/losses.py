@@ -2,7 +2,8 @@
 
 Throughout, ``scores`` is the B x B matrix of one batch of pairs: row i is image i, column j is caption j, and
 the diagonal holds the positives. ``same_image`` marks further matches: entry (i, j) is True where caption j
-belongs to the picture of row i too, so that it must never be pushed away as a negative.
+belongs to the picture of row i too, so that it must never be pushed away as a negative. Inside, ``no_negative`` is
+True at all that is never pushed away: those matches and the positives.
 """
 
 from __future__ import annotations
@@ -25,19 +26,9 @@ from itr_lib.validation import (
 )
 
 
-def matches(
-    scores: Float[Tensor, "batch batch"], same_image: Bool[Tensor, "batch batch"] | None
-) -> Bool[Tensor, "batch batch"]:
-    """True where a pair is no negative: the diagonal, and what ``same_image`` adds to it."""
-    diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    if same_image is None:
-        return diagonal
-    expect_mask("same_image", same_image, tuple(scores.shape), "as scores")
-    return diagonal | same_image
-
-
 def triplet_loss(
     scores: Float[Tensor, "batch batch"],
+    *,
     margin: float = 0.2,
     negatives: str = "hardest",
     same_image: Bool[Tensor, "batch batch"] | None = None,
@@ -63,7 +54,7 @@ def triplet_loss(
     expect_choice("negatives", negatives, ("hardest", "all"))
     scores = wide(scores)
     positive = scores.diagonal()
-    no_negative = matches(scores, same_image)
+    no_negative = _no_negative(scores, same_image)
     caption_cost = torch.relu(margin + scores - positive[:, None]).masked_fill(no_negative, 0)  # row: image asks
     image_cost = torch.relu(margin + scores - positive[None, :]).masked_fill(no_negative, 0)  # column: caption asks
     if negatives == "all":
@@ -73,6 +64,7 @@ def triplet_loss(
 
 def info_nce(
     scores: Float[Tensor, "batch batch"],
+    *,
     temperature: float | Float[Tensor, ""] = 0.05,
     same_image: Bool[Tensor, "batch batch"] | None = None,
 ) -> Float[Tensor, ""]:
@@ -92,8 +84,8 @@ def info_nce(
     expect_square_scores(scores)
     expect_positive("temperature", temperature)
     scores = wide(scores)
-    other_match = matches(scores, same_image).fill_diagonal_(False)
-    logits = (scores / temperature).masked_fill(other_match, -torch.inf)
+    no_candidate = _no_negative(scores, same_image).fill_diagonal_(False)  # the positive stays below the line
+    logits = (scores / temperature).masked_fill(no_candidate, -torch.inf)
     image_asks = logits.log_softmax(dim=1).diagonal()
     caption_asks = logits.log_softmax(dim=0).diagonal()
     return -(image_asks.mean() + caption_asks.mean()) / 2
@@ -101,6 +93,7 @@ def info_nce(
 
 def unified_loss(
     scores: Float[Tensor, "batch batch"],
+    *,
     mu: float = 90.0,
     gamma: float = 0.5,
     same_image: Bool[Tensor, "batch batch"] | None = None,
@@ -125,7 +118,7 @@ def unified_loss(
     """
     expect_square_scores(scores)
     scores = wide(scores)
-    no_negative = matches(scores, same_image)
+    no_negative = _no_negative(scores, same_image)
     image_asks = _unified_negatives(scores, no_negative, mu, gamma)
     caption_asks = _unified_negatives(scores.T, no_negative.T, mu, gamma)
     return (image_asks + caption_asks - _unified_positive(scores.diagonal(), floor)).mean()
@@ -135,6 +128,7 @@ def unified_queue_loss(
     queries: Float[Tensor, "batch dim"],
     positive_keys: Float[Tensor, "batch dim"],
     queue_keys: Float[Tensor, "keys dim"],
+    *,
     mu: float = 90.0,
     gamma: float = 0.5,
     negative_mask: Bool[Tensor, "batch keys"] | None = None,
@@ -179,7 +173,7 @@ def unified_queue_loss(
 
 
 def consistency_loss(
-    image_scores: Float[Tensor, "batch batch"], text_scores: Float[Tensor, "batch batch"], margin: float = 0.3
+    image_scores: Float[Tensor, "batch batch"], text_scores: Float[Tensor, "batch batch"], *, margin: float = 0.3
 ) -> Float[Tensor, ""]:
     """Two pictures should be as alike as their captions: the intra-modal part of CMC (TGDT, Liu et al., TIP 2023).
 
@@ -207,6 +201,7 @@ def consistency_loss(
 def cmc_loss(
     images: Float[Tensor, "batch dim"],
     captions: Float[Tensor, "batch dim"],
+    *,
     margin: float = 0.2,
     intra_margin: float = 0.3,
 ) -> Float[Tensor, ""]:
@@ -229,8 +224,20 @@ def cmc_loss(
     expect_shape("captions", captions, tuple(images.shape), "as images")
     _expect_some_pairs("images", images, "captions", captions)
     images, captions = wide(images), wide(captions)
-    inter = triplet_loss(cosine_scores(images, captions), margin)
-    return inter + consistency_loss(cosine_scores(images, images), cosine_scores(captions, captions), intra_margin)
+    inter = triplet_loss(cosine_scores(images, captions), margin=margin)
+    within = cosine_scores(images, images), cosine_scores(captions, captions)
+    return inter + consistency_loss(*within, margin=intra_margin)
+
+
+def _no_negative(
+    scores: Float[Tensor, "batch batch"], same_image: Bool[Tensor, "batch batch"] | None
+) -> Bool[Tensor, "batch batch"]:
+    """True where a pair is never a negative: the diagonal, and what ``same_image`` adds to it."""
+    diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    if same_image is None:
+        return diagonal
+    expect_mask("same_image", same_image, tuple(scores.shape), "as scores")
+    return diagonal | same_image
 
 
 def _expect_some_pairs(first_name: str, first: Tensor, second_name: str, second: Tensor) -> None:

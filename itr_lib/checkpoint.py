@@ -1,0 +1,107 @@
+"""A run on disk: written whole or not at all, and read again only by the run that wrote it."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import is_dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from filelock import FileLock
+from torch import Tensor, nn
+
+from itr_lib.data.dataset import RetrievalData
+from itr_lib.data.tokenisation import TokenisedCaptions
+
+FORMAT = "checkpoint 2"  # 1 kept the generators of all GPUs that were visible; it is refused as another run's
+
+
+@contextmanager
+def checkpoint_path(folder: str | Path | None) -> Iterator[Path | None]:
+    """Where a run's checkpoint goes, in a folder that one process has for itself: a second one waits for the first."""
+    if folder is None:
+        yield None
+        return
+    folder = Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        yield folder / "training.pt"
+
+
+def save_checkpoint(path: Path, label: str, state: dict) -> None:
+    """Write ``state`` under the run's ``label``. Whenever the process dies, ``path`` is the old one or the new one."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    with open(unfinished, "wb") as file:
+        torch.save({"label": label, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+
+
+def load_checkpoint(path: Path, label: str) -> dict:
+    """What :func:`save_checkpoint` wrote, on the CPU.
+
+    Raises:
+        ValueError: when the file is damaged, or another run's: its label is not ``label``.
+    """
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        there = state["label"]
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise ValueError(f"{path} is no readable checkpoint ({error}); delete it to start again") from error
+    if there != label:
+        raise ValueError(
+            f"{path} was written by another run:\n  there: {there}\n  here:  {label}\n"
+            "Give another folder, or delete that file to start again."
+        )
+    return state
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states of the generators that a run on ``device`` draws from: the CPU's always, and of GPUs its own alone."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """Let the generators go on from where :func:`random_state` found them."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def fingerprint(
+    model: nn.Module,
+    objective: object,
+    config: object,
+    splits: tuple[RetrievalData, ...],
+    tokens: TokenisedCaptions,
+    device: str,
+) -> str:
+    """Everything that decides how a run ends, in a line that can be compared and read. It reads all the data."""
+    weights = _checksum([value.detach().cpu().double().numpy() for value in model.state_dict().values()])
+    how = objective if is_dataclass(objective) else f"{objective.__module__}.{objective.__qualname__}"
+    parts = [FORMAT, f"{type(model).__name__} #{weights}", getattr(model, "config", ""), how, config]
+    parts += [f"{split.name}/{split.split} {len(split)} images #{_checksum(_contents(split))}" for split in splits]
+    parts += [f"tokens #{_checksum([tokens.ids, tokens.mask])}", device]
+    parts += [f"torch {torch.__version__}", f"transformers {transformers.__version__}"]
+    return ", ".join(map(str, parts))
+
+
+def _contents(split: RetrievalData) -> list[str | np.ndarray]:
+    arrays = [split.features, split.boxes, split.region_mask, split.image_of_caption, split.guides]
+    return [repr(split.captions), *(array for array in arrays if array is not None)]
+
+
+def _checksum(parts: list[str | np.ndarray]) -> str:
+    total = 0
+    for part in parts:
+        total = zlib.crc32(part.encode() if isinstance(part, str) else np.ascontiguousarray(part), total)
+    return f"{total:08x}"
