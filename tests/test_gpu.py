@@ -331,14 +331,14 @@ def disturbed_objective(model, batch, epoch):
 
 
 def fit(happens, folder=None):
-    """Two epochs on the GPU with dropout; ``happens`` in between, or nothing. All weights, and the loss of both."""
+    """Two epochs on the GPU with dropout; ``happens`` in between, or nothing. The loss of both, and scores."""
     Disturbance.now = happens
     model = new_model("vse", {})
     config = TrainConfig(epochs=2, batch_size=50, warmup_steps=4, learning_rate=2e-3)
     history = train(
         model, disturbed_objective, TOKENIZER, TRAIN, VAL, config, device="cuda", folder=folder, progress=False
     )
-    return torch.cat([value.flatten() for value in model.parameters()]), [e["loss"] for e in history.epochs]
+    return [epoch["loss"] for epoch in history.epochs], score(model, TOKENIZER, VAL, device="cuda")
 
 
 def stop():
@@ -346,18 +346,19 @@ def stop():
 
 
 def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path):
-    """On the CPU bit for bit; a GPU may add up in another order at each run, so here within a thousandth.
+    """On the CPU bit for bit. A GPU may add up in another order at each run, so here within a thousandth, in scores.
 
-    A run that went on with other random numbers, as one does whose generator was forgotten, is ten times as far off.
+    (Weights that no score depends on, such as the biases of keys, learn from rounding alone.) A run that went on with
+    other random numbers, as one does whose generator was forgotten, is ten times as far off.
     """
-    weights, losses = fit(None)
+    losses, scores = fit(None)
     with pytest.raises(Stop):
         fit(stop, tmp_path)
-    resumed, resumed_losses = fit(None, tmp_path)
-    other, other_losses = fit(lambda: torch.rand(1, device="cuda"))
-    assert resumed.is_cuda and resumed_losses == pytest.approx(losses, rel=1e-3)
-    assert abs(other_losses[1] / losses[1] - 1) > 1e-2
-    assert (resumed - weights).norm() < 1e-3 * weights.norm() < 1e-1 * (other - weights).norm()
+    resumed_losses, resumed = fit(None, tmp_path)
+    _, other = fit(lambda: torch.rand(1, device="cuda"))
+    assert resumed_losses == pytest.approx(losses, rel=1e-3)
+    assert (resumed - scores).abs().max() < 1e-3
+    assert (other - scores).abs().max() > 1e-2
 
 
 # --- searches and metrics --------------------------------------------------------------------------------------------
