@@ -201,6 +201,14 @@ def test_pair_accuracy_by_hand():
     assert pair_accuracy(np.array([[0.5, 0.9], [0.1, 0.2]])) == {"image": 50.0, "text": 50.0, "group": 0.0}
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.float16])
+def test_pair_accuracy_compares_and_does_not_subtract(kind):
+    limits = torch.finfo(kind) if kind.is_floating_point else torch.iinfo(kind)  # their difference is no such number
+    scores = torch.tensor([[limits.min, limits.max], [limits.max, limits.min]]).to(kind)
+    assert pair_accuracy(scores) == {"image": 0.0, "text": 0.0, "group": 0.0}
+    assert pair_accuracy(scores.flip(0)) == {"image": 100.0, "text": 100.0, "group": 100.0}
+
+
 def test_pair_accuracy_of_random_scores_is_chance():
     metrics = pair_accuracy(np.random.default_rng(6).normal(size=(4000, 4000)))
     # Group: own scores above both cross scores; of the 4! orders of four numbers, 4 do that.
