@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -14,6 +16,7 @@ from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import TokenisedCaptions, tokenise
 from itr_lib.encoders.tokens import Encoded
 from itr_lib.evaluation import retrieval_metrics
+from itr_lib.models.contract import Kind, RetrievalModel
 
 
 @torch.no_grad()
@@ -33,19 +36,19 @@ def encode(
     their order; else they are made here.
 
     Raises:
-        ValueError: when there are more or fewer tokenised captions than captions.
+        ValueError: when there are more or fewer tokenised captions than captions, or the model keeps no contract.
     """
     if tokens is None:
         tokens = tokenise(tokenizer, data.captions)
     if len(tokens.ids) != len(data.captions):
         raise ValueError(f"tokens holds {len(tokens.ids)} captions, expected the split's {len(data.captions)}")
-    training = model.training
+    asked, training = _expect_contract(model), model.training
     model.eval()
-    images = [model.encode_images(image_batch(data, rows, device)) for rows in _chunks(len(data), batch_size)]
+    images = [asked.encode_images(image_batch(data, rows, device)) for rows in _chunks(len(data), batch_size)]
     # Captions of like length go together, so that little padding is computed; then back to their order.
     order = np.argsort(tokens.mask.sum(axis=1), kind="stable")
     captions = [
-        model.encode_captions(caption_batch(tokens, order[rows], device))
+        asked.encode_captions(caption_batch(tokens, order[rows], device))
         for rows in _chunks(len(data.captions), batch_size)
     ]
     model.train(training)
@@ -53,19 +56,24 @@ def encode(
     return _joined(images), rows_of(_joined(captions), back)
 
 
-def rows_of(encoded: Encoded, rows: Int[Tensor, " some"]) -> Encoded:
+def rows_of(encoded: Kind, rows: Int[Tensor, " some"]) -> Kind:
     """Some rows of what an encoder returned."""
     if isinstance(encoded, Tensor):
         return encoded[rows]
-    return type(encoded)(*(rows_of(part, rows) for part in encoded))
+    return encoded._make(part[rows] for part in encoded)
 
 
-def _joined(parts: list[Encoded]) -> Encoded:
+def _joined(parts: Sequence[Kind]) -> Kind:
     """Batches one after the other, padded to the widest."""
-    if isinstance(parts[0], Tensor):
-        width = max(part.shape[1] for part in parts)
-        return torch.cat([F.pad(part, (0, 0) * (part.ndim - 2) + (0, width - part.shape[1])) for part in parts])
-    return type(parts[0])(*(_joined(list(column)) for column in zip(*parts, strict=True)))
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return _stacked([part for part in parts if isinstance(part, Tensor)])
+    return first._make(_stacked(column) for column in zip(*parts, strict=True))
+
+
+def _stacked(parts: Sequence[Tensor]) -> Shaped[Tensor, "rows *rest"]:
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([F.pad(part, (0, 0) * (part.ndim - 2) + (0, width - part.shape[1])) for part in parts])
 
 
 @torch.no_grad()
@@ -78,7 +86,7 @@ def score(
     tokens: TokenisedCaptions | None = None,
 ) -> Float[Tensor, "images captions"]:
     """The score matrix of a split, on the CPU; ``tokens`` as for :func:`encode`."""
-    return model.scores(*encode(model, tokenizer, data, device=device, tokens=tokens)).float().cpu()
+    return _expect_contract(model).scores(*encode(model, tokenizer, data, device=device, tokens=tokens)).float().cpu()
 
 
 def evaluate(
@@ -94,5 +102,11 @@ def evaluate(
     return retrieval_metrics(scores, data.image_of_caption).as_dict()
 
 
-def _chunks(total: int, size: int):
+def _expect_contract(model: nn.Module) -> RetrievalModel:
+    if not isinstance(model, RetrievalModel):
+        raise ValueError(f"model is a {type(model).__name__}, expected encode_images, encode_captions and scores")
+    return model
+
+
+def _chunks(total: int, size: int) -> Iterator[Int[np.ndarray, " some"]]:
     return (np.arange(start, min(start + size, total)) for start in range(0, total, size))

@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,7 +146,7 @@ class _Run:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     history: History = field(default_factory=History)
-    best: dict[str, Tensor] | None = None
+    best: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def start(cls, model: nn.Module, config: TrainConfig, steps: int) -> _Run:
@@ -212,12 +213,14 @@ class _Run:
         set_random_state(state["random"], self.device)
 
 
-def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
+def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
     """What takes gradients, and in a group of its own a pretrained text model."""
     text = getattr(getattr(model, "config", None), "text", None)
-    pretrained = list(model.text.bert.parameters()) if text is not None and text.pretrained else []
+    pretrained = list(model.get_submodule("text.bert").parameters()) if text is not None and text.pretrained else []
     known = {id(parameter) for parameter in pretrained}
-    groups = [{"params": [p for p in model.parameters() if p.requires_grad and id(p) not in known]}]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if p.requires_grad and id(p) not in known]}
+    ]
     if pretrained:
         groups.append({"params": pretrained, "lr": config.pretrained_rate * config.learning_rate})
     return groups

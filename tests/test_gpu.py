@@ -22,6 +22,7 @@ from toy import toy_data
 from itr_lib.data.batches import Batch, pair_batch
 from itr_lib.data.tokenisation import tokenise, train_tokenizer
 from itr_lib.encoders.text import TextConfig
+from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.evaluation import ndcg, pair_accuracy, retrieval_metrics, two_stage_metrics
 from itr_lib.inference import encode, evaluate, score
 from itr_lib.models import build
@@ -291,9 +292,13 @@ def test_encode_and_score(name, settings):
     here = new_model(name, settings).eval()
     gpu = copy.deepcopy(here).cuda()
     for expected, found in zip(encode(here, TOKENIZER, VAL), encode(gpu, TOKENIZER, VAL, device="cuda"), strict=True):
-        parts = [(expected, found)] if isinstance(expected, torch.Tensor) else zip(expected, found, strict=True)
-        for mine, theirs in parts:
-            assert torch.equal(theirs.cpu(), mine) if mine.dtype == torch.bool else close(theirs, mine, 1e-4)
+        if isinstance(expected, torch.Tensor):
+            assert close(found, expected, 1e-4)
+            continue
+        assert torch.equal(found.mask.cpu(), expected.mask)
+        assert close(found.vectors[found.mask], expected.vectors[expected.mask], 1e-4)  # padding means nothing
+        if isinstance(expected, GlobalTokens):
+            assert close(found.whole, expected.whole, 1e-4)
     scores = score(gpu, TOKENIZER, VAL, device="cuda")
     assert not scores.is_cuda and torch.allclose(scores, score(here, TOKENIZER, VAL), rtol=1e-4, atol=1e-4)
 
@@ -301,11 +306,10 @@ def test_encode_and_score(name, settings):
 @pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.mark.parametrize("kind", ["bert", "bigru"])
 def test_every_model_trains_on_the_gpu(name, kind):
-    """With dropout, augmentation and all: the loss falls, and the model is left there."""
+    """With dropout, augmentation and all; the model is left there, with the weights of its best epoch."""
     model = new_model(name, {}, kind)
     config = TrainConfig(epochs=2, batch_size=50, warmup_steps=4, learning_rate=2e-3)
     history = train(model, OBJECTIVES[name], TOKENIZER, TRAIN, VAL, config, device="cuda", progress=False)
-    assert history.epochs[1]["loss"] < history.epochs[0]["loss"] or name in ("teran", "tgdt")  # other negatives then
     assert all(value.is_cuda and value.isfinite().all() for value in model.state_dict().values())
     assert evaluate(model, TOKENIZER, VAL, device="cuda")["rsum"] == history.epochs[history.best_epoch]["rsum"]
 
@@ -331,14 +335,14 @@ def disturbed_objective(model, batch, epoch):
 
 
 def fit(happens, folder=None):
-    """Two epochs on the GPU with dropout; ``happens`` in between, or nothing. All weights, and the loss of both."""
+    """Two epochs on the GPU with dropout; ``happens`` in between, or nothing. The loss of both, and scores."""
     Disturbance.now = happens
     model = new_model("vse", {})
     config = TrainConfig(epochs=2, batch_size=50, warmup_steps=4, learning_rate=2e-3)
     history = train(
         model, disturbed_objective, TOKENIZER, TRAIN, VAL, config, device="cuda", folder=folder, progress=False
     )
-    return torch.cat([value.flatten() for value in model.parameters()]), [e["loss"] for e in history.epochs]
+    return [epoch["loss"] for epoch in history.epochs], score(model, TOKENIZER, VAL, device="cuda")
 
 
 def stop():
@@ -346,18 +350,19 @@ def stop():
 
 
 def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path):
-    """On the CPU bit for bit; a GPU may add up in another order at each run, so here within a thousandth.
+    """On the CPU bit for bit. A GPU may add up in another order at each run, so here within a thousandth, in scores.
 
-    A run that went on with other random numbers, as one does whose generator was forgotten, is ten times as far off.
+    (Weights that no score depends on, such as the biases of keys, learn from rounding alone.) A run that went on with
+    other random numbers, as one does whose generator was forgotten, is ten times as far off.
     """
-    weights, losses = fit(None)
+    losses, scores = fit(None)
     with pytest.raises(Stop):
         fit(stop, tmp_path)
-    resumed, resumed_losses = fit(None, tmp_path)
-    other, other_losses = fit(lambda: torch.rand(1, device="cuda"))
-    assert resumed.is_cuda and resumed_losses == pytest.approx(losses, rel=1e-3)
-    assert abs(other_losses[1] / losses[1] - 1) > 1e-2
-    assert (resumed - weights).norm() < 1e-3 * weights.norm() < 1e-1 * (other - weights).norm()
+    resumed_losses, resumed = fit(None, tmp_path)
+    _, other = fit(lambda: torch.rand(1, device="cuda"))
+    assert resumed_losses == pytest.approx(losses, rel=1e-3)
+    assert (resumed - scores).abs().max() < 1e-3
+    assert (other - scores).abs().max() > 1e-2
 
 
 # --- searches and metrics --------------------------------------------------------------------------------------------

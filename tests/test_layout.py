@@ -22,7 +22,7 @@ FLOORS = """
     objectives
     models
     evaluation
-    inference
+    inference checkpoint
     training search
     figures
     lessons
@@ -41,6 +41,7 @@ DATA_FLOORS = """
 LONG = {
     "itr_lib.similarity.scores.alignment_scores": "ten arguments, a line each, and a check for each of them",
     "itr_lib.data.photographs.karpathy.load_karpathy": "arguments and the fields of what it returns, a line each",
+    "itr_lib.lessons.variants.lesson04": "a variant a line, and there are twenty",
     "itr_lib.training.train": "nine arguments, a line each; the loop itself is short and reads from top to bottom",
 }
 MODULE, MEDIAN, FUNCTION = 300, (80, 200), 30  # lines: the longest module, the range of the median, a function's code

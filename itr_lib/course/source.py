@@ -137,13 +137,8 @@ def _one_exercise(path: Path, cells: list[NotebookNode], start: int, stop: int) 
     places = {}
     for kind in ("solution", "check"):
         hits = [p for p in range(start, stop) if cells[p].metadata.get(kind) == slug]
-        require(
-            len(hits) == 1,
-            path,
-            start,
-            cell,
-            f'exercise {slug!r} has {len(hits)} cells {kind}="{slug}" before the next exercise, expected 1',
-        )
+        problem = f'exercise {slug!r} has {len(hits)} cells {kind}="{slug}" before the next exercise, expected 1'
+        require(len(hits) == 1, path, start, cell, problem)
         require(cells[hits[0]].cell_type == "code", path, hits[0], cells[hits[0]], f"{kind} must be a code cell")
         places[kind] = hits[0]
     require(places["solution"] < places["check"], path, start, cell, "the check stands before the solution")

@@ -62,7 +62,9 @@ def neighbour_scores(
     rows = np.repeat(np.arange(len(data)), nearest.shape[1])
     borrows = sparse.csr_array((np.ones(nearest.size), (rows, nearest.ravel())), shape=(len(data), len(train)))
     said = _counts([[w for w in caption.lower().split() if w in names] for caption in data.captions], names)
-    return _sparse_cosine(sparse.csr_array(borrows @ counts).sqrt() @ rarity, said @ rarity)
+    borrowed = sparse.csr_array(borrows @ counts)
+    borrowed.data = np.sqrt(borrowed.data)
+    return _sparse_cosine(borrowed @ rarity, said @ rarity)
 
 
 def _counts(bags: Sequence[Sequence[str]], names: dict[str, int]) -> sparse.csr_array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -70,7 +71,7 @@ def save_model(model: nn.Module, folder: str | Path) -> None:
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     name = next(name for name, (kind, *_) in MODELS.items() if type(model) is kind)
-    settings = {"model": name, **asdict(model.config)}
+    settings = {"model": name, **asdict(cast(ModelConfig, model.config))}
     text = json.dumps(settings, indent=2, default=lambda number: number.item())  # numpy's, from `dim=widths[0]`
     (folder / "config.json").write_text(text + "\n")
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors")

@@ -85,6 +85,7 @@ class CHAN(nn.Module):
         """A unit vector a token, ``[CLS]`` and ``[SEP]`` masked out; in training some words are changed or left out."""
         if self.training and self.config.corrupt_words:
             text = self.config.text
+            assert text.mask_token is not None  # __init__ saw to it
             batch = corrupt_words(batch, self.config.corrupt_words, text.mask_token, text.vocabulary_size)
         return Tokens(l2_normalise(self.text(*batch)), words_only(batch.mask))
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from itr_lib.data.batches import Batch
 from itr_lib.objectives.losses import consistency_loss, info_nce, triplet_loss, unified_loss, unified_queue_loss
 
-Objective = Callable[[nn.Module, Batch, int], Tensor]
+# A torch module that keeps the contract of itr_lib.models.contract, which stands a floor higher.
+Model = Any
+Objective = Callable[[Model, Batch, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class TripletObjective:
     warmup_epochs: int = 1
     mask_same_image: bool = True
 
-    def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
+    def __call__(self, model: Model, batch: Batch, epoch: int) -> Float[Tensor, ""]:
         """Loss of one batch in the given epoch (counted from 0), per query."""
         scores = _scores(model, batch)
         negatives = "all" if epoch < self.warmup_epochs else "hardest"
@@ -38,7 +41,7 @@ class InfoNCEObjective:
     temperature: float = 0.05
     mask_same_image: bool = True
 
-    def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
+    def __call__(self, model: Model, batch: Batch, epoch: int) -> Float[Tensor, ""]:
         """Loss of one batch."""
         same_image = batch.same_image if self.mask_same_image else None
         return info_nce(_scores(model, batch), temperature=self.temperature, same_image=same_image)
@@ -60,7 +63,7 @@ class UnifiedObjective:
     group: int | None = None
     floor: float = 0.0
 
-    def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
+    def __call__(self, model: Model, batch: Batch, epoch: int) -> Float[Tensor, ""]:
         """Loss of one batch; moves the key encoders, and puts the batch's keys into the queues."""
         images, captions = model.encode_images(batch.images), model.encode_captions(batch.captions)
         settings = {"mu": self.mu, "gamma": self.gamma, "floor": self.floor}
@@ -107,13 +110,13 @@ class TwoLevelObjective:
     temperature: float | None = None
     mask_same_image: bool = True
 
-    def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, ""]:
+    def __call__(self, model: Model, batch: Batch, epoch: int) -> Float[Tensor, ""]:
         """Loss of one batch in the given epoch (counted from 0), per query."""
         images, captions = model.encode_images(batch.images), model.encode_captions(batch.captions)
         same_image = batch.same_image if self.mask_same_image else None
         negatives = "all" if epoch < self.warmup_epochs else "hardest"
         hinge = {"margin": self.margin, "negatives": negatives, "same_image": same_image}
-        size, loss = len(batch.image_ids), 0.0
+        size, loss = len(batch.image_ids), images.whole.new_zeros(())
         if self.global_weight:
             scores = model.global_scores(images, captions)
             if self.temperature is None:
@@ -129,5 +132,5 @@ class TwoLevelObjective:
         return loss
 
 
-def _scores(model: nn.Module, batch: Batch) -> Float[Tensor, "batch batch"]:
+def _scores(model: Model, batch: Batch) -> Float[Tensor, "batch batch"]:
     return model.scores(model.encode_images(batch.images), model.encode_captions(batch.captions))

@@ -164,10 +164,9 @@ def unified_queue_loss(
             f"queries hold {queries.dtype}, positive_keys {positive_keys.dtype}, queue_keys {queue_keys.dtype}:"
             " expected one type"
         )
-    no_negative = None
     if negative_mask is not None:
         expect_mask("negative_mask", negative_mask, (len(queries), len(queue_keys)), "queries x keys", "a negative")
-        no_negative = ~negative_mask
+    no_negative = None if negative_mask is None else ~negative_mask
     negatives = _unified_negatives(queries @ queue_keys.T, no_negative, mu, gamma)
     return (negatives - _unified_positive((queries * positive_keys).sum(dim=1), floor)).mean()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from math import isqrt
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -72,7 +73,7 @@ ATTENDED = ("regions", "words", "both")
 SCAN_BUDGET, TRAINING_BUDGET, GPU_BUDGET = 2**25, 2**28, 2**30
 
 # Names as in TERAN (Messina et al. 2021).
-TERAN_POOLING: dict[str, dict[str, str]] = {
+TERAN_POOLING: dict[str, dict[str, Any]] = {
     "MrSw": {"attend": "regions", "pooling": "sum"},
     "MrAVGw": {"attend": "regions", "pooling": "mean"},
     "MwSr": {"attend": "words", "pooling": "sum"},
