@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
 
 def fingerprint(
     model: nn.Module,
-    objective: object,
+    objective: Any,
     config: object,
     splits: tuple[RetrievalData, ...],
     tokens: TokenisedCaptions,
@@ -103,5 +104,5 @@ def _contents(split: RetrievalData) -> list[str | np.ndarray]:
 def _checksum(parts: list[str | np.ndarray]) -> str:
     total = 0
     for part in parts:
-        total = zlib.crc32(part.encode() if isinstance(part, str) else np.ascontiguousarray(part), total)
+        total = zlib.crc32(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data, total)
     return f"{total:08x}"
