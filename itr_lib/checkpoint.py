@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import is_dataclass
 from inspect import isfunction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
 
 def fingerprint(
     model: nn.Module,
-    objective: object,
+    objective: Any,
     config: object,
     splits: tuple[RetrievalData, ...],
     tokens: TokenisedCaptions,
