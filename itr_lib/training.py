@@ -97,7 +97,7 @@ def train(
 
     Args:
         model: with ``encode_images``, ``encode_captions`` and ``scores``.
-        objective: ``(model, batch, epoch) -> loss``, e.g. :class:`TripletObjective`.
+        objective: ``(model, batch, epoch) -> loss``, e.g. :class:`itr_lib.objectives.TripletObjective`.
         tokenizer: the model's own.
         train_data: what gradients come from.
         val_data: what the epoch is chosen by; never the split that is reported.

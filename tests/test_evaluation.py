@@ -389,6 +389,15 @@ def test_many_rows_in_blocks_any_kind_of_number_and_inputs_stay():
     )
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("step, weight", [(1e-4, 1.0), (100.0, 1000.0)])
+def test_scores_in_16_bits_are_added_in_32(kind, step, weight):
+    """In 16 bits the sums would be level, or infinite: all of them misses, since a tie counts against the model."""
+    first, second = torch.ones(3, 3).to(kind), (step * (1 + torch.eye(3))).to(kind)
+    metrics = two_stage_metrics(first, second, np.arange(3), 3, local_weight=weight)
+    assert metrics.i2t_r1 == metrics.t2i_r1 == 100
+
+
 def two_stages_by_sorting(first, second, owner, places, local_weight=1.0):
     """A second way to the same: order the candidates as the docstring says, cut, order again, look who is where."""
 
