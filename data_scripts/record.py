@@ -162,6 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown := set(chosen) - set(known):
         parser.error(f"there is no variant {', '.join(map(repr, unknown))}: expected some of {list(known)}")
     splits = load_splits(options.data, options.root, profile=options.profile)
+    TRAINED.clear()  # whatever else this process has trained, it was on other data
     if any(getattr(recipe_of(known[variant]).model, "guide", None) == "clip" for variant in chosen):
         splits = guided(splits, profile=options.profile, device=options.device)
     for seed in options.seeds:
@@ -192,9 +193,10 @@ def record_once(variant: str, seed: int, plan: Plan, splits: Splits, options: ar
 
 def _read(options: argparse.Namespace) -> dict:
     root = " --root FOLDER" if options.root else ""
+    device = f" --device {options.device}" if options.device != "cpu" else ""
     record = recorded(options.lesson, options.data) or {
         "command": f"python -m data_scripts.record --lesson {options.lesson} --profile {options.profile} "
-        f"--data {options.data}{root} --seeds {' '.join(map(str, options.seeds))}",
+        f"--data {options.data}{root}{device} --seeds {' '.join(map(str, options.seeds))}",
         "profile": options.profile,
         "data": options.data,
         "device": options.device,
@@ -206,11 +208,12 @@ def _read(options: argparse.Namespace) -> dict:
         },
         "runs": [],
     }
-    if record["profile"] != options.profile:
-        raise SystemExit(
-            f"the record of {options.lesson} on {options.data} was made on profile {record['profile']}: "
-            "remove it to start again"
-        )
+    for setting in ("profile", "device"):
+        if record[setting] != getattr(options, setting):
+            raise SystemExit(
+                f"the record of {options.lesson} on {options.data} was made on {setting} {record[setting]}: "
+                "remove it to start again"
+            )
     return record
 
 

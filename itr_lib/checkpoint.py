@@ -7,7 +7,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import is_dataclass
+from inspect import isfunction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,20 +81,35 @@ def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
 
 def fingerprint(
     model: nn.Module,
-    objective: object,
+    objective: Any,
     config: object,
     splits: tuple[RetrievalData, ...],
     tokens: TokenisedCaptions,
     device: str,
 ) -> str:
-    """Everything that decides how a run ends, in a line that can be compared and read. It reads all the data."""
+    """Everything that decides how a run ends, in a line that can be compared and read. It reads all the data.
+
+    Raises:
+        ValueError: for an objective that is neither a dataclass nor a function, whose settings nobody can see.
+    """
     weights = _checksum([value.detach().cpu().double().numpy() for value in model.state_dict().values()])
-    how = objective if is_dataclass(objective) else f"{objective.__module__}.{objective.__qualname__}"
-    parts = [FORMAT, f"{type(model).__name__} #{weights}", getattr(model, "config", ""), how, config]
+    parts = [FORMAT, f"{type(model).__name__} #{weights}", getattr(model, "config", ""), _how(objective), config]
     parts += [f"{split.name}/{split.split} {len(split)} images #{_checksum(_contents(split))}" for split in splits]
     parts += [f"tokens #{_checksum([tokens.ids, tokens.mask])}", device]
     parts += [f"torch {torch.__version__}", f"transformers {transformers.__version__}"]
     return ", ".join(map(str, parts))
+
+
+def _how(objective: object) -> str:
+    """A dataclass with its settings, a function by its name."""
+    if is_dataclass(objective):
+        return str(objective)
+    if not isfunction(objective):
+        raise ValueError(
+            f"objective is a {type(objective).__name__}, expected a dataclass or a function: a run with a folder"
+            " goes on only with the loss that it began with, and must see its settings"
+        )
+    return f"{objective.__module__}.{objective.__qualname__}"
 
 
 def _contents(split: RetrievalData) -> list[str | np.ndarray]:
@@ -103,5 +120,5 @@ def _contents(split: RetrievalData) -> list[str | np.ndarray]:
 def _checksum(parts: list[str | np.ndarray]) -> str:
     total = 0
     for part in parts:
-        total = zlib.crc32(part.encode() if isinstance(part, str) else np.ascontiguousarray(part), total)
+        total = zlib.crc32(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data, total)
     return f"{total:08x}"

@@ -57,6 +57,10 @@ class FeatureQueue(nn.Module):
         ValueError: for a size or dim below 1.
     """
 
+    stored: Float[Tensor, "size dim"]
+    owners: Int[Tensor, " size"]
+    came: Int[Tensor, ""]
+
     def __init__(self, size: int, dim: int):
         super().__init__()
         if size < 1 or dim < 1:

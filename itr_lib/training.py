@@ -97,7 +97,7 @@ def train(
 
     Args:
         model: with ``encode_images``, ``encode_captions`` and ``scores``.
-        objective: ``(model, batch, epoch) -> loss``, e.g. :class:`TripletObjective`.
+        objective: ``(model, batch, epoch) -> loss``, e.g. :class:`itr_lib.objectives.TripletObjective`.
         tokenizer: the model's own.
         train_data: what gradients come from.
         val_data: what the epoch is chosen by; never the split that is reported.
@@ -107,7 +107,8 @@ def train(
         progress: show a bar.
 
     Raises:
-        ValueError: for another device, or a checkpoint of another model, configuration or data set.
+        ValueError: for another device, or a checkpoint of another model, configuration or data set; with a folder, for
+            an objective that is neither a dataclass nor a function.
         FloatingPointError: when a loss or its gradient is not finite; it names the first such step and its images.
             The model is then not to be used (a GPU may be up to 50 steps further, with NaN in its weights, and on
             either device a queue may hold the batch); the checkpoint of the last whole epoch stays good.

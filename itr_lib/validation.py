@@ -29,11 +29,11 @@ def expect_shape(name: str, tensor: torch.Tensor, shape: tuple[int, ...], why: s
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {tuple(shape)} ({why})")
 
 
-def expect_mask(name: str, mask: torch.Tensor, shape: tuple[int, ...], why: str) -> None:
-    """Raise ``ValueError`` unless ``mask`` is boolean and of ``shape``."""
+def expect_mask(name: str, mask: torch.Tensor, shape: tuple[int, ...], why: str, true: str = "a real element") -> None:
+    """Raise ``ValueError`` unless ``mask`` is boolean and of ``shape``; ``true`` says what a True in it means."""
     expect_shape(name, mask, shape, why)
     if mask.dtype != torch.bool:
-        raise ValueError(f"{name} holds {mask.dtype}, expected bool with True = a real element")
+        raise ValueError(f"{name} holds {mask.dtype}, expected bool with True = {true}")
 
 
 def expect_square_scores(scores: torch.Tensor) -> None:

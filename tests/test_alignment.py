@@ -6,6 +6,7 @@ import itertools
 import math
 import weakref
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -112,6 +113,11 @@ def test_mrsw_in_plain_lines_is_the_engine(pair):
 def test_an_alignment_is_the_engine_with_its_options(pair, attend, coding, pooling):
     options = {"attend": attend, "coding": coding, "pooling": pooling, "temperature": 0.3, "beta": 0.2}
     assert torch.equal(Alignment(**options).scores(*pair), alignment_scores(*pair, **options))
+
+
+def test_the_numbers_of_an_alignment_are_pythons_whatever_came():
+    how = Alignment(temperature=np.float32(0.25), beta=1)
+    assert (how, type(how.temperature), type(how.beta)) == (Alignment(temperature=0.25, beta=1.0), float, float)
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,14 @@ def test_pair_accuracy_by_hand():
     assert pair_accuracy(np.array([[0.5, 0.9], [0.1, 0.2]])) == {"image": 50.0, "text": 50.0, "group": 0.0}
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.float16])
+def test_pair_accuracy_compares_and_does_not_subtract(kind):
+    limits = torch.finfo(kind) if kind.is_floating_point else torch.iinfo(kind)  # their difference is no such number
+    scores = torch.tensor([[limits.min, limits.max], [limits.max, limits.min]]).to(kind)
+    assert pair_accuracy(scores) == {"image": 0.0, "text": 0.0, "group": 0.0}
+    assert pair_accuracy(scores.flip(0)) == {"image": 100.0, "text": 100.0, "group": 100.0}
+
+
 def test_pair_accuracy_of_random_scores_is_chance():
     metrics = pair_accuracy(np.random.default_rng(6).normal(size=(4000, 4000)))
     # Group: own scores above both cross scores; of the 4! orders of four numbers, 4 do that.
@@ -379,6 +387,15 @@ def test_many_rows_in_blocks_any_kind_of_number_and_inputs_stay():
     assert expected.as_dict() == pytest.approx(
         two_stages_by_sorting(first.astype(float), second.astype(float), owner, 20), abs=1e-9
     )
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("step, weight", [(1e-4, 1.0), (100.0, 1000.0)])
+def test_scores_in_16_bits_are_added_in_32(kind, step, weight):
+    """In 16 bits the sums would be level, or infinite: all of them misses, since a tie counts against the model."""
+    first, second = torch.ones(3, 3).to(kind), (step * (1 + torch.eye(3))).to(kind)
+    metrics = two_stage_metrics(first, second, np.arange(3), 3, local_weight=weight)
+    assert metrics.i2t_r1 == metrics.t2i_r1 == 100
 
 
 def two_stages_by_sorting(first, second, owner, places, local_weight=1.0):

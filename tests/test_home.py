@@ -32,6 +32,7 @@ from itr_lib.lessons import open_lesson, recipes
 from itr_lib.lessons.lesson import Lesson
 from itr_lib.models import load_model, save_model
 from itr_lib.objectives import TripletObjective
+from itr_lib.search import TwoStageIndex
 from itr_lib.training import TrainConfig, train
 
 NAMES = [f"{number}.jpg" for number in range(4)]
@@ -114,6 +115,14 @@ def test_what_training_writes_and_reads(home):
     again = load_model("~/model")
     assert torch.equal(again.regions.embed[0].weight, model.regions.embed[0].weight)
     assert (home / "run" / "training.pt").exists() and (home / "model" / "config.json").exists()
+
+
+def test_an_index(home):
+    index = TwoStageIndex("images")
+    index.add(NAMES, torch.eye(4))
+    index.save("~/gallery/photos.index")
+    assert TwoStageIndex.load("~/gallery/photos.index").ids == NAMES
+    assert (home / "gallery" / "photos.index").exists() and not (home / "elsewhere" / "~").exists()
 
 
 def test_pretrained_folders(home):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from toy import toy_data
 
+import itr_lib.data
 from itr_lib.data import load_splits, train_tokenizer
 from itr_lib.data.photographs.karpathy import hold_out
 from itr_lib.data.scenes import graph_relevance, truth_matrix
@@ -22,6 +23,16 @@ from itr_lib.lessons.recorded import RECORDED, recorded, runs_of
 @pytest.fixture(scope="module")
 def scenes():
     return load_splits("scenes", profile="smoke")
+
+
+@pytest.mark.parametrize("name", ["scenes", "flickr8k", "entities"])
+def test_a_profile_that_is_none_is_refused_whatever_the_data(name, tmp_path):
+    with pytest.raises(ValueError, match="profile is 'quik', expected one of 'smoke', 'quick', 'full'"):
+        load_splits(name, str(tmp_path), profile="quik")
+
+
+def test_the_data_room_lists_what_it_imports_only_when_asked():
+    assert set(itr_lib.data.__all__) <= set(dir(itr_lib.data))
 
 
 def test_scenes_have_probes_and_a_detector(scenes):

@@ -559,6 +559,14 @@ def test_unified_queue_loss_refuses_bad_inputs(name, bad):
         unified_queue_loss(**given | {name: bad})
 
 
+def test_a_mask_of_numbers_is_told_what_true_means_in_it():
+    with pytest.raises(ValueError, match="same_image holds torch.float32, expected bool with True = also a match"):
+        triplet_loss(torch.zeros(2, 2), same_image=torch.zeros(2, 2))
+    vectors = torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(4, 3)
+    with pytest.raises(ValueError, match="negative_mask holds torch.float32, expected bool with True = a negative"):
+        unified_queue_loss(*vectors, negative_mask=torch.zeros(2, 4))
+
+
 # --- CMC: specifications as METHODS has them -------------------------------------------------------------------------
 
 

@@ -159,3 +159,5 @@ def test_the_command_runs_what_is_missing_and_what_is_stale(few, monkeypatch, tm
     assert [(run["variant"], run["seed"]) for run in runs] == [("InfoNCE", 1), ("mean pooling", 1)]
     with pytest.raises(SystemExit):
         record.main([*command[:-1], "no such variant"])
+    with pytest.raises(SystemExit, match="was made on device cpu"):
+        record.main([*command, "--device", "cuda"])

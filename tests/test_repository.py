@@ -134,6 +134,12 @@ def test_lint_looks_at_the_same_files() -> None:
 # --- forms and hooks
 
 
+def test_types_are_checked_in_files_that_there_are() -> None:
+    """A path that is none takes a whole room out of the check, without a word."""
+    paths = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["pyright"]["include"]
+    assert [path for path in paths if not (REPO / path).exists()] == []
+
+
 def test_the_bug_form_asks_for_the_doctor_and_the_lesson_form_for_a_lesson_there_is() -> None:
     bug, lesson = (
         {part["id"]: part for part in yaml.safe_load((REPO / ".github/ISSUE_TEMPLATE" / name).read_text())["body"]}

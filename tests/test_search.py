@@ -574,6 +574,7 @@ def test_a_token_too_large_for_16_bits_is_refused():
         (["x", "x"], "'x', which is twice"),
         (["x"], "ids holds 1 names, expected 2"),
         (["x", 3], "holds 3, expected strings"),
+        ("xy", "ids is 'xy', expected a list of strings"),
     ],
 )
 def test_bad_ids_are_refused_and_leave_no_trace(ids, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import multiprocessing
 import signal
@@ -246,6 +247,14 @@ def test_data_are_read_for_a_label_only_where_a_folder_asks_for_it(tmp_path, mon
     fit(new_model(), config=short)
     with pytest.raises(pytest.fail.Exception):
         fit(new_model(), config=short, folder=tmp_path)
+
+
+def test_a_loss_with_hidden_settings_is_refused_where_a_folder_would_have_to_know_them(tmp_path):
+    triplet = TripletObjective()
+    hidden = functools.partial(lambda margin, *batch: triplet(*batch), 0.3)
+    short = dataclasses.replace(CONFIG, epochs=1)
+    with pytest.raises(ValueError, match="objective is a partial, expected a dataclass or a function"):
+        fit(new_model(), hidden, config=short, folder=tmp_path)
 
 
 def test_captions_are_tokenised_once_a_run(monkeypatch):

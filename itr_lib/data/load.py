@@ -9,7 +9,8 @@ import numpy as np
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.photographs.entities import Phrases, load_entities
 from itr_lib.data.photographs.karpathy import hold_out, load_folder
-from itr_lib.data.scenes.make import load_scenes
+from itr_lib.data.scenes.make import PROFILES, load_scenes
+from itr_lib.validation import expect_choice
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ def load_splits(name: str, root: str = "", *, profile: str = "quick", seed: int 
     takes the first 300 training images of photographs.
 
     Raises:
-        ValueError: when the data cannot be read; ``strict``: at the first bad record.
+        ValueError: for another profile, or when the data cannot be read; ``strict``: at the first bad record.
     """
+    expect_choice("profile", profile, tuple(PROFILES))
     if name == "scenes":
         scenes = load_scenes(profile, seed)
         named = ", ".join(f"{head} {100 * share:.0f} %" for head, share in scenes.detector.items())

@@ -8,11 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from transformers import (
-    AutoModel,
-    BertConfig,
-    BertModel,
-)
+from transformers import AutoModel, BertConfig, BertModel
 
 from itr_lib.data.tokenisation import load_pretrained
 from itr_lib.validation import expect_choice, expect_count

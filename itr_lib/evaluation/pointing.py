@@ -110,7 +110,7 @@ def detector_ceiling(
 
     Args:
         data: a split of scenes.
-        questions: of that split, from :func:`scene_questions`.
+        questions: of that split, from :func:`itr_lib.data.questions.scene_questions`.
         seed: the seed that the scenes were loaded with; their detector is read from the cache.
         detector: the detector itself, instead.
     """

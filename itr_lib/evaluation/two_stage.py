@@ -9,6 +9,7 @@ from torch import Tensor
 
 from itr_lib.evaluation.inputs import ROWS_AT_ONCE, Owners, Scores, as_gallery, as_matrix
 from itr_lib.evaluation.recall import RetrievalMetrics, metrics_of_ranks
+from itr_lib.similarity.precision import wide
 from itr_lib.validation import expect_count, expect_finite
 
 
@@ -74,8 +75,8 @@ def two_stage_ranks(
     ranks = []
     for start in range(0, len(first), ROWS_AT_ONCE):
         block = slice(start, start + ROWS_AT_ONCE)
-        # As in an index, integers are counted up in the widest float.
-        rows, local = (s[block] if s.is_floating_point() else s[block].double() for s in (first, second))
+        # In 16 bits most sums would be ties, and large ones infinite; whole numbers are added in the widest float.
+        rows, local = (wide(s[block]) if s.is_floating_point() else s[block].double() for s in (first, second))
         final = rows + weight * local
         if final.isnan().any():
             raise ValueError("global_scores + local_weight * local_scores is NaN: infinite numbers cancel out")

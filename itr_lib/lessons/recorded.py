@@ -16,10 +16,12 @@ RENAMED: dict[str, str] = {}
 
 
 def recorded(lesson: str, data: str = "scenes") -> dict[str, Any] | None:
-    """What ``data_scripts.record`` wrote for a lesson: ``command``, ``versions``, ``profile``, ``data`` and ``runs``.
+    """What ``data_scripts.record`` wrote for a lesson: its ``runs``, and how they were made.
 
-    Each run has ``variant``, ``seed``, ``settings`` (:func:`settings_of`), ``metrics`` (test split) and ``epochs`` (its
-    history). None where nothing was recorded for this data set.
+    That is ``command``, ``profile``, ``data``, ``device`` and ``versions``. Each run has ``variant``, ``seed``,
+    ``settings`` (:func:`settings_of`), ``metrics`` (test split) and ``epochs`` (its history); later ones say how many
+    weights they trained, ``parameters``, and later records on how many ``threads``. None where nothing was recorded for
+    this data set.
     """
     path = _path(lesson, data)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

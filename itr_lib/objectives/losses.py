@@ -165,7 +165,7 @@ def unified_queue_loss(
             " expected one type"
         )
     if negative_mask is not None:
-        expect_mask("negative_mask", negative_mask, (len(queries), len(queue_keys)), "a row a query, a column a key")
+        expect_mask("negative_mask", negative_mask, (len(queries), len(queue_keys)), "queries x keys", "a negative")
     no_negative = None if negative_mask is None else ~negative_mask
     negatives = _unified_negatives(queries @ queue_keys.T, no_negative, mu, gamma)
     return (negatives - _unified_positive((queries * positive_keys).sum(dim=1), floor)).mean()
@@ -235,7 +235,7 @@ def _no_negative(
     diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     if same_image is None:
         return diagonal
-    expect_mask("same_image", same_image, tuple(scores.shape), "as scores")
+    expect_mask("same_image", same_image, tuple(scores.shape), "as scores", "also a match")
     return diagonal | same_image
 
 

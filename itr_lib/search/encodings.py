@@ -67,6 +67,8 @@ def expect_alike(new: Mapping[str, Tensor], kept: Mapping[str, Sequence[Tensor]]
 
 def new_ids(ids: Sequence[str], known: set[str]) -> list[str]:
     """The names as a list. Raises ``ValueError`` where one is no string, is known already, or comes twice."""
+    if isinstance(ids, str):  # a sequence of strings, too: its letters
+        raise ValueError(f"ids is {ids!r}, expected a list of strings")
     ids, seen = list(ids), set()
     for name in ids:
         if not isinstance(name, str):

@@ -19,7 +19,7 @@ FORMAT, VERSION = "itr_lib.search.TwoStageIndex", "2"
 
 def write(path: str | Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     """Write tensors, and what JSON can say about them. Raises ``OSError`` when the file cannot be written."""
-    path = Path(path)
+    path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     making = path.with_name(f"{path.name}.{secrets.token_hex(4)}.making")
     text = json.dumps(about)
@@ -41,6 +41,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ValueError: for a file that is not there, is damaged, holds something else, or has another version.
     """
+    path = Path(path).expanduser()
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}

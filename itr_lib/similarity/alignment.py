@@ -32,8 +32,9 @@ class Alignment:
         expect_choice("attend", self.attend, ATTENDED)
         expect_choice("coding", self.coding, CODINGS)
         expect_choice("pooling", self.pooling, CODE_POOLINGS)
-        expect_positive("temperature", self.temperature)
-        expect_positive("beta", self.beta)
+        for name in ("temperature", "beta"):
+            expect_positive(name, getattr(self, name))
+            object.__setattr__(self, name, float(getattr(self, name)))  # numpy's, too, can go into an index's file
 
     def scores(
         self,
