@@ -230,7 +230,7 @@ def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, A
 def _expect_finite(
     losses: list[Tensor],
     norms: list[Tensor],
-    batches: list[Int[np.ndarray, " batch"]],
+    batches: list[Int[np.ndarray, "_"]],
     data: RetrievalData,
     epoch: int,
     start: int,

@@ -29,6 +29,7 @@ def _refused(expected, *args, match=None, **kwargs):
         return _raises(expected, *args, match=match, **kwargs)
 
     def says_so(error: Exception) -> bool:
-        return isinstance(error, TypeCheckError) or match is None or re.search(match, str(error)) is not None
+        refused = isinstance(error, TypeCheckError) or isinstance(error.__cause__, TypeCheckError)
+        return refused or match is None or re.search(match, str(error)) is not None
 
     return _raises((ValueError, TypeCheckError), check=says_so, **kwargs)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable
 
 from itr_lib.checks import (
     alignments,
@@ -67,7 +66,7 @@ def exercises() -> list[str]:
     return list(EXERCISES)
 
 
-def check(slug: str, answer: Callable) -> None:
+def check(slug: str, answer: object) -> None:
     """Check an answer to the exercise ``slug``; prints one line when it is right, or not attempted yet.
 
     Raises:

@@ -42,7 +42,7 @@ class Exercise:
     properties: Callable[[Inputs, Callable[..., Any]], None] | None = None
 
 
-def verify(exercise: Exercise, answer: Callable) -> int:
+def verify(exercise: Exercise, answer: object) -> int:
     """Run the check; returns the number of cases. Raises AssertionError with the diagnosis."""
     if not callable(answer):
         raise AssertionError(f"check got a {type(answer).__name__}, expected the function itself, without calling it")

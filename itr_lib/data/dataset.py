@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -115,7 +115,7 @@ class RetrievalData:
             raise ValueError(f"{self.name!r}/{self.split!r} was loaded without pictures: give an image folder")
         return self.open_picture(image)
 
-    def take(self, images: Int[np.ndarray, " some"], split: str | None = None) -> RetrievalData:
+    def take(self, images: Int[np.ndarray, " some"] | Sequence[int], split: str | None = None) -> RetrievalData:
         """The same data cut down to some images (rows, in the order given) with all their captions."""
         images = np.asarray(images)
         position = np.full(len(self), -1)

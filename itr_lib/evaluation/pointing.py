@@ -63,8 +63,8 @@ def question_alignments(
     word_mask: Bool[Tensor, "captions tokens"],
     image_of_caption: Int[np.ndarray, " captions"],
     questions: Questions,
-) -> Float[np.ndarray, "questions regions"]:
-    """The alignment of each question with the regions of its image, minus infinity for padding.
+) -> Float[np.ndarray, "questions candidates"]:
+    """The alignment of each question with the regions of its image, as many as it knows; minus infinity for padding.
 
     Arguments and errors are those of :func:`pointing_accuracy`.
     """

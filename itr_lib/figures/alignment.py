@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -23,7 +23,7 @@ from itr_lib.data.dataset import RetrievalData
 from itr_lib.figures._draw import COLOURS, MATCH, OBJECT
 
 Alignment = Float[np.ndarray, "regions words"] | Float[torch.Tensor, "regions words"]
-Weights = Float[np.ndarray, " regions"] | Float[torch.Tensor, " regions"]
+Weights = Real[np.ndarray, " regions"] | Real[torch.Tensor, " regions"]
 
 BEST = {"ec": OBJECT, "lw": 2.0, "zorder": 5}
 NEXT = {"ec": "white", "lw": 1.0, "zorder": 3}
@@ -186,7 +186,7 @@ def attention_boxes(
     return figure
 
 
-def _weighted_boxes(axis: Axes, corners: np.ndarray, values: Float[np.ndarray, " regions"]) -> None:
+def _weighted_boxes(axis: Axes, corners: np.ndarray, values: Real[np.ndarray, " regions"]) -> None:
     for region in np.argsort(values):
         strength = float(values[region] / values.max())
         if strength > 0.02:
@@ -196,7 +196,7 @@ def _weighted_boxes(axis: Axes, corners: np.ndarray, values: Float[np.ndarray, "
     axis.axis("off")
 
 
-def _weight_bars(axis: Axes, values: Float[np.ndarray, " regions"], most: int = 15) -> None:
+def _weight_bars(axis: Axes, values: Real[np.ndarray, " regions"], most: int = 15) -> None:
     ordered = np.argsort(-values, kind="stable")[:most]
     names = [str(r) if values[r] > 0 else "" for r in ordered]
     axis.bar(range(len(ordered)), values[ordered], tick_label=names, color=COLOURS[3], width=0.8)
@@ -222,7 +222,7 @@ def as_alignment(
     return values
 
 
-def _as_weights(name: str, weights: Weights, regions: int) -> Float[np.ndarray, " regions"]:
+def _as_weights(name: str, weights: Weights, regions: int) -> Real[np.ndarray, " regions"]:
     values = _array(weights)
     if values.shape != (regions,):
         raise ValueError(f"weights {name!r} have shape {values.shape}, expected ({regions},), one a region")

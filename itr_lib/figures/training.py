@@ -10,6 +10,7 @@ from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
+from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -136,10 +137,10 @@ def recall_against(
 
 
 def follower_curves(
-    steps: Sequence[int],
+    steps: Sequence[int] | Int[np.ndarray, " steps"],
     cosines: Mapping[float, Sequence[float]],
     recalls: Mapping[float, Sequence[float]],
-    ages: Sequence[int],
+    ages: Sequence[int] | Int[np.ndarray, " ages"],
     kept: Mapping[float, Sequence[float]],
     references: Mapping[str, float],
     title: str = "",

@@ -12,6 +12,7 @@ import time
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import SupportsFloat
 
 from itr_lib.lessons.machine import choose_device, peak_memory_mb, versions
 
@@ -65,7 +66,7 @@ class Lesson:
         minutes, seconds = divmod(int(self.seconds), 60)
         print(f"{minutes:02d}:{seconds:02d} since the start · about {minutes_planned:g} minutes to go")
 
-    def record(self, **metrics: float) -> None:
+    def record(self, **metrics: SupportsFloat) -> None:
         """Keep numbers for the runner. Raises ``ValueError`` on a name used before or a number not finite."""
         for name, value in metrics.items():
             if name in self.metrics:
