@@ -24,7 +24,8 @@ def expect_float(name: str, tensor: torch.Tensor) -> None:
 
 def expect_shape(name: str, tensor: torch.Tensor, shape: tuple[int, ...], why: str) -> None:
     """Raise ``ValueError`` unless ``tensor`` has exactly ``shape``; ``why`` says where the shape comes from."""
-    expect_dims(name, tensor, *["any"] * len(shape))
+    if not isinstance(tensor, torch.Tensor):
+        raise ValueError(f"{name} is a {type(tensor).__name__}, expected a tensor of shape {tuple(shape)} ({why})")
     if tuple(tensor.shape) != tuple(shape):
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {tuple(shape)} ({why})")
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from itr_lib.similarity import TERAN_POOLING, Alignment, alignment_scores, mrsw_plainly, precision
+from itr_lib.similarity import TERAN_POOLING, Alignment, alignment_scores, mrsw_plainly, pool_codes, precision
 
 OPTIONS = list(
     itertools.product(("regions", "words", "both"), ("hard", "soft"), ("sum", "mean", "max", "lse", "softmax"))
@@ -346,6 +346,7 @@ def test_memory_stays_within_the_budget(sizes, coding, gradients):
         ({"words": torch.zeros(4, 2, 3).double()}, "words is torch.float64"),
         ({"regions": torch.zeros(2, 3, 3, dtype=torch.long)}, "regions holds torch.int64"),
         ({"region_mask": torch.ones(2, 4, dtype=torch.bool)}, "region_mask has shape"),
+        ({"region_mask": np.ones((2, 3), bool)}, r"region_mask is a ndarray, expected a tensor of shape \(2, 3\)"),
         ({"word_mask": torch.ones(4, 2)}, "word_mask holds torch.float32"),
         ({"attend": "images"}, "attend is 'images', expected one of 'regions', 'words', 'both'"),
         ({"coding": "harder"}, "coding is 'harder'"),
@@ -359,6 +360,14 @@ def test_bad_input(changes, message):
     arguments = {"regions": torch.zeros(2, 3, 3), "words": torch.zeros(4, 2, 3)} | changes
     with pytest.raises(ValueError, match=message):
         alignment_scores(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "beta", "message"), [("avg", 0.1, "pooling is 'avg'"), ("lse", 0.0, "beta is 0.0")]
+)
+def test_a_pooling_that_is_none_is_refused(pooling, beta, message):
+    with pytest.raises(ValueError, match=message):
+        pool_codes(torch.zeros(2, 3), pooling, beta)
 
 
 @pytest.mark.parametrize(("half", "expected"), [(0.5, torch.bfloat16), (0.7, torch.float32), (2.0, torch.float32)])

@@ -114,6 +114,7 @@ def test_array_and_tensor_and_many_rows_give_the_same():
         (np.zeros(4), [0, 1], "expected a matrix"),
         (np.zeros((0, 3)), [0, 0, 0], "at least one row"),
         (None, [0, 1], "scores is a NoneType"),
+        (torch.eye(2).cfloat(), [0, 1], "scores is a tensor of torch.complex64, expected real numbers"),
         (np.array([["a", "b"]]), [0, 1], "scores is a ndarray of <U1"),
     ],
 )

@@ -32,6 +32,8 @@ def as_matrix(name: str, values: Scores) -> Real[Tensor, "images captions"]:
 def as_tensor(name: str, values: Shaped[Tensor, "..."] | Shaped[np.ndarray, "..."]) -> Real[Tensor, "..."]:
     """Tensors as they are, arrays of any layout; without a copy where torch can share the memory."""
     if isinstance(values, Tensor):
+        if values.is_complex():
+            raise ValueError(f"{name} is a tensor of {values.dtype}, expected real numbers")
         return values.detach().to(torch.int8) if values.dtype == torch.bool else values.detach()
     array = np.asarray(values)
     if array.dtype.kind not in "biuf":

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from itr_lib.similarity.packing import Sets
 from itr_lib.similarity.precision import wide
+from itr_lib.validation import expect_choice, expect_positive
 
 CANCELLED = 1e-3  # share of the summed squares below which a square of a sum is mostly rounding
 LENGTHS_AT_ONCE = 64
@@ -99,7 +100,13 @@ def _attended_lengths(
 
 
 def pool_codes(codes: Float[Tensor, "*batch codes"], pooling: str, beta: float) -> Float[Tensor, "*batch"]:
-    """The codes of a set to its score: ``pooling`` and ``beta`` as in ``alignment_scores``."""
+    """The codes of a set to its score: ``pooling`` and ``beta`` as in ``alignment_scores``.
+
+    Raises:
+        ValueError: for another pooling, or a beta that is not above 0.
+    """
+    expect_choice("pooling", pooling, CODE_POOLINGS)
+    expect_positive("beta", beta)
     return _POOL[pooling](codes, beta)
 
 
