@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -42,18 +43,29 @@ def encode(
         tokens = tokenise(tokenizer, data.captions)
     if len(tokens.ids) != len(data.captions):
         raise ValueError(f"tokens holds {len(tokens.ids)} captions, expected the split's {len(data.captions)}")
-    asked, training = _expect_contract(model), model.training
-    model.eval()
-    images = [asked.encode_images(image_batch(data, rows, device)) for rows in _chunks(len(data), batch_size)]
+    asked = _expect_contract(model)
     # Captions of like length go together, so that little padding is computed; then back to their order.
     order = np.argsort(tokens.mask.sum(axis=1), kind="stable")
-    captions = [
-        asked.encode_captions(caption_batch(tokens, order[rows], device))
-        for rows in _chunks(len(data.captions), batch_size)
-    ]
-    model.train(training)
+    with _evaluating(model):
+        images = [asked.encode_images(image_batch(data, rows, device)) for rows in _chunks(len(data), batch_size)]
+        captions = [
+            asked.encode_captions(caption_batch(tokens, order[rows], device))
+            for rows in _chunks(len(data.captions), batch_size)
+        ]
     back = torch.from_numpy(np.argsort(order)).to(device)
     return _joined(images), rows_of(_joined(captions), back)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards, also after an error, each part is in the mode that it had."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def rows_of(encoded: Kind, rows: Int[Tensor, " some"]) -> Kind:

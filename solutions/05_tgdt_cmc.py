@@ -1080,7 +1080,7 @@ def two_stage_ranks(global_scores, local_scores, truth, shortlist, local_weight)
 check("honest-rank", two_stage_ranks)
 
 # %% [markdown]
-# In the library: `two_stage_metrics` in `itr_lib/evaluation.py`, for five captions an image and with ties decided against the model. How large is the difference?
+# In the library: `two_stage_metrics` in `itr_lib/evaluation/two_stage.py`, for five captions an image and with ties decided against the model. How large is the difference?
 
 # %% tags=["key-figure"]
 cutoffs = (1, 5, 10)

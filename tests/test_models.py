@@ -252,3 +252,26 @@ def test_a_configuration_without_the_datas_sizes_is_refused_when_it_is_built(nam
         from_config(unfinished)
     with pytest.raises(ValueError, match="vocabulary_size is 0"):
         from_config(dataclasses.replace(unfinished, feature_dim=8))
+
+
+def test_what_build_does_not_make_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="model is a Linear, expected one of vse"):
+        save_model(torch.nn.Linear(2, 2), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    with pytest.raises(ValueError, match="config is a TrainConfig, expected the configuration of one of vse"):
+        from_config(CONFIG)
+    (tmp_path / "config.json").write_text("null")
+    with pytest.raises(ValueError, match="does not hold a model"):
+        load_model(tmp_path)
+
+
+def test_encode_leaves_each_part_in_its_mode_also_after_an_error(monkeypatch):
+    model = new_model("chan").train()
+    model.text.eval()  # as a frozen text model may be kept
+    modes = [module.training for module in model.modules()]
+    encode(model, TOKENIZER, VAL)
+    assert [module.training for module in model.modules()] == modes
+    monkeypatch.setattr(model, "encode_captions", lambda batch: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        encode(model, TOKENIZER, VAL)
+    assert [module.training for module in model.modules()] == modes

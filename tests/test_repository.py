@@ -178,3 +178,9 @@ def test_no_line_of_markdown_is_longer_than_160_characters(path: Path) -> None:
 def test_links_to_files_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
         assert target.startswith("https://") or (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_files_that_lessons_name_are_there() -> None:
+    for lesson in sorted((REPO / "solutions").glob("*.py")):
+        for name in re.findall(r"`((?:itr_lib|data_scripts|tests)/[\w/.-]+)`", lesson.read_text()):
+            assert (REPO / name).exists(), f"{lesson.name}: {name}"

@@ -57,20 +57,27 @@ def from_config(config: ModelConfig) -> nn.Module:
     """The model of a configuration, with random weights.
 
     Raises:
-        ValueError: where it does not say yet what depends on the data, such as ``feature_dim``.
+        ValueError: where it does not say yet what depends on the data, such as ``feature_dim``, or is no model's.
     """
-    model = next(model for model, small, _ in MODELS.values() if type(small) is type(config))
-    return model(config)
+    for model, small, _ in MODELS.values():
+        if type(small) is type(config):
+            return model(config)
+    raise ValueError(f"config is a {type(config).__name__}, expected the configuration of one of {', '.join(MODELS)}")
 
 
 def save_model(model: nn.Module, folder: str | Path) -> None:
     """Write ``config.json`` and ``model.safetensors`` into ``folder``, for :func:`load_model`.
 
     A model whose text side came from ``pretrained`` needs that name or folder again when it is loaded.
+
+    Raises:
+        ValueError: for a model that :func:`build` does not make; two networks are saved one by one.
     """
+    name = next((name for name, (kind, *_) in MODELS.items() if type(model) is kind), None)
+    if name is None:
+        raise ValueError(f"model is a {type(model).__name__}, expected one of {', '.join(MODELS)}")
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    name = next(name for name, (kind, *_) in MODELS.items() if type(model) is kind)
     settings = {"model": name, **asdict(cast(ModelConfig, model.config))}
     text = json.dumps(settings, indent=2, default=lambda number: number.item())  # numpy's, from `dim=widths[0]`
     (folder / "config.json").write_text(text + "\n")
@@ -89,7 +96,7 @@ def load_model(folder: str | Path) -> nn.Module:
         text = TextConfig(**settings.pop("text"))
         model = build(settings.pop("model"), text=text, **settings)
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder} does not hold a model written by save_model: {error}") from error
     return model.eval()
 
