@@ -50,7 +50,7 @@ check: $(STAMP) ## fail where a notebook differs from its source
 execute: $(STAMP) ## run the lessons and keep the outputs in solutions/*.ipynb (authors)
 	$(PY) -m itr_lib.course execute $(if $(strip $(LESSONS)),--lessons $(LESSONS))
 
-lint: $(STAMP) ## ruff, pyright on the library's core, the schemas of workflows, forms and the citation
+lint: $(STAMP) ## ruff and pyright; the schemas of workflows, issue forms and the citation
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
