@@ -391,7 +391,7 @@ def hard_backward(regions, words, grad):
 check("hard-backward", hard_backward)
 
 # %% [markdown]
-# In the library: the class `_HardCodes` in `itr_lib/similarity/coding.py`. It remembers the winners, one number a word and picture, and never builds the matrix of zeros. Does it agree with autograd, which knows nothing of this? And how sparse is the gradient of a real batch? Take one of training.
+# In the library: the class `_HardCodes` in `itr_lib/similarity/hard_and_soft.py`. It remembers the winners, one number a word and picture, and never builds the matrix of zeros. Does it agree with autograd, which knows nothing of this? And how sparse is the gradient of a real batch? Take one of training.
 
 # %%
 tokenizer = train_tokenizer(splits.train.captions)
@@ -488,7 +488,7 @@ def attended_length(weights, gram):
 check("attended-length", attended_length)
 
 # %% [markdown]
-# In the library: `soft_codes` in `itr_lib/similarity/coding.py`. Now the bill. One batch, all pairs, each way forward, and forward with backward through the hinge; the unit is the bare product of all regions with all words. The last column is what must be *kept* for the backward pass.
+# In the library: `soft_codes` in `itr_lib/similarity/hard_and_soft.py`. Now the bill. One batch, all pairs, each way forward, and forward with backward through the hinge; the unit is the bare product of all regions with all words. The last column is what must be *kept* for the backward pass.
 
 # %%
 B, D = {"smoke": (16, 64), "quick": (64, 512), "full": (128, 1024)}[profile]

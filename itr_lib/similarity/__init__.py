@@ -1,7 +1,7 @@
 """Vectors to scores: cosines of whole vectors, alignments of regions and words."""
 
 from itr_lib.similarity.alignment import MRSW, Alignment
-from itr_lib.similarity.coding import CODE_POOLINGS, CODINGS, pool_codes
+from itr_lib.similarity.hard_and_soft import CODE_POOLINGS, CODINGS, pool_codes
 from itr_lib.similarity.scores import (
     ATTENDED,
     GPU_BUDGET,

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from itr_lib.similarity.coding import CODE_POOLINGS, CODINGS
+from itr_lib.similarity.hard_and_soft import CODE_POOLINGS, CODINGS
 from itr_lib.similarity.scores import ATTENDED, alignment_scores
 from itr_lib.validation import expect_choice, expect_positive
 

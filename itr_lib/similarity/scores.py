@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from itr_lib.similarity.coding import CODE_POOLINGS, CODINGS, hard_codes, pool_codes, soft_codes
+from itr_lib.similarity.hard_and_soft import CODE_POOLINGS, CODINGS, hard_codes, pool_codes, soft_codes
 from itr_lib.similarity.packing import Sets, pack
 from itr_lib.validation import expect_choice, expect_dims, expect_float, expect_mask, expect_positive
 
