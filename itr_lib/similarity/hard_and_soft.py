@@ -1,4 +1,4 @@
-"""Hard and soft alignment: each fragment (a word, say) gets a number, its code, from each codebook (a picture's regions).
+"""Hard and soft alignment: each fragment (a word, say) gets a number, its code, from each codebook (a picture, say).
 
 SCAN (Lee et al., ECCV 2018) codes softly, by attention; CHAN (Pan et al., CVPR 2023) sees both
 its way and the maximum as coding. All functions take packed sets and never make a tensor larger than the alignments.
