@@ -11,7 +11,7 @@
 # - rank a query whose match is not in the shortlist, and find the mistake in an evaluation that does not;
 # - compare all methods of the course by what they find and what they cost.
 #
-# **Time** about 70 minutes with all 6 exercises, 45 if you read and do three. **You need** lessons 01 and 02; 03 and 04 help. On two CPU cores the notebook itself runs in under six minutes.
+# **Time** about 70 minutes with all 6 exercises, 45 if you read and do three. **You need** lessons 01 and 02; 03 and 04 help. On two CPU cores the notebook itself runs in five to seven minutes.
 
 # %% tags=["parameters"]
 import os
