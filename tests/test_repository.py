@@ -134,6 +134,11 @@ def test_lint_looks_at_the_same_files() -> None:
 # --- forms and hooks
 
 
+def test_types_are_checked_with_the_packages_of_the_environment() -> None:
+    """Left alone, pyright asks the `python` of the shell, which knows none of them."""
+    assert "$(PY) -m pyright --pythonpath $(PY)" in (REPO / "Makefile").read_text()
+
+
 def test_types_are_checked_in_files_that_there_are() -> None:
     """A path that is none takes a whole room out of the check, without a word."""
     paths = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["pyright"]["include"]
