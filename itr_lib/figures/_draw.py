@@ -30,6 +30,7 @@ def box(axis: Axes, x: float, y: float, text: str, colour: tuple, width: float, 
 
 
 def metric_name(metric: str, between: str = "\n") -> str:
+    """``"t2i_r1"`` as a reader says it; other names stay."""
     if metric == "rsum":
         return "rSum"
     direction, _, k = metric.partition("_r")
@@ -38,6 +39,7 @@ def metric_name(metric: str, between: str = "\n") -> str:
 
 
 def picture(axis: Axes, data: RetrievalData, image: int, frame: str | None = None) -> None:
+    """One picture of the data, without axes, in a frame of a colour if one is given."""
     axis.imshow(data.picture(image))
     bare(axis)
     for spine in axis.spines.values():
@@ -45,10 +47,12 @@ def picture(axis: Axes, data: RetrievalData, image: int, frame: str | None = Non
 
 
 def bare(axis: Axes) -> None:
+    """No ticks, no spines."""
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set_visible(False)
 
 
 def as_array(scores: Scores) -> Float[np.ndarray, "images captions"]:
+    """Numbers of a tensor, wherever it lies, or of an array."""
     return scores.detach().cpu().float().numpy() if isinstance(scores, torch.Tensor) else np.asarray(scores)

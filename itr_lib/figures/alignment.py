@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.figures._draw import COLOURS, MATCH, OBJECT
+from itr_lib.figures._draw import COLOURS, MATCH, OBJECT, as_array
 
 Alignment = Float[np.ndarray, "regions words"] | Float[torch.Tensor, "regions words"]
 Weights = Real[np.ndarray, " regions"] | Real[torch.Tensor, " regions"]
@@ -232,8 +232,7 @@ def _as_weights(name: str, weights: Weights, regions: int) -> Real[np.ndarray, "
 
 
 def _array(values: Alignment | Weights) -> np.ndarray:
-    values = values.detach().cpu().float() if isinstance(values, torch.Tensor) else values
-    return np.asarray(values, dtype=float)
+    return as_array(values).astype(float)
 
 
 def _corners(data: RetrievalData, image: int, size: tuple[int, int]) -> Float[np.ndarray, "regions 4"]:
