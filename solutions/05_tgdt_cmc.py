@@ -927,7 +927,7 @@ for k in shortlists:
     )
 
 # %% [markdown]
-# Here, K = 50 keeps 99.4 % of the R@1 of aligning everything text to image, and 99.5 % image to text; in the three recorded runs 99.6, 99.9, 99.8 and 99.3, 99.9, 99.8. Among 5,000 captions that takes a twentieth of the time or less. Among 1,000 pictures it takes a sixth to an eighth when captions come one by one (a ninth on the board of section 7, in the quietest of five rounds), and when a hundred come in one call a seventh to a twelfth, in four of five runs of this notebook a tenth or less (other programs were at work on the machine): the alignments are a twentieth, but a query of its own costs a fixed 0.2 ms whatever K is, for checks and sorting.
+# Here, K = 50 keeps 99.4 % of the R@1 of aligning everything text to image, and 99.5 % image to text; in the three recorded runs 99.6, 99.9, 99.8 and 99.3, 99.9, 99.8. What it saves depends on the machine. Captions one by one among 1,000 pictures take a third to a ninth of the time, a hundred in one call a sixth to a twelfth; pictures among 5,000 captions take a seventh to a twentieth. The alignments alone are a twentieth, but each query has a fixed price for checks and sorting, whatever K is. Where the machine aligns fast, that price weighs more.
 #
 # What if the gallery is larger? Time does not depend on whether the items mean anything, so make a gallery of 25 copies of the test pictures with a little noise. (Made, not trained on, and nothing is measured on it but time.)
 
