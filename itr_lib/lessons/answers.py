@@ -8,7 +8,7 @@ HEADER = re.compile(r"^# %% ([a-z0-9]+(?:-[a-z0-9]+)*)[ \t]*$", re.MULTILINE)
 
 
 def sections(text: str) -> dict[str, str]:
-    """The source of each answer by its exercise: ``# %% slug`` at the start of a line, and all up to the next such line.
+    """The source of each answer by its exercise: from a line ``# %% slug`` up to the next such line.
 
     What stands before the first of them belongs to no answer; where a slug stands twice, its last section counts.
     """
