@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat
 
 from itr_lib.lessons.machine import choose_device, peak_memory_mb, versions
-from itr_lib.lessons.start import figure_style, quiet, seed_everything
+from itr_lib.lessons.start import expect_settings, figure_style, quiet, seed_everything
 
 if TYPE_CHECKING:  # torch and transformers are imported by the methods that need them, so that a lesson opens fast
     from matplotlib.figure import Figure
@@ -25,9 +25,6 @@ if TYPE_CHECKING:  # torch and transformers are imported by the methods that nee
     from itr_lib.lessons.compare import Value
     from itr_lib.objectives import Objective
     from itr_lib.training import History, TrainConfig
-
-PROFILES = ("smoke", "quick", "full")
-DATA = ("scenes", "flickr8k", "flickr30k", "coco", "entities")
 
 
 @dataclass
@@ -162,9 +159,13 @@ class Lesson:
         Raises:
             ValueError: for a variant or a metric that does not exist, with those that do; before :meth:`load`.
         """
-        from itr_lib.lessons.compare import compare
+        from itr_lib.lessons.compare import rows_of_results, show_rows
 
-        compare(self, results, metrics, title, bars)
+        rows, absent = rows_of_results(results, self.name, self.data)
+        if absent:
+            print(f"Not recorded for {self.data}, and left out: {', '.join(absent)}.")
+        if rows:
+            show_rows(rows, self.references(), metrics, title, bars)
 
     def runs(self, variant: str) -> list[dict[str, float]]:
         """The recorded metrics of a variant, a dictionary a seed; [] where nothing is recorded for these data.
@@ -278,14 +279,3 @@ def open_lesson(
     lesson = Lesson(name, profile, device, seed, data, str(Path(root).expanduser()) if root else "")
     print(f"{name} · profile {profile} · {device} · data {data} · seed {seed}")
     return lesson
-
-
-def expect_settings(profile: str, seed: int, data: str, root: str) -> None:
-    """Raise ``ValueError`` for what :func:`open_lesson` would refuse, so that a runner can say it once, and at once."""
-    for what, got, known in [("profile", profile, PROFILES), ("data", data, DATA)]:
-        if got not in known:
-            raise ValueError(f"{what} is {got!r}, expected one of {', '.join(known)}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed is {seed!r}, expected a whole number from 0 to {2**32 - 1}")
-    if data != "scenes" and not Path(root or "/nowhere").expanduser().is_dir():
-        raise ValueError(f"data is {data!r} and root is {root!r}: expected the data set's folder")
