@@ -270,7 +270,7 @@ caption_ranks = check("caption-ranks", caption_ranks)
 def image_ranks(scores, image_of_caption):
     """Rank of each caption's image, from 1: (N, M), (M,) ints -> (M,) ints.
 
-    image_ranks([[.9, .4, .7, .7], [.1, .2, .3, .7]], [1, 1, 0, 0]) is [2, 2, 1, 2].
+    image_ranks([[.9, .4, .7, .7], [.1, .2, .3, .4]], [1, 1, 0, 0]) is [2, 2, 1, 1].
     """
     ### BEGIN SOLUTION
     truth = scores[image_of_caption, torch.arange(scores.shape[1], device=scores.device)]

@@ -5,27 +5,38 @@ The rank of each image's best caption, ties counted against the model, beside a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from itr_lib import evaluation
 from itr_lib.checks._inputs import generator
-from itr_lib.checks.frame import Exercise
+from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
 
+LEVEL = "a false caption scores the same as the best true one"
 
-def rank_cases() -> Iterator[Inputs]:
+
+def gallery(counts: list[int], seed: int) -> Inputs:
+    """Scores of images that have so many captions each, in any order."""
+    g = generator(seed)
+    owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    owner = owner[torch.randperm(len(owner), generator=g)]
+    scores = torch.randn(len(counts), len(owner), generator=g, dtype=torch.float64)
+    return {"scores": scores, "image_of_caption": owner}
+
+
+def rank_cases() -> Iterator[Case]:
     """One to five captions an image, in any order, with and without ties; a collapsed model."""
-    for seed, counts in enumerate([[5, 5, 5, 5], [1, 3, 2], [1], [2, 5, 1, 4, 3], [1, 1, 1, 1, 1, 1]]):
-        g = generator(seed)
-        owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
-        owner = owner[torch.randperm(len(owner), generator=g)]
-        scores = torch.randn(len(counts), len(owner), generator=g, dtype=torch.float64)
-        yield {"scores": scores, "image_of_caption": owner}
-        yield {"scores": scores - 5, "image_of_caption": owner}  # cosines can all be negative
-        yield {"scores": scores.round(), "image_of_caption": owner}
-    yield {"scores": torch.full((4, 20), 0.5, dtype=torch.float64), "image_of_caption": torch.arange(20) // 5}
+    for seed, counts in enumerate([[5, 5, 5, 5], [2, 5, 1, 4, 3], [1, 3, 2], [1] * 6]):
+        case = gallery(counts, seed)
+        yield Case(case)
+        yield Case(case | {"scores": case["scores"] - 5}, "all scores are negative")
+        yield Case(case | {"scores": case["scores"].round()}, LEVEL)
+    yield Case(gallery([3], 9), "there is one image, so that no caption is false")
+    flat = {"scores": torch.full((4, 20), 0.5, dtype=torch.float64), "image_of_caption": torch.arange(20) // 5}
+    yield Case(flat, "all scores are the same")
 
 
 def rank_specification(scores: Tensor, image_of_caption: Tensor) -> Tensor:
@@ -39,66 +50,126 @@ def rank_specification(scores: Tensor, image_of_caption: Tensor) -> Tensor:
     return torch.tensor(ranks, device=scores.device)
 
 
-def _ranks(scores, image_of_caption, beats, pick, start=1, count_own=False, exchanged=False):
+def caption_ranks(scores, image_of_caption, beats=torch.ge, pick=torch.max, start=1, rivals=None, owner=None, sign=1):
+    """Ranks with other rules: what beats the best, which own caption counts, who is a rival, who owns what."""
+    owner = image_of_caption if owner is None else owner(scores)
     ranks = []
-    for i, row in enumerate(scores):
-        own = image_of_caption == i
-        best = pick(row[~own if exchanged else own])
-        rivals = row if count_own else row[~own]
-        ranks.append(start + int(beats(rivals, best).sum()))
+    for i, row in enumerate(sign * scores):
+        own = owner == i
+        others = row[rivals(own)] if rivals else row[~own]
+        ranks.append(start + int(beats(others, pick(row[own])).sum()))
     return torch.tensor(ranks, device=scores.device)
 
 
-def _ranks_zero_filled(scores, image_of_caption):
+def _everybody(own: Tensor) -> Tensor:
+    return torch.ones_like(own)
+
+
+def _with_best(best_of: Callable[[Tensor, Tensor], Tensor]) -> Callable:
+    """Ranks where the score to beat is another one: a function of the scores and of whose captions are whose."""
+
+    def ranks(scores, image_of_caption):
+        own = image_of_caption == torch.arange(len(scores), device=scores.device)[:, None]
+        return 1 + ((scores >= best_of(scores, own)[:, None]) & ~own).sum(dim=1)
+
+    return ranks
+
+
+def _own_in_the_way(scores, image_of_caption):
     own = image_of_caption == torch.arange(len(scores), device=scores.device)[:, None]
-    best = (scores * own).amax(dim=1, keepdim=True)
-    return 1 + ((scores >= best) & ~own).sum(dim=1)
+    best = scores.masked_fill(own, -torch.inf).amax(dim=1)
+    return 1 + ((scores >= best[:, None]) & own).sum(dim=1)
 
 
-def explain_ranks(inputs: Inputs, result: Tensor, expected: Tensor) -> str | None:
-    """A sort leaves tied candidates in the order of the data, somewhere between the best and the worst case."""
-    kindest = _ranks(inputs["scores"], inputs["image_of_caption"], torch.gt, torch.max)
-    if bool(((kindest <= result) & (result <= expected)).all()):
-        return (
-            "ties are decided by the order in which a sort leaves the data: count the false captions that score at "
-            "least as much as the best true one"
+FAMILY: dict[str, dict] = {
+    "ties are decided for the model: a false caption with the same score must stand before yours (>= , not >)": {
+        "beats": torch.gt
+    },
+    "your ranks start from 0: the first place is rank 1": {"start": 0},
+    "your ranks are one too large: the best own caption is counted, too, or 1 is added twice": {"start": 2},
+    "you took an image's worst true caption: the best of them counts": {"pick": torch.min},
+    "you took the first of the image's captions only: the best of them counts": {"pick": lambda own: own[0]},
+    "you took the last of the image's captions only: the best of them counts": {"pick": lambda own: own[-1]},
+    "you took the mean score of the image's captions: the best of them counts": {"pick": torch.mean},
+    "the true captions are counted among the rivals, the best one itself too: leave them out (& ~own)": {
+        "rivals": _everybody
+    },
+    "an image's own captions that tie with its best count as rivals: leave them out (& ~own)": {
+        "rivals": _everybody,
+        "start": 0,
+    },
+    "you count the true captions, not the false ones: the rivals are ~own": {"rivals": lambda own: own},
+    "the order is reversed: a high score is a good one": {"sign": -1},
+    "you assume that every image has as many captions, side by side: read image_of_caption": {
+        "owner": lambda scores: (
+            torch.arange(scores.shape[1], device=scores.device) // max(1, scores.shape[1] // len(scores))
         )
-    return None
-
-
-RANK_MISTAKES = {
-    "ties are decided for the model: a false caption with the same score must stand before yours (>= , not >)": (
-        lambda scores, image_of_caption: _ranks(scores, image_of_caption, torch.gt, torch.max)
-    ),
-    "your ranks start from 0: the first place is rank 1": lambda scores, image_of_caption: _ranks(
-        scores, image_of_caption, torch.ge, torch.max, start=0
-    ),
-    "you took an image's worst true caption: the best-ranked of the five counts": lambda scores, image_of_caption: (
-        _ranks(scores, image_of_caption, torch.ge, torch.min)
-    ),
-    "the true captions are counted among the rivals: an image's own captions do not push each other down": (
-        lambda scores, image_of_caption: _ranks(scores, image_of_caption, torch.ge, torch.max, count_own=True)
-    ),
-    "you assume one caption an image, caption i for image i: read image_of_caption": lambda scores, image_of_caption: (
-        torch.stack([(row >= row[i]).sum() for i, row in enumerate(scores)])
-    ),
-    "you assume that captions lie in blocks of five (i // 5): read image_of_caption": lambda scores, image_of_caption: (
-        _ranks(scores, torch.arange(scores.shape[1], device=scores.device) // 5, torch.ge, torch.max)
-    ),
-    "the order is reversed: a high score is a good one": lambda scores, image_of_caption: _ranks(
-        -scores, image_of_caption, torch.ge, torch.max
-    ),
-    "an image's own captions that tie with its best count as rivals: leave them out (& ~own)": (
-        lambda scores, image_of_caption: _ranks(scores, image_of_caption, torch.ge, torch.max, start=0, count_own=True)
+    },
+    "you assume that captions lie in blocks of five (i // 5): read image_of_caption": {
+        "owner": lambda scores: torch.arange(scores.shape[1], device=scores.device) // 5
+    },
+}
+MISTAKES = {
+    "you compare with the image's caption i alone, as if caption i were its only one: read image_of_caption": (
+        lambda scores, image_of_caption: torch.stack([(row >= row[i]).sum() for i, row in enumerate(scores)])
     ),
     "other images' captions became 0 in your search for the best own score, and 0 beats a negative one: "
-    "fill with -torch.inf": lambda scores, image_of_caption: _ranks_zero_filled(scores, image_of_caption),
-    "own and other captions are exchanged: masked_fill(mask, ...) fills where the mask is True, so give it ~own": (
-        lambda scores, image_of_caption: _ranks(scores, image_of_caption, torch.ge, torch.max, exchanged=True)
+    "fill with -torch.inf": _with_best(lambda scores, own: (scores * own).amax(dim=1)),
+    "other images' captions became -1 in your search for the best own score, and -1 beats what is lower: "
+    "fill with -torch.inf": _with_best(lambda scores, own: scores.masked_fill(~own, -1).amax(dim=1)),
+    "the score to beat is the best of the false captions: masked_fill(mask, ...) fills where the mask is True, so give "
+    "it ~own": _with_best(lambda scores, own: scores.masked_fill(own, -torch.inf).amax(dim=1)),
+    "own and false captions are exchanged throughout: masked_fill(mask, ...) fills where the mask is True": (
+        _own_in_the_way
     ),
-    "you took the first of the image's captions only: the best of them counts": lambda scores, image_of_caption: _ranks(
-        scores, image_of_caption, torch.ge, lambda own: own[0]
+    "the score to beat is the best of the whole row: only an image's own captions count for it": _with_best(
+        lambda scores, own: scores.amax(dim=1)
+    ),
+    "all images are held to one score, the best of the whole matrix: take the maximum along each row (dim=1)": (
+        _with_best(lambda scores, own: scores.masked_fill(~own, -torch.inf).amax().expand(len(scores)))
     ),
 }
 
-EXERCISE = Exercise("caption-ranks", rank_cases, rank_specification, RANK_MISTAKES, explain=explain_ranks)
+
+def explain_ranks(inputs: Inputs, result: Tensor, expected: Tensor) -> str | None:
+    """What comes of sorting: an order taken for ranks, or tied candidates left in the order of the data."""
+    if result.shape != expected.shape or len(expected) < 2:
+        return None
+    scores, owner = inputs["scores"], inputs["image_of_caption"]
+    order, own = scores.argsort(dim=1, descending=True), owner == torch.arange(len(scores))[:, None]
+    best = scores.masked_fill(~own, -torch.inf).argmax(dim=1)
+    places = (order.masked_fill(~own, scores.shape[1]).amin(dim=1), order.gather(1, best[:, None])[:, 0])
+    if any(torch.equal(result, place + start) for place in places for start in (0, 1)):
+        return (
+            "you take one argsort for ranks: it says which caption stands at each place, not at which place a caption "
+            "stands. Count instead, or sort the order once more"
+        )
+    kindest = caption_ranks(scores, owner, torch.gt)
+    for start, told in ((0, ""), (1, ", and your ranks start from 0")):
+        if bool(((kindest <= result + start) & (result + start <= expected)).all()):
+            return (
+                "ties are decided by the order in which a sort leaves the data: count the false captions that score at "
+                f"least as much as the best true one{told}"
+            )
+    return None
+
+
+EXERCISE = Exercise(
+    "caption-ranks",
+    library=lambda scores, image_of_caption: torch.from_numpy(evaluation.caption_ranks(scores, image_of_caption)),
+    example=Case(
+        {
+            "scores": torch.tensor([[0.9, 0.4, 0.7, 0.7], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64),
+            "image_of_caption": torch.tensor([1, 1, 0, 0]),
+        },
+        worked=torch.tensor([2, 3]),
+    ),
+    cases=rank_cases,
+    specification=rank_specification,
+    mistakes=MISTAKES,
+    family=(caption_ranks, FAMILY),
+    explain=explain_ranks,
+    exact=True,
+    index=True,
+    rehearsal=Rehearsal(lambda: gallery([5] * 200, 10), calls=90),
+)

@@ -5,20 +5,30 @@ The percentage of ranks up to k, beside a count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from itr_lib.checks.frame import Exercise
-from itr_lib.checks.outcome import Inputs
+from itr_lib.checks.frame import Case, Exercise
+from itr_lib.evaluation.inputs import percent
 
 
-def recall_cases() -> Iterator[Inputs]:
-    """Ranks with repeats, all hits, all misses, one query."""
-    for ranks in ([1, 2, 3, 7, 10, 11, 1], [1], [9], [2, 2, 5, 5], [1, 1, 1], [30, 40, 10]):
+def recall_cases() -> Iterator[Case]:
+    """Ranks with repeats, all hits, all misses, one query, shares that are no whole percent."""
+    traps = {
+        (1, 2, 3, 7, 10, 11, 1): "",
+        (3, 5, 1, 6, 12, 4): "",
+        (2, 2, 5, 5): "",
+        (1,): "there is one query",
+        (9,): "there is one query",
+        (1, 1, 1): "every query is a hit",
+        (30, 40, 11): "no query is a hit",
+    }
+    for ranks, trap in traps.items():
         for k in (1, 5, 10):
-            yield {"ranks": torch.tensor(ranks), "k": k}
+            yield Case({"ranks": torch.tensor(ranks), "k": k}, trap)
+    yield Case({"ranks": torch.tensor([1, 3, 2, 5, 4, 3]), "k": 20}, "k is above every rank")
 
 
 def recall_specification(ranks: Tensor, k: int) -> float:
@@ -26,19 +36,74 @@ def recall_specification(ranks: Tensor, k: int) -> float:
     return 100.0 * sum(1 for rank in ranks.tolist() if rank <= k) / len(ranks)
 
 
-RECALL_MISTAKES = {
-    "rank k itself counts: R@k means rank <= k, not < k": lambda ranks, k: 100 * float((ranks < k).double().mean()),
-    "this is a fraction: the field reports percent, multiply by 100": lambda ranks, k: float(
-        (ranks <= k).double().mean()
+def recall(ranks, k, hits=torch.le, shift=0, percent=100, by=len, after=float):
+    """A share of ranks, with other ideas of a hit and of what it is a share of."""
+    share = int(hits(ranks + shift, k).sum()) / by(ranks) if by else int(hits(ranks + shift, k).sum())
+    return after(percent * share)
+
+
+FAMILY: dict[str, dict] = {
+    "rank k itself counts: R@k means rank <= k, not < k": {"hits": torch.lt},
+    "this counts the misses: a hit is a rank of at most k": {"hits": torch.gt},
+    "this counts ranks of k and more: a hit is a rank of at most k": {"hits": torch.ge},
+    "only rank k itself counts as a hit here: every rank up to k does": {"hits": torch.eq},
+    "ranks start from 1 here, so a hit is rank <= k; yours takes rank k + 1, too": {"shift": -1},
+    "this is a fraction: the field reports percent, multiply by 100": {"percent": 1},
+    "this is a count of hits: divide by the number of queries": {"percent": 1, "by": None},
+    "this is 100 times the count of hits: divide by the number of queries": {"by": None},
+    "you divided by the largest rank: recall divides by the number of queries": {"by": lambda ranks: int(ranks.max())},
+    "you divided by the number of queries less 1: divide by all of them": {"by": lambda ranks: len(ranks) - 1},
+    "you divided by the number of different ranks: divide by the number of queries": {
+        "by": lambda ranks: len(ranks.unique())
+    },
+    "the result is rounded, or divided with //: keep the decimals": {"after": int},
+    "the result is rounded: keep the decimals": {"after": round},
+    "the result is rounded to one decimal: keep them all": {"after": lambda share: round(share, 1)},
+    "the result is rounded to two decimals: keep them all": {"after": lambda share: round(share, 2)},
+}
+
+
+def _first_k(ranks, k):
+    return recall_specification(ranks[:k], k)
+
+
+def _mean_rank(ranks, k):
+    return float(ranks.double().mean())
+
+
+def _reciprocal(ranks, k):
+    return float((1 / ranks.double()).mean())
+
+
+MISTAKES: dict[str, Callable] = {
+    "you divided by k: that is precision; recall divides by the number of queries": lambda ranks, k: recall(
+        ranks, k, by=lambda _: k
     ),
-    "this is a count of hits: divide by the number of queries": lambda ranks, k: float((ranks <= k).sum()),
-    "this counts the misses: a hit is a rank of at most k": lambda ranks, k: 100 * float((ranks > k).double().mean()),
-    "you divided by k: that is precision; recall divides by the number of queries": lambda ranks, k: (
-        100 * float((ranks <= k).double().mean()) / k
+    "you divided by the number of queries and by k: recall divides by the number of queries only": lambda ranks, k: (
+        recall(ranks, k) / k
     ),
-    "only rank k itself counts as a hit here: every rank up to k does": lambda ranks, k: (
-        100 * float((ranks == k).double().mean())
+    "you look at the first k queries: all queries count, each with its rank held against k": _first_k,
+    "this is the mean rank: the share of ranks up to k is asked for": _mean_rank,
+    "this is the median rank: the share of ranks up to k is asked for": lambda ranks, k: float(ranks.double().median()),
+    "this is the mean of 1 / rank: the share of ranks up to k is asked for": _reciprocal,
+    "this is 100 or 0, whether any query is a hit: the share of the queries that are one is asked for": (
+        lambda ranks, k: 100.0 * bool((ranks <= k).any())
+    ),
+    "this is 100 or 0, whether all queries are hits: the share of the queries that are one is asked for": (
+        lambda ranks, k: 100.0 * bool((ranks <= k).all())
+    ),
+    "only the first query counts here: is the return inside the loop?": lambda ranks, k: 100.0 * (int(ranks[0]) <= k),
+    "the first query's hit is divided by all queries: is the return inside the loop?": lambda ranks, k: (
+        100.0 * (int(ranks[0]) <= k) / len(ranks)
     ),
 }
 
-EXERCISE = Exercise("recall-at-k", recall_cases, recall_specification, RECALL_MISTAKES)
+EXERCISE = Exercise(
+    "recall-at-k",
+    library=lambda ranks, k: percent(ranks.cpu().numpy() <= k),
+    example=Case({"ranks": torch.tensor([1, 7, 2, 5]), "k": 5}, worked=75.0),
+    cases=recall_cases,
+    specification=recall_specification,
+    mistakes=MISTAKES,
+    family=(recall, FAMILY),
+)

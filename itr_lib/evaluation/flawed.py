@@ -5,6 +5,8 @@ All of them give R@1 from text to image, in percent. Nothing in the library coun
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -48,3 +50,23 @@ def misses_as_hits(scores: Scores, image_of_caption: Owners) -> float:
 
 def _truth(scores: Tensor, owner: Tensor) -> Tensor:
     return scores[owner, torch.arange(len(owner), device=scores.device)]
+
+
+def find_the_flaw(evaluate: Callable[[Tensor, Tensor], float]) -> str:
+    """Which of these flaws an evaluation has, by cases small enough to know the answer without it.
+
+    Args:
+        evaluate: scores (N, M) and image_of_caption (M,) -> R@1 from text to image, in percent.
+
+    Returns:
+        ``"ties"``, ``"one caption"``, ``"folds"``, ``"misses"``, or ``"none"``.
+    """
+    perfect, each = torch.eye(12), torch.arange(12)
+    if evaluate(1 - perfect, each) > 0:  # every true picture comes last, at rank 12
+        return "misses"
+    if evaluate(perfect + 2 * perfect.roll(6, dims=0), each) > 0:  # the rival of each is 6 pictures away
+        return "folds"
+    if evaluate(torch.ones(12, 12), each) > 0:
+        return "ties"
+    four = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0]])  # captions 0 and 1 are image 0's; 1 is wrong
+    return "none" if evaluate(four, torch.tensor([0, 0, 1, 1])) == 75 else "one caption"
