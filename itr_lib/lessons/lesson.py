@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat
@@ -186,6 +186,15 @@ class Lesson:
             raise ValueError(f"{variant!r} has no metric {metric!r}: recorded are {', '.join(sorted(runs[0]))}")
         return [float(run[metric]) for run in runs]
 
+    def answer(self, slug: str) -> Callable:
+        """The learner's kept answer to an exercise of any lesson, or the library's where none is kept; says which.
+
+        Raises ``ValueError`` for an exercise that does not exist, and where the kept source does not run.
+        """
+        from itr_lib.checks import kept_or_library
+
+        return kept_or_library(slug)
+
     def references(self) -> dict[str, dict[str, float]]:
         """Chance and, where the truth is known, ceiling on the test split: metrics in percent by name."""
         from itr_lib.lessons.compare import references
@@ -213,7 +222,7 @@ class Lesson:
             self.metrics[name] = number
 
     def finish(self) -> None:
-        """Write the metrics for the runner, where one listens (environment variable ``ITR_METRICS``)."""
+        """Say what ran on the learner's own code, and write the metrics where a runner listens (``ITR_METRICS``)."""
         folder = os.environ.get("ITR_METRICS")
         if folder:
             path = Path(folder).expanduser() / f"{self.name}.json"
@@ -221,6 +230,10 @@ class Lesson:
             text = json.dumps(self.summary(), indent=1)
             path.with_suffix(".part").write_text(text, encoding="utf-8")
             path.with_suffix(".part").replace(path)
+        from itr_lib.checks.answers import whose_code_ran
+
+        if told := whose_code_ran():
+            print(told)
         many = "" if len(self.metrics) == 1 else "s"
         print(f"{self.name}: {len(self.metrics)} metric{many} recorded, profile {self.profile}")
 
