@@ -22,10 +22,12 @@ def test_lines_are_told_by_their_ends_and_a_peak():
     axis.plot([1, 2, 3], [1, 5, 2], label="up and down")
     axis.plot([1, 2, 3], [4, 4, 4], label="level")
     axis.plot([1, 2, 3], [0, 9, 0])
+    axis.plot([1, 2], [1e-20, 1], label="μ = 30")
     axis.axhline(0.5, label="chance")
     axis.set(title="A finding", xlabel="$\\mu$ of it", ylabel="R@1 (%)")
     assert alt_text(figure) == (
-        "A finding. R@1 (%) against mu of it. Up and down from 1 to 2, in between up to 5. Level at 4. Chance at 0.5."
+        "A finding. R@1 (%) against mu of it. Up and down from 1 to 2, in between up to 5. Level at 4."
+        " μ = 30 from almost 0 to 1. Chance at 0.5. A line from 0 to 0, in between up to 9."
     )
 
 
@@ -62,6 +64,9 @@ def test_images_heat_maps_tables_points_and_diagrams():
         axis.set_xlabel(name)
     figure.suptitle("Two of them")
     assert alt_text(figure) == "Two of them. 2 pictures: a star; a ring right."
+    for axis in axes:
+        axis.set_xlabel("0.765")
+    assert alt_text(figure) == "Two of them. 2 pictures."
     assert alt_text(plt.figure()) == "A figure."
 
 

@@ -29,7 +29,7 @@ def alt_text(figure: Figure) -> str:
     pictures = [axis for axis in panels if _is_picture(axis)]
     sentences = [_plain(figure.get_suptitle())]
     if len(pictures) > 1:
-        captions = [caption for axis in pictures if (caption := _caption(axis))]
+        captions = [caption for axis in pictures if re.search(r"[^\W\d]", caption := _caption(axis))]  # no bare scores
         under = f": {'; '.join(captions)}" if captions else ""
         sentences.append(f"{len(pictures)} pictures{under}")
     for axis in panels:
@@ -101,9 +101,9 @@ def _lines(axis: Axes) -> Iterator[str]:
     named = [line for line in lines if _label(line)]
     for line in named:
         yield f"{_label(line)} {_course(line)}"
-    if not named and len(lines) == 1:
-        yield f"A line {_course(lines[0])}"
-    elif not named and lines and not axis.collections and not axis.containers:
+    if len(lines) - len(named) == 1:
+        yield f"A line {next(_course(line) for line in lines if not _label(line))}"
+    elif lines and not (named or axis.collections or axis.containers):
         yield f"{len(lines)} lines"
     for lines_together in axis.collections:
         if isinstance(lines_together, LineCollection) and _label(lines_together):
@@ -168,7 +168,9 @@ def _label(artist: Line2D | BarContainer | LineCollection | PathCollection) -> s
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return "almost 0" if 0 < abs(value) < 1e-3 else f"{value:.3g}"
 
 
 def _plain(text: str) -> str:
@@ -183,10 +185,11 @@ def _shortened(sentences: Sequence[str]) -> str:
     """As many sentences as fit; a single one that is too long is cut at a word."""
     told = ""
     for sentence in sentences:
-        longer = f"{told} {sentence[0].upper()}{sentence[1:]}.".strip()
+        first = sentence[0].upper() if sentence[0].isascii() else sentence[0]  # a Greek letter is a name
+        longer = f"{told} {first}{sentence[1:]}.".strip()
         if len(longer) > LONGEST - len(MORE) - 1:
             room = LONGEST - len(MORE) - len(told) - 4
-            cut = sentence[:room].rsplit(" ", 1)[0].rstrip(",;:") if room > 40 else ""
+            cut = f"{first}{sentence[1:]}"[:room].rsplit(" ", 1)[0].rstrip(",;:") if room > 40 else ""
             return f"{told} {cut}{'. ' if cut else ''}{MORE}".strip()
         told = longer
     return told
