@@ -143,7 +143,7 @@ print(
 def cosine_scores(images, captions):
     """Cosine of every image with every caption: (N, D), (M, D) -> (N, M).
 
-    cosine_scores([[3, 4], [0, 0]], [[6, 8], [4, -3]]) is [[1, 0], [0, 0]].
+    cosine_scores([[3, 4], [0, 0]], [[6, 8], [4, -3], [1, 0]]) is [[1, 0, 0.6], [0, 0, 0]].
     """
 
     ### BEGIN SOLUTION

@@ -643,7 +643,7 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (cosine_transposed, "rows and columns are exchanged"),
         (cosine_squared, "squared length"),
         (cosine_in_place, "changes its input images in place"),
-        (cosine_pairs_only, "has shape (2,), expected (2, 2)"),
+        (cosine_pairs_only, "has shape (2,), expected (2, 3)"),
         (cosine_short_vectors, "max(length, 1)"),
         (cosine_length_above_one, "max(length, 1)"),
         (cosine_no_root, "squared length"),

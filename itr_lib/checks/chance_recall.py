@@ -9,8 +9,10 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from torch import Tensor
 
 from itr_lib.checks.frame import Case, Exercise
+from itr_lib.checks.outcome import Inputs
 from itr_lib.evaluation.recall import chance_within
 
 MISSES_IMPOSSIBLE = "k leaves no room to miss"
@@ -82,6 +84,8 @@ FAMILY: dict[str, dict] = {
         "own": lambda n, c, k: 5,
         "gallery": lambda n, c, k: 5 * n,
     },
+    "one caption too few counts as the image's own: all captions_per_image do": {"own": lambda n, c, k: c - 1},
+    "one caption too many counts as the image's own: captions_per_image do": {"own": lambda n, c, k: c + 1},
     "you assume that five captions are the image's own: use captions_per_image": {"own": lambda n, c, k: 5},
     "you assume a gallery with five captions an image: use captions_per_image": {"gallery": lambda n, c, k: 5 * n},
     "this is the chance for one caption an image (k / number of captions): any of an image's captions is a hit": {
@@ -119,7 +123,56 @@ def _at_place_k(images, captions_per_image, k):
     return chance_specification(images, captions_per_image, k) - before
 
 
+def _fraction(quotient: Callable[[int, int, int], float]) -> Callable:
+    """100 times 1 less a quotient: a function of all captions, the image's own, and the places of the list."""
+    return lambda images, captions_per_image, k: (
+        100 * (1 - quotient(images * captions_per_image, captions_per_image, min(k, images * captions_per_image)))
+    )
+
+
+def _quietly_zero(images, captions_per_image, k):
+    return 0.0 if k > images * captions_per_image else chance_specification(images, captions_per_image, k)
+
+
+def explain_chance(inputs: Inputs, result: object, expected: float) -> str | None:
+    """A simulation, or a formula that is right for large galleries."""
+    if isinstance(result, int | float | np.floating | Tensor) and abs(float(result) - expected) < 0.1 * expected:
+        return "yours comes near, but not exactly: no simulation, no approximation, no rounding; math.comb is exact"
+    return None
+
+
 MISTAKES: dict[str, Callable] = {
+    "the counts are divided with //, which makes 0 of their quotient: divide with /": lambda **inputs: (
+        100.0 * (1 - (chance_specification(**inputs) == 0))
+    ),
+    "math.perm and math.comb do not go together: comb above and below the line": _fraction(
+        lambda total, own, k: math.perm(total - own, k) / math.comb(total, k)
+    ),
+    "the quotient is upside down: the lists without a hit stand above the line": _fraction(
+        lambda total, own, k: math.comb(total, k) / math.comb(total - own, k)
+    ),
+    "own captions and places are mixed: choose k places of all captions, above the line of the false ones": _fraction(
+        lambda total, own, k: math.comb(total - k, own) / math.comb(total, k)
+    ),
+    "below the line stand the ways to choose k of all captions: C(M, k)": _fraction(
+        lambda total, own, k: math.comb(total - own, k) / math.comb(total, own)
+    ),
+    "the list stays as long as it was: after a false caption one candidate less is left, below the line, too": (
+        lambda images, captions_per_image, k: (
+            100
+            * (1 - math.prod(max(0.0, 1 - (captions_per_image + j) / images / captions_per_image) for j in range(k)))
+        )
+    ),
+    "the false captions stay as many as they were: after one of them, one less is left, above the line, too": _fraction(
+        lambda total, own, k: math.prod((total - own) / (total - j) for j in range(k))
+    ),
+    "the quotient must be multiplied by 100, too, before it is taken from 100": lambda **inputs: (
+        100 - (100 - chance_specification(**inputs)) / 100
+    ),
+    "with a k above the number of captions nothing is missed: 100, not 0": _quietly_zero,
+    "these are k chances added, each with all the image's captions: they overlap, and can exceed 100": (
+        lambda images, captions_per_image, k: 100 * k * captions_per_image / images
+    ),
     "this is k / number of captions, and can be above 100: any of an image's captions is a hit, and it can find two of "
     "them at once": lambda images, captions_per_image, k: 100 * k / (images * captions_per_image),
     "k / number of images is the chance of a caption that looks for its one image, or a sum of chances that overlap: "
@@ -164,4 +217,5 @@ EXERCISE = Exercise(
     specification=chance_specification,
     mistakes=MISTAKES,
     family=(chance, FAMILY),
+    explain=explain_chance,
 )

@@ -30,10 +30,9 @@ def cosine_cases() -> Iterator[Case]:
     for seed, shape in enumerate([(3, 5, 4), (7, 2, 3), (4, 4, 8), (4, 4, 4)]):
         yield Case(_vectors(*shape, seed=seed))
     yield Case(_vectors(1, 1, 6, seed=4), "there is one image and one caption")
-    short = {
-        name: length * unit(x) for length, (name, x) in zip((0.3, 0.6), _vectors(3, 4, 5, seed=5).items(), strict=True)
-    }
-    yield Case(short, "vectors are shorter than 1")
+    for lengths in ((0.2, 0.3), (0.3, 2.0)):
+        pair = zip(lengths, _vectors(3, 4, 5, seed=5).items(), strict=True)
+        yield Case({name: length * unit(x) for length, (name, x) in pair}, "vectors are shorter than 1")
     for seed, side, trap in ((6, "images", ZERO_IMAGE), (7, "captions", ZERO_CAPTION)):
         zero = _vectors(4, 3, 5, seed=seed)
         zero[side][1] = 0
@@ -115,7 +114,10 @@ DIVISIONS: dict[str, Callable[[Tensor], Tensor]] = {
     ),
     "divided by their sum, not by their length": lambda x: x / x.sum(1, keepdim=True),
     "divided by their largest number, not by their length": _by(lambda x: x.abs().amax(1, keepdim=True)),
+    "divided by the largest number of the whole matrix, not by their length": _by(lambda x: x.abs().max().view(1, 1)),
     "divided by their standard deviation, not by their length": _by(lambda x: x.std(1, keepdim=True)),
+    "divided by the longest of all lengths: each vector by its own": lambda x: x / _lengths(x).max(),
+    "divided by the mean of all lengths: each vector by its own": lambda x: x / _lengths(x).mean(),
     "divided by max(length, 1), which leaves short vectors as they are": lambda x: x / _lengths(x).clamp(min=1),
     "divided by length + 1, which makes short vectors shorter; where the length is 0, and only there, divide by 1": (
         lambda x: x / (_lengths(x) + 1)
@@ -139,9 +141,18 @@ FAMILY: dict[str, dict] = {
     "the vectors were centred first (a correlation): the cosine takes them as they are": {
         "before": lambda x: x - x.mean(dim=1, keepdim=True)
     },
+    "the mean of all numbers was taken off first: the cosine takes the vectors as they are": {
+        "before": lambda x: x - x.mean()
+    },
     "the mean of each column was taken off first: the cosine takes the vectors as they are": {
         "before": lambda x: x - x.mean(dim=0, keepdim=True)
     },
+    "the cosines are divided by the largest of them: leave them as they are": {"after": lambda s: s / s.max()},
+    "the cosines are in percent: from -1 to 1 is right": {"after": lambda s: 100 * s},
+    "the cosines are rounded to two decimals: keep them all": {"after": lambda s: s.round(decimals=2)},
+    "the cosines are rounded to one decimal: keep them all": {"after": lambda s: s.round(decimals=1)},
+    "the cosines became whole numbers (int, or a dtype of integers): keep the decimals": {"after": torch.trunc},
+    "the cosines are rounded to whole numbers: keep the decimals": {"after": torch.round},
     "rows and columns are exchanged: images are the rows, captions the columns": {"after": lambda s: s.T},
     "negative cosines became 0: keep them": {"after": torch.relu},
     "negative cosines became positive: keep the sign": {"after": torch.abs},
@@ -149,6 +160,13 @@ FAMILY: dict[str, dict] = {
     "this is the distance, 1 - cosine: give the cosine itself": {"after": lambda s: 1 - s},
     "the sign is turned: like vectors score 1": {"after": lambda s: -s},
     "the cosines were moved to 0..1: from -1 to 1 is right": {"after": lambda s: (1 + s) / 2},
+    "this says whether the cosine is above 0: give the cosine itself": {"after": lambda s: (s > 0).to(s)},
+    "only the sign of the cosine is left: give the cosine itself": {"after": torch.sign},
+    "a sigmoid was taken at the end: the cosines themselves are asked for": {"after": torch.sigmoid},
+    "the exponential was taken at the end: the cosines themselves are asked for": {"after": torch.exp},
+    "a softmax over the images was taken at the end: the cosines themselves are asked for": {
+        "after": lambda s: s.softmax(dim=0)
+    },
     "this is the angle: its cosine is asked for": {"after": lambda s: s.clamp(-1, 1).acos()},
     "a softmax was taken at the end: the cosines themselves are asked for": {"after": lambda s: s.softmax(dim=1)},
     "this is the Euclidean distance of the unit vectors: take their dot product": {"score": torch.cdist},
@@ -156,6 +174,7 @@ FAMILY: dict[str, dict] = {
     "only the first number is filled: is the return inside the loops?": {"after": _only(slice(1), slice(1))},
     "the last row is missing: a range leaves out its end": {"after": _only(slice(-1))},
     "the last column is missing: a range leaves out its end": {"after": _only(slice(None), slice(-1))},
+    "the last row and the last column are missing: a range leaves out its end": {"after": _only(slice(-1), slice(-1))},
     "the products are averaged over the dimensions: add them up": {"score": lambda x, y: x @ y.T / x.shape[1]},
 }
 MISTAKES = {
@@ -165,6 +184,23 @@ MISTAKES = {
     "you divide by the square root of the lengths' product: by the product itself": (
         _pairwise(lambda x, y: (x * y).sqrt())
     ),
+    "you divide by the lengths' product + 1: where the product is 0, and only there, divide by 1": (
+        _pairwise(lambda x, y: x * y + 1)
+    ),
+    "you divide by max(the lengths' product, 1): where the product is 0, and only there, divide by 1": (
+        _pairwise(lambda x, y: (x * y).clamp(min=1))
+    ),
+    **{
+        f"the scores are divided by their own length, {along}: divide each vector by its length, before the product": (
+            lambda images, captions, how=how: how(images @ captions.T)
+        )
+        for along, how in {
+            "row by row": unit,
+            "row by row, zero by zero, too": lambda s: s / _lengths(s),
+            "column by column": lambda s: unit(s, dim=0),
+            "all together": lambda s: s / s.norm(),
+        }.items()
+    },
     "a zero vector scores 1 here: it must score 0 with everything": _ones_for_zero(torch.logical_or),
     "an image of length 0 scores 1 here: it must score 0 with everything": _ones_for_zero(lambda image, caption: image),
     "a caption of length 0 scores 1 here: it must score 0 with everything": _ones_for_zero(
@@ -178,10 +214,10 @@ EXERCISE = Exercise(
     example=Case(
         {
             "images": torch.tensor([[3.0, 4.0], [0.0, 0.0]], dtype=torch.float64),
-            "captions": torch.tensor([[6.0, 8.0], [4.0, -3.0]], dtype=torch.float64),
+            "captions": torch.tensor([[6.0, 8.0], [4.0, -3.0], [1.0, 0.0]], dtype=torch.float64),
         },
         trap="a vector has length 0",
-        worked=torch.tensor([[1.0, 0.0], [0.0, 0.0]]),
+        worked=torch.tensor([[1.0, 0.0, 0.6], [0.0, 0.0, 0.0]]),
     ),
     cases=cosine_cases,
     specification=cosine_specification,

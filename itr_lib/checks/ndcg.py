@@ -35,7 +35,6 @@ def ndcg_cases() -> Iterator[Case]:
     yield Case(_ranking(1, 7, 5, seed=3), "there is one query")
     yield Case(_ranking(3, 6, 6, seed=4), "k is the number of candidates")
     yield Case(_ranking(3, 6, 25, seed=5), K_ABOVE)
-    yield Case(_ranking(4, 9, 1, seed=6), "k is 1")
     few = _ranking(4, 12, 5, seed=7)
     few["relevance"] = 3 * few["relevance"] * (few["relevance"] >= few["relevance"].topk(2, dim=1).values[:, 1:])
     yield Case(few, "only two candidates are relevant at all")
@@ -68,7 +67,8 @@ def ndcg(
     k,
     gain=None,
     discount=lambda rank: 1 / torch.log2(rank + 1),
-    cut=lambda k: k,
+    cut=lambda k, n: k,
+    start=0,
     along=lambda scores, relevance: relevance.gather(1, scores.argsort(dim=1, descending=True)),
     best=_best,
     best_discount=None,
@@ -77,12 +77,13 @@ def ndcg(
 ):
     """NDCG with other gains, discounts, cuts, rankings and best orders, another quotient and another mean."""
     relevance = gain(relevance) if gain else relevance
-    ranked = along(scores, relevance)[:, : cut(k)].to(relevance)
+    k = cut(k, scores.shape[1])
+    ranked = along(scores, relevance)[:, start:k].to(relevance)
     dcg, ideal = (
         gains @ how(torch.arange(1.0, gains.shape[1] + 1).to(relevance))
         for gains, how in (
             (ranked, discount),
-            (best(relevance, ranked, cut(k)).to(relevance), best_discount or discount),
+            (best(relevance, ranked, k)[:, start:].to(relevance), best_discount or discount),
         )
     )
     return float(mean(over(dcg, ideal)))
@@ -105,6 +106,9 @@ FAMILY: dict[str, dict] = {
     "the best order is sorted upwards: the most relevant comes first": {
         "best": lambda relevance, ranked, k: relevance.sort(dim=1).values[:, :k]
     },
+    "the best order is sorted upwards, and its last k taken: the most relevant comes first": {
+        "best": lambda relevance, ranked, k: relevance.sort(dim=1).values[:, -k:]
+    },
     "the best order is not sorted: it is the relevance as it comes": {
         "best": lambda relevance, ranked, k: relevance[:, :k]
     },
@@ -115,6 +119,34 @@ FAMILY: dict[str, dict] = {
         "best": lambda relevance, ranked, k: torch.ones_like(relevance[:, :k])
     },
     "the best DCG has no discount: both sums divide by log2(rank + 1)": {"best_discount": torch.ones_like},
+    "the best order is sorted over the queries (dim=0): each query sorts its own candidates, dim=1": {
+        "best": lambda relevance, ranked, k: relevance.sort(dim=0, descending=True).values[:, :k]
+    },
+    "the best DCG is only the highest relevance: it is a discounted sum, too": {
+        "best": lambda relevance, ranked, k: relevance.sort(dim=1, descending=True).values[:, :1]
+    },
+    "all queries are divided by the largest of the best DCGs: each by its own": {
+        "over": lambda dcg, ideal: dcg / ideal.max()
+    },
+    "all queries are divided by the best DCG of query 0: each by its own": {"over": lambda dcg, ideal: dcg / ideal[0]},
+    "the best DCG is taken off: divide by it": {"over": lambda dcg, ideal: dcg - ideal},
+    "this is 1 - NDCG: give NDCG itself": {"over": lambda dcg, ideal: 1 - dcg / ideal},
+    "this is in percent: from 0 to 1 is right": {"over": lambda dcg, ideal: 100 * dcg / ideal},
+    "the two sums take logarithms of different bases: natural in the best one": {
+        "best_discount": lambda rank: 1 / torch.log(rank + 1)
+    },
+    "the two sums take logarithms of different bases: natural in the model's": {
+        "discount": lambda rank: 1 / torch.log(rank + 1),
+        "best_discount": lambda rank: 1 / torch.log2(rank + 1),
+    },
+    "the two sums take logarithms of different bases: 10 in one of them": {
+        "discount": lambda rank: 1 / torch.log10(rank + 1),
+        "best_discount": lambda rank: 1 / torch.log2(rank + 1),
+    },
+    "the model's sum has no discount: both divide by log2(rank + 1)": {
+        "discount": torch.ones_like,
+        "best_discount": lambda rank: 1 / torch.log2(rank + 1),
+    },
     "this is DCG: divide by the DCG of the best order": {"over": lambda dcg, ideal: dcg},
     "this is the DCG of the best order: divide the model's by it": {"over": lambda dcg, ideal: ideal},
     "the quotient is upside down: the model's DCG by the best one": {"over": lambda dcg, ideal: ideal / dcg},
@@ -132,6 +164,9 @@ FAMILY: dict[str, dict] = {
     },
     "you sorted upwards: the highest score comes first": {
         "along": lambda scores, relevance: relevance.gather(1, scores.argsort(dim=1))
+    },
+    "all queries are read in the order of query 0: each in its own": {
+        "along": lambda scores, relevance: relevance[:, scores[0].argsort(descending=True)]
     },
     "the scores are not used: read the relevance in the order of the scores": {
         "along": lambda scores, relevance: relevance
@@ -153,6 +188,7 @@ FAMILY: dict[str, dict] = {
         "discount": lambda rank: 1 / torch.log2(rank).clamp(min=1)
     },
     "the discount is 1 + log(rank): take log2(rank + 1)": {"discount": lambda rank: 1 / (1 + torch.log(rank))},
+    "the discount is 1 + log(rank + 1): take log2(rank + 1)": {"discount": lambda rank: 1 / (1 + torch.log(rank + 1))},
     "the discount is 1 + log2(rank): take log2(rank + 1)": {"discount": lambda rank: 1 / (1 + torch.log2(rank))},
     "the discount is the rank itself: take log2(rank + 1)": {"discount": lambda rank: 1 / rank},
     "the discount is rank + 1, without the logarithm: take log2(rank + 1)": {"discount": lambda rank: 1 / (rank + 1)},
@@ -163,9 +199,11 @@ FAMILY: dict[str, dict] = {
     },
     "the gain is 2^r: we use the relevance itself": {"gain": lambda r: 2**r},
     "relevance became yes or no: it is graded, so add the relevance itself": {"gain": lambda r: (r > 0).to(r)},
-    "the sums are not cut at k: both stop at rank k": {"cut": lambda k: 10**9},
-    "the sums stop one rank too early: rank k still counts": {"cut": lambda k: k - 1},
-    "the sums stop one rank too late: rank k is the last that counts": {"cut": lambda k: k + 1},
+    "the sums are not cut at k: both stop at rank k": {"cut": lambda k, n: n},
+    "the sums stop one rank too early: rank k still counts": {"cut": lambda k, n: k - 1},
+    "the last place is left out: a range stops before its end": {"cut": lambda k, n: min(k, n) - 1},
+    "the first place is left out: the sums begin at rank 1": {"start": 1},
+    "the sums stop one rank too late: rank k is the last that counts": {"cut": lambda k, n: k + 1},
 }
 
 
@@ -186,6 +224,15 @@ MISTAKES: dict[str, Callable] = {
     "left after cutting": _as_long_as_k,
     "you sort over the queries (dim=0): each query sorts its own candidates, dim=1": lambda scores, relevance, k: ndcg(
         scores.T, relevance.T, k
+    ),
+    "the sum over the queries is divided by k: divide by the number of queries": lambda scores, relevance, k: (
+        ndcg(scores, relevance, k, mean=torch.sum) / k
+    ),
+    "the best order holds scores, not relevance: it is the relevance, best first": lambda scores, relevance, k: ndcg(
+        scores, relevance, k, best=lambda r, ranked, k: scores.sort(dim=1, descending=True).values[:, :k]
+    ),
+    "the best order is cut to the k that the scores retrieve, and left in their order: that is the model's own DCG": (
+        lambda scores, relevance, k: ndcg(scores, relevance, k, best=lambda r, ranked, k: ranked)
     ),
     "the first k candidates are taken before sorting: sort all of them, then cut": lambda scores, relevance, k: ndcg(
         scores[:, :k], relevance[:, :k], k
