@@ -13,6 +13,7 @@ from toy_course import CHECK, EXERCISE, HEAD, TAIL, write
 
 from data_scripts import expect as expected
 from data_scripts.expect import band, widened
+from itr_lib.checks.answers import sections
 from itr_lib.course import build as builder
 from itr_lib.course.__main__ import COMMANDS, main
 from itr_lib.course.bands import Band, load_bands, out_of_band, unbanded
@@ -440,9 +441,19 @@ def test_lessons_of_a_run_share_a_file_of_answers_that_starts_anew(course) -> No
         texts = [Path(result.notebook).read_text() for result in results]
         assert "found nothing" in texts[0] and "found # %% one" in texts[1]
     assert (repo / "runs" / "smoke" / "my_answers.py").read_text() == "# %% one"
+
+
+def test_an_executed_lesson_finds_the_solutions_of_all_lessons(course) -> None:
+    course(HEAD + "from pathlib import Path\n" + KEEPS)
+    repo = course(HEAD + CHECK + EXERCISE, name="01_other")
     assert execute(repo=repo, profile="smoke") == []
-    texts = [(repo / "solutions" / f"{name}.ipynb").read_text() for name in ("00_small", "01_other")]
-    assert "found nothing" in texts[0] and "found # %% one" in texts[1]
+    cells = read_notebook(repo / "solutions" / "00_small.ipynb").cells
+    shown = [out.get("text", "") for cell in cells for out in cell.get("outputs", [])]
+    kept = sections("".join(shown).removeprefix("found "))
+    assert list(kept) == ["mean-of-two"] and kept["mean-of-two"].startswith("import os\n")
+    names: dict = {}
+    exec(kept["mean-of-two"], names)
+    assert names["mean_of_two"](1, 3) == 2
 
 
 ANSWER = """# %% mean-of-two
