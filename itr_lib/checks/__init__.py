@@ -32,7 +32,13 @@ LESSONS = {
     "02": ("box-geometry", "alignments", "mrsw", "poolings", "packed-mrsw", "pointing"),
     # CHAN
     "03": (
-        "soft-codes", "best-regions", "pool-codes", "regions-used", "recall-by-group", "hard-backward", "attended-length",
+        "soft-codes",
+        "best-regions",
+        "pool-codes",
+        "regions-used",
+        "recall-by-group",
+        "hard-backward",
+        "attended-length",
     ),  # fmt: skip
     # USER
     "04": ("unified-loss", "unified-weights", "ring-buffer", "momentum-step", "queue-loss", "enhance"),

@@ -82,8 +82,8 @@ MISTAKES = {
     "this is the length of G a: the squared length of the attended vector is a . G a": lambda weights, gram: (
         gram @ weights
     ).norm(dim=1),
-    "this is 1 everywhere: unit vectors that differ add up to something shorter": lambda weights, gram: (
-        torch.ones_like(weights[:, 0])
+    "this is 1 everywhere: unit vectors that differ add up to something shorter": lambda weights, gram: torch.ones_like(
+        weights[:, 0]
     ),
     "this is the sum of the weights: unit vectors that differ add up to something shorter": lambda weights, gram: (
         weights.sum(1)
@@ -92,8 +92,8 @@ MISTAKES = {
         lambda weights, gram: (weights.mT @ gram @ weights).clamp(min=0).sqrt()
     ),
     "this is the mean of G, weighed by its rows alone: a comes in from both sides, a . G a": lambda weights, gram: (
-        (gram.mean(dim=2, keepdim=True) * weights).sum(1)
-    ),
+        gram.mean(dim=2, keepdim=True) * weights
+    ).sum(1),
 }
 FAMILY: dict[str, dict] = {
     "a sum that is 0 on paper came out negative, and its root is NaN: clamp(min=0) first": {"safe": False},
@@ -117,9 +117,6 @@ FAMILY: dict[str, dict] = {
     },
     "you count each pair above the diagonal alone: (r, s), (s, r) and (r, r) all belong to the sum": {
         "g": lambda gram: gram.triu(1)
-    },
-    "pairs above the diagonal count twice and the diagonal once more than it should: the sum has (r, r) once": {
-        "g": lambda gram: 2 * gram.triu()
     },
     "the Gram matrix is squared: its numbers are the dot products themselves": {"g": torch.square},
     "the Gram matrix has lost its signs: regions that point apart shorten the sum": {"g": torch.abs},

@@ -34,8 +34,11 @@ def best_cases() -> Iterator[Case]:
         yield Case(_random(shape, seed))
     negative = _random((2, 3, 5, 4), 5)
     yield Case(negative | {"alignments": -negative["alignments"].abs()}, "every alignment is negative")
-    far = _random((2, 3, 5, 4), 6)
-    yield Case(far | {"alignments": -1e4 * (1 + far["alignments"].abs())}, "alignments lie far below -100")
+    for seed, size in enumerate((2, 20, 200, 20_000)):
+        far = _random((2, 3, 5, 4), 10 + seed)
+        below = -size * (1 + far["alignments"].abs())
+        yield Case(far | {"alignments": below}, f"no alignment is above {-size}")
+        yield Case(far | {"alignments": torch.where(below < -1.5 * size, below, -below)}, "alignments are no cosines")
     first = _random((3, 2, 4, 3), 7, mask=torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1], [0, 1, 0, 1]]).bool())
     yield Case(first, "padding stands before the real regions")
     level = _random((3, 2, 6, 4), 8)
@@ -65,12 +68,12 @@ def best_specification(alignments: Tensor, region_mask: Tensor) -> Tensor:
 
 def _best(
     alignments, region_mask, fill=-torch.inf, mask=lambda m: m[:, None, :, None], change=lambda A: A,
-    pick=lambda A: A.argmax(dim=2), after=lambda places, A, m: places,
+    pick=lambda A: A.argmax(dim=2), after=lambda places, A: places,
 ):  # fmt: skip
     """The choice with a step done otherwise; every option is a mistake of the family below."""
     keep, A = mask(region_mask), change(alignments)
-    filled = A * keep if fill == "times" else A.masked_fill(~keep, fill)
-    return after(pick(filled), filled, region_mask)
+    filled = A.masked_fill(~keep, fill)
+    return after(pick(filled), filled)
 
 
 def _last(A: Tensor) -> Tensor:
@@ -83,7 +86,7 @@ def _among_real(alignments, region_mask):
     return torch.stack(rows)
 
 
-def _over_pictures(places: Tensor, A: Tensor, mask: Tensor) -> Tensor:
+def _over_pictures(places: Tensor, A: Tensor) -> Tensor:
     """The place in a list of all regions of all pictures."""
     return places + A.shape[2] * torch.arange(len(A), device=A.device)[:, None, None]
 
@@ -101,10 +104,8 @@ FAMILY = {
     "the mask is laid along the words: it belongs to the regions, axes (N, 1, R, 1)": {
         "mask": lambda m: m[:, None, None, :]
     },
-    "padding became 0, and 0 beats a negative alignment: fill it with -torch.inf": {"fill": 0.0},
-    "padding became 0 by a product with the mask, and 0 beats a negative alignment: fill it with -torch.inf": {
-        "fill": "times"
-    },
+    "padding became 0 (by a fill, or a product with the mask), and 0 beats a negative alignment: fill it with "
+    "-torch.inf": {"fill": 0.0},
     "padding became 1, which no cosine beats: fill it with -torch.inf": {"fill": 1.0},
     "padding became -1: alignments can lie below that; fill it with -torch.inf": {"fill": -1.0},
     "padding became -10: alignments can lie below that; fill it with -torch.inf": {"fill": -10.0},
@@ -127,7 +128,7 @@ FAMILY = {
     "these are places in a list of all regions of all pictures: count within the picture, from 0": {
         "after": _over_pictures
     },
-    "regions are counted from 1: count from 0": {"after": lambda places, A, m: places + 1},
+    "regions are counted from 1: count from 0": {"after": lambda places, A: places + 1},
 }
 
 EXERCISE = Exercise(

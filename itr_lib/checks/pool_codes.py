@@ -44,11 +44,15 @@ def pool_cases() -> Iterator[Case]:
         for seed, (images, captions, words, beta) in enumerate([(3, 2, 5, 0.1), (4, 4, 4, 0.5), (2, 1, 1, 0.1)]):
             codes = torch.tanh(normal(images, captions, words, seed=110 + seed)) - 0.4 * (seed == 0)
             yield Case(_inputs(codes, how, beta, 120 + seed))
-        close = 0.9 + 0.02 * normal(2, 2, 4, seed=130)
-        yield Case(_inputs(close, how, 0.001, 131), f"beta is 0.001, so that codes / beta are near 900 ({how})")
-        yield Case(_inputs(close - 1.8, how, 0.001, 132), f"codes / beta are near -900 ({how})")
-        wide = torch.tensor([[[40.0, -35, 3, 0], [-20, -20.5, -31, -21]], [[-160, -162, -161.5, -160.5], [5, 5, 5.5, 4]]])
-        yield Case(_inputs(wide.double(), how, 0.1, 133), f"captions differ by far, and some codes lie below -100 ({how})")
+        close = (115 + 2 * normal(2, 2, 4, seed=130)).round() / 128  # so that codes / beta are exact in float32, too
+        yield Case(_inputs(close, how, 1 / 128, 131), f"beta is so small that codes / beta are above 100 ({how})")
+        yield Case(_inputs(close - 1.75, how, 1 / 128, 132), f"codes / beta are below -100 ({how})")
+        wide = torch.tensor(
+            [[[40.0, -35, 3, 0], [-20, -20.5, -31, -21]], [[-160, -162, -161.5, -160.5], [5, 5, 5.5, 4]]]
+        )
+        yield Case(
+            _inputs(wide.double(), how, 1.0, 133), f"captions differ by far, and some codes lie below -100 ({how})"
+        )
 
 
 def _inputs(codes: Tensor, how: str, beta: float, seed: int) -> Inputs:
@@ -77,7 +81,8 @@ def pool_specification(codes: Tensor, word_mask: Tensor, how: str, beta: float) 
 
 def _pool(
     codes, word_mask, how, beta, mask=lambda m: m, mean_fill=0.0, fill=-torch.inf, late_fill=None, weighed=0.0,
-    divisor="real", log_sum="safe", after=lambda lse, m, beta: lse, softmax="safe", scale=lambda beta: 1 / beta, only=None,
+    divisor="real", log_sum="safe", after=lambda lse, m, beta: lse, softmax="safe", scale=lambda beta: 1 / beta,
+    only=None,
 ):  # fmt: skip
     """The poolings with a step done otherwise; every option is a mistake of the family below."""
     off, how = ~mask(word_mask).expand_as(codes), only or how
@@ -86,7 +91,7 @@ def _pool(
     if how == "mean":
         return _mean(codes if mean_fill is None else codes.masked_fill(off, mean_fill), word_mask, divisor)
     if how == "lse":
-        return after(_log_sum(codes, low, off, by, log_sum), word_mask, beta)
+        return after(_log_sum(codes, low, by, log_sum), word_mask, beta)
     return _softmax(codes, low, off, by, codes.masked_fill(off, weighed), softmax)
 
 
@@ -96,11 +101,10 @@ def _mean(zero: Tensor, word_mask: Tensor, divisor: str) -> Tensor:
     return zero.sum(-1) / by
 
 
-def _log_sum(codes: Tensor, low: Tensor, off: Tensor, by: float, log_sum: str) -> Tensor:
+def _log_sum(codes: Tensor, low: Tensor, by: float, log_sum: str) -> Tensor:
     top = {"safe": low, "unscaled": low, "lost": low, "padded": codes, "everywhere": low, "added": low}.get(log_sum)
     if top is None:  # by hand, without taking out the largest
-        grown = {"bare": (low * by).exp(), "late": (codes * by).exp() * ~off}[log_sum].sum(-1)
-        return grown.log()
+        return (low * by).exp().sum(-1).log()
     top = top.amax() if log_sum == "everywhere" else top.amax(-1, keepdim=True)
     rest = ((low - top) * by).exp().sum(-1).log()
     top = top if log_sum == "everywhere" else top[..., 0]
@@ -135,7 +139,8 @@ FAMILY: dict[str, dict] = {
         "mask": torch.ones_like
     },
     "the mask is turned round: masked_fill fills where it is True, so give it ~word_mask": {"mask": torch.logical_not},
-    "padding became 0 in lse and softmax, and e^0 counts: fill with -torch.inf there": {"fill": 0.0},
+    "padding became 0 (a fill, or a product with the mask): right for the mean, but e^0 counts in lse and softmax; "
+    "fill with -torch.inf there": {"fill": 0.0},
     "padding became 1 everywhere: 0 for the mean, -torch.inf for lse and softmax": _both(1.0),
     "padding became 1 in lse and softmax: fill with -torch.inf there": {"fill": 1.0},
     "padding became -1 in lse and softmax, where it still counts: fill with -torch.inf": {"fill": -1.0},
@@ -157,9 +162,6 @@ FAMILY: dict[str, dict] = {
     "mean: you divide by one too many: by the number of real words, no more": {"divisor": "more"},
     "lse: exp overflows when beta is small (or all of it becomes 0): take the largest code out first, or use "
     "torch.logsumexp": {"log_sum": "bare"},
-    "lse: exp overflows when beta is small, and the mask comes too late to help: fill with -inf, use torch.logsumexp": {
-        "log_sum": "late"
-    },
     "lse: the largest code is taken out and never added back: add m / beta at the end": {"log_sum": "lost"},
     "lse: what was taken out is m / beta, and you add m: add m / beta": {"log_sum": "unscaled"},
     "lse: the largest code is taken away a second time: add m / beta back": {"log_sum": "added"},
@@ -222,14 +224,6 @@ def _swapped(first: str, second: str) -> Callable:
     return pooled
 
 
-def _everywhere_zero(codes, word_mask, how, beta):
-    """What a product with the mask at the start makes of all three."""
-    zero = codes * word_mask
-    return _pool(zero, torch.ones_like(word_mask), how, beta, divisor="real") if how != "mean" else _mean(
-        zero, word_mask, "real"
-    )  # fmt: skip
-
-
 EXERCISE = Exercise(
     "pool-codes",
     library=pool_library,
@@ -237,9 +231,7 @@ EXERCISE = Exercise(
     cases=pool_cases,
     specification=pool_specification,
     mistakes={
-        "padding became 0 by a product with the mask: right for the mean, but e^0 counts in lse and softmax; fill "
-        "with -torch.inf there": _everywhere_zero,
-        "softmax: this is the largest code: it is a mean of all codes, weighed by the softmax of codes / beta": _largest,
+        "softmax: this is the largest code: it is a mean of all codes, weighed by softmax(codes / beta)": _largest,
         "lse and softmax are exchanged": _swapped("lse", "softmax"),
         "mean and softmax are exchanged": _swapped("mean", "softmax"),
         "mean and lse are exchanged": _swapped("mean", "lse"),

@@ -5,7 +5,7 @@ R@1 from text to image, apart for each group of captions, beside a count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -75,6 +75,8 @@ def _true_and_best(scores, owner):
 
 def _hits(scores, owner, how="above"):
     true, rival = _true_and_best(scores, owner)
+    if how == "above":
+        return true > rival
     if how == "first":
         return scores.argmax(0) == owner
     if how == "level":
@@ -102,7 +104,14 @@ def _by_group(
     size = int(group.max()) + 1
     total = scores.new_zeros(size).index_add(0, groups(group), hit)
     counts = torch.bincount(groups(group), minlength=size).to(scores)
-    by = {"group": counts, "all": len(group), "none": 1.0, "mean": len(group) / size, "images": len(scores), "hits": hit.sum()}
+    by = {
+        "group": counts,
+        "all": len(group),
+        "none": 1.0,
+        "mean": len(group) / size,
+        "images": len(scores),
+        "hits": hit.sum(),
+    }
     return last(percent * total / by[divisor])
 
 
@@ -142,7 +151,7 @@ FAMILY: dict[str, dict] = {
     "the caption's own picture is among the rivals, and is never above itself: leave it out": {"how": "none"},
     "what is left out became 0, and beats scores below 0: leave it out with -inf": {"how": "zero"},
     "above the mean is no hit yet: the caption's own picture must stand above every other": {"how": "mean"},
-    "this looks for the lowest score: the best is the highest": {"how": "worst"},
+    "this looks for the lowest score (or a sign is turned round): the best is the highest": {"how": "worst"},
     "this is R@2: the caption's own picture must stand first": {"how": "2"},
     "this is R@5: the caption's own picture must stand first": {"how": "5"},
     "this is R@10: the caption's own picture must stand first": {"how": "10"},
@@ -166,8 +175,6 @@ FAMILY: dict[str, dict] = {
     },
     "the groups stand in reverse: group 0 comes first": {"last": lambda share: share.flip(0)},
     "the scores have lost their signs": {"change": torch.abs},
-    "the scores have their signs turned round": {"change": torch.neg},
-    "negative scores became 0: leave them as they are": {"change": torch.relu},
 }
 
 EXERCISE = Exercise(

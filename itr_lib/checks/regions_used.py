@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import mask_last_real, uniform
-from itr_lib.checks._inputs import generator as seeded
+from itr_lib.checks._inputs import generator, mask_last_real, uniform
 from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
 
 NEVER = -torch.inf
@@ -29,17 +28,17 @@ EXAMPLE = Case(
         "alignments": torch.tensor([[0.5] * 4, [0.9, 0.7, 0.7, NEVER]], dtype=torch.float64),
         "temperature": 0.1,
     },
-    worked=[4, 1.9],
+    worked=[4, 1.946],
 )
 
 
 def used_cases() -> Iterator[Case]:
     """Alignments at several temperatures; then padding, low temperatures, a single region."""
     for seed, (questions, regions, temperature) in enumerate([(4, 6, 0.5), (3, 3, 1.7), (1, 5, 0.3), (5, 2, 0.8)]):
-        yield Case({"alignments": uniform(questions, regions, g=seeded(200 + seed)), "temperature": temperature})
+        yield Case({"alignments": uniform(questions, regions, g=generator(200 + seed)), "temperature": temperature})
     yield Case(_padded(4, 6, 5) | {"temperature": 0.2}, "a place is no region, -inf")
     yield Case(_padded(4, 6, 6) | {"temperature": 0.003}, "the temperature is 0.003 and nearly all weights become 0")
-    plain = {"alignments": 0.5 + 0.5 * uniform(3, 5, g=seeded(207))}
+    plain = {"alignments": 0.5 + 0.5 * uniform(3, 5, g=generator(207))}
     yield Case(plain | {"temperature": 0.001}, "the temperature is so low that e^(A / temperature) overflows")
     level = torch.tensor([[0.9, 0.9, 0.2, NEVER], [0.4, -0.4, 0.4, 0.4]], dtype=torch.float64)
     yield Case({"alignments": level, "temperature": 0.003}, "several regions are level at a temperature of 0.003")
@@ -47,7 +46,7 @@ def used_cases() -> Iterator[Case]:
 
 def _padded(questions: int, regions: int, seed: int) -> Inputs:
     mask = mask_last_real(questions, regions, 190 + seed)
-    return {"alignments": uniform(questions, regions, g=seeded(220 + seed)).masked_fill(~mask, NEVER)}
+    return {"alignments": uniform(questions, regions, g=generator(220 + seed)).masked_fill(~mask, NEVER)}
 
 
 def used_specification(alignments: Tensor, temperature: float) -> Tensor:
@@ -163,5 +162,5 @@ EXERCISE = Exercise(
         "this is the mean over all questions: each row has a number of its own": _mean,
     },
     family=(_used, FAMILY),
-    rehearsal=Rehearsal(lambda: {"alignments": uniform(5000, 68, g=seeded(1)), "temperature": 0.1}, calls=12),
+    rehearsal=Rehearsal(lambda: {"alignments": uniform(5000, 68, g=generator(1)), "temperature": 0.1}, calls=12),
 )

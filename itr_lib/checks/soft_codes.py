@@ -38,13 +38,16 @@ def soft_cases() -> Iterator[Case]:
     ):
         yield Case(_padded(regions, words, dim, seed) | {"temperature": temperature})
     shorter = _padded(5, 3, 4, 5) | {"temperature": 0.2}
-    lengths = torch.tensor([0.5, 0.9, 0.2, 0.7, 0.4], dtype=torch.float64)
-    yield Case(shorter | {"regions": shorter["regions"] * lengths[:, None]}, "a region is shorter than 1")
+    lengths = torch.tensor([0.5, 3, 0.2, 2, 0.4], dtype=torch.float64)
+    uneven = shorter | {"regions": unit_vectors(5, 4, seed=5) * lengths[:, None]}
+    yield Case(uneven | {"region_mask": torch.tensor([True] * 5)}, "regions are not of length 1")
     tail = torch.tensor([[1, 0, 0], [0.6, 0.8, 0], [0.98, -0.199, 0]]).double()
     words = torch.tensor([[-0.6, 0.8, 0], [-0.8, -0.6, 0], [0, 0, 1]]).double()
     low = {"regions": tail, "words": words, "region_mask": torch.tensor([True, True, False])}
     yield Case(low | {"temperature": 0.003}, "the temperature is 0.003 and a word fits no region")
-    yield Case(_padded(5, 4, 6, 9) | {"temperature": 0.0005}, "the temperature is so low that e^(A / temperature) overflows")
+    yield Case(
+        _padded(5, 4, 6, 9) | {"temperature": 0.0005}, "the temperature is so low that e^(A / temperature) overflows"
+    )
     words = unit_vectors(2, 3, seed=7)
     mask = torch.tensor([True, True, False])
     loud = torch.stack([*unit_vectors(2, 3, seed=8), 4 * words.mean(0)])
@@ -66,7 +69,7 @@ def soft_specification(regions: Tensor, words: Tensor, region_mask: Tensor, temp
     codes = []
     for word in words:
         logits = [region @ word / temperature for region in real]
-        top = max(float(logit) for logit in logits)
+        top = max(float(logit.detach()) for logit in logits)
         grown = [torch.exp(logit - top) for logit in logits]
         attended = sum(g / sum(grown) * region for g, region in zip(grown, real, strict=True))
         codes.append(word @ attended / (torch.linalg.vector_norm(attended) + 1e-8))
@@ -75,25 +78,20 @@ def soft_specification(regions: Tensor, words: Tensor, region_mask: Tensor, temp
 
 def _soft(
     regions, words, region_mask, temperature, mask=lambda m: m, fill=-torch.inf, scaled=True, axis=0, scale="divide",
-    softmax=torch.softmax, again=False, late=False, weigh="regions", length="norm", unit=False, cosine="word",
+    softmax=torch.softmax, late=False, weigh="regions", length="norm", unit=False,
 ):  # fmt: skip
     """Soft coding with a step done otherwise; every option is a mistake of the family below."""
     regions, keep = F.normalize(regions, dim=1) if unit else regions, mask(region_mask)[:, None]
     dots = regions @ words.T
     by = {"divide": 1 / temperature, "multiply": temperature, "none": 1.0, "square": temperature**-2}[scale]
-    if fill == "times":
-        logits = dots * by * keep
-    else:
-        logits = (dots * by).masked_fill(~keep, fill) if scaled else dots.masked_fill(~keep, fill) * by
+    logits = (dots * by).masked_fill(~keep, fill) if scaled else dots.masked_fill(~keep, fill) * by
     weights = softmax(logits, dim=axis)
     weights = weights * region_mask[:, None] if late else weights
-    weights = weights / weights.sum(0) if again else weights
     attended = (dots * weights if weigh == "dots" else weights).T @ regions
-    codes = dots.sum(0) if weigh == "none" else (attended * words).sum(1)
-    norm = attended.norm(dim=1)
+    codes, norm = (attended * words).sum(1), attended.norm(dim=1)
     lengths = {
         "norm": norm + 1e-8, "none": 1.0, "bare": norm, "squared": norm**2 + 1e-8, "clamped": norm.clamp(min=1),
-        "one": attended.sum(1) + 1e-8, "large": norm + 1, "abs": attended.abs().sum(1) + 1e-8, "words": words.norm(dim=1) + 1e-8,
+        "one": attended.sum(1) + 1e-8, "large": norm + 1, "abs": attended.abs().sum(1) + 1e-8,
     }  # fmt: skip
     return codes / lengths[length]
 
@@ -104,11 +102,6 @@ def _exp_by_hand(logits: Tensor, dim: int) -> Tensor:
 
 def _hard(regions, words, region_mask, temperature, fill=-torch.inf):
     return (regions @ words.T).masked_fill(~region_mask[:, None], fill).amax(0)
-
-
-def _mean_of_dots(regions, words, region_mask, temperature):
-    dots = regions @ words.T
-    return ((dots / temperature).masked_fill(~region_mask[:, None], -torch.inf).softmax(0) * dots).sum(0)
 
 
 def _plain_mean(regions, words, region_mask, temperature):
@@ -146,14 +139,13 @@ FAMILY = {
         "length": "one"
     },
     "you divide by the sum of absolute entries: the length is the root of the sum of squares": {"length": "abs"},
-    "you divide by the length of the word: it is the attended vector that is shorter than 1": {"length": "words"},
     "padding takes part in the attention as it came: fill A with -inf where it is padding, before the softmax": {
         "mask": torch.ones_like
     },
     "the mask is turned round: masked_fill fills where it is True, so give it ~region_mask": {
         "mask": torch.logical_not
     },
-    "padding became a logit of 0 (A times the mask, or a fill with 0), and e^0 = 1 still attends: fill with -torch.inf": {
+    "padding became a logit of 0 (A times the mask, a fill with 0 or 1e-9), and e^0 = 1 attends: fill with -torch.inf": {
         "fill": 0.0
     },
     "padding became a logit of 1, and e^1 still attends: fill with -torch.inf": {"fill": 1.0},
@@ -164,11 +156,8 @@ FAMILY = {
     "padding became a logit of -100: at a low temperature real logits lie below that; fill with -torch.inf": {
         "fill": -100.0
     },
-    "padding was filled with 1e-9, a small number above 0, not a large one below it: fill with -torch.inf": {
-        "fill": 1e-9
-    },
     "padding was filled with plus infinity: fill with -torch.inf": {"fill": torch.inf},
-    "padding was set to -1 before the division by the temperature, and real dot products reach -1: fill with -torch.inf": {
+    "padding was set to -1 before the division, and real dot products reach -1: fill with -torch.inf": {
         "fill": -1.0, "scaled": False
     },
     "padding is masked after the softmax, when it has taken its share: fill A with -inf before": {
@@ -207,7 +196,6 @@ EXERCISE = Exercise(
     | {
         "the softmax runs over the words, and padding at -1e9 does not stop it: each word spreads its attention over "
         "the regions, the rows of A (dim 0)": lambda **inputs: _soft(**inputs, axis=1, fill=-1e9),
-        "the code is the weighted mean of the dot products: the attended vector's length is missing": _mean_of_dots,
     },
     family=(_soft, FAMILY),
     gradients=("words",),
