@@ -1,11 +1,10 @@
 """``attended-length``, lesson 03.
 
-The attended vector's length from a Gram matrix, beside the sum over all pairs of regions.
+The attended vector's length from a Gram matrix, beside the sum over all pairs of regions; gradients too.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -17,7 +16,7 @@ from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
 
 def length_library(weights: Tensor, gram: Tensor) -> Tensor:
     """The library's way: one batched product with the Gram matrices."""
-    return (weights * (gram @ weights)).sum(dim=1).clamp(min=0).sqrt()
+    return (weights * (gram @ weights)).sum(dim=1).clamp(min=1e-12).sqrt()
 
 
 def _table(*rows) -> Tensor:
@@ -55,12 +54,13 @@ def _inputs(images: int, regions: int, words: int, dim: int, seed: int) -> Input
 def length_specification(weights: Tensor, gram: Tensor) -> Tensor:
     """Image by image and word by word: the sum over all pairs of regions, then the square root."""
     lengths = []
-    for image, products in zip(weights.tolist(), gram.tolist(), strict=True):
-        for t in range(len(image[0])):
-            a = [row[t] for row in image]
-            square = sum(a[r] * a[s] * products[r][s] for r in range(len(a)) for s in range(len(a)))
-            lengths.append(math.sqrt(max(square, 0.0)))
-    return weights.new_tensor(lengths).view(weights.shape[0], weights.shape[2])
+    for image, products in zip(weights, gram, strict=True):
+        for t in range(image.shape[1]):
+            a, pairs = image[:, t], range(len(image))
+            square = sum(a[r] * a[s] * products[r, s] for r in pairs for s in pairs)
+            # the root of 0 has no finite gradient
+            lengths.append(torch.sqrt(square) if float(square.detach()) > 1e-12 else 0 * square)
+    return torch.stack(lengths).view(weights.shape[0], weights.shape[2])
 
 
 def _length(weights, gram, a=lambda w: w, g=lambda g: g, second=lambda a: a, safe=True, root="last", axis=1):
@@ -96,7 +96,7 @@ MISTAKES = {
     ).sum(1),
 }
 FAMILY: dict[str, dict] = {
-    "a sum that is 0 on paper came out negative, and its root is NaN: clamp(min=0) first": {"safe": False},
+    "a sum that is 0 on paper came out negative, and its root is NaN: clamp(min=1e-12) first": {"safe": False},
     "this is the squared length: take the square root": {"root": "none"},
     "the square root is taken twice": {"root": "twice"},
     "you took the square root of each part: it comes last, after the sum": {"root": "parts"},
@@ -139,6 +139,7 @@ EXERCISE = Exercise(
     cases=length_cases,
     specification=length_specification,
     mistakes=MISTAKES,
+    gradients=("weights", "gram"),
     family=(_length, FAMILY),
     rehearsal=Rehearsal(lambda: _inputs(64, 36, 832, 64, 9), calls=16),
 )

@@ -145,7 +145,7 @@ FAMILY = {
     "the mask is turned round: masked_fill fills where it is True, so give it ~region_mask": {
         "mask": torch.logical_not
     },
-    "padding became a logit of 0 (A times the mask, a fill with 0 or 1e-9), and e^0 = 1 attends: fill with -torch.inf": {
+    "padding became a logit of 0 (A times the mask, a fill with 0), and e^0 = 1 attends: fill with -torch.inf": {
         "fill": 0.0
     },
     "padding became a logit of 1, and e^1 still attends: fill with -torch.inf": {"fill": 1.0},
