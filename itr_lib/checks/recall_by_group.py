@@ -190,5 +190,5 @@ EXERCISE = Exercise(
         "only pictures with a caption in the group compete: every picture is a rival": _among_group,
     },
     family=(_by_group, FAMILY),
-    rehearsal=Rehearsal(lambda: _random(200, 1000, 2, 9), calls=15),
+    rehearsal=Rehearsal(lambda: _random(200, 1000, 2, 9), calls=12),
 )

@@ -162,5 +162,5 @@ EXERCISE = Exercise(
         "this is the mean over all questions: each row has a number of its own": _mean,
     },
     family=(_used, FAMILY),
-    rehearsal=Rehearsal(lambda: {"alignments": uniform(5000, 68, g=generator(1)), "temperature": 0.1}, calls=12),
+    rehearsal=Rehearsal(lambda: {"alignments": uniform(5000, 68, g=generator(1)), "temperature": 0.1}, calls=8),
 )

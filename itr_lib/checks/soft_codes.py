@@ -199,5 +199,5 @@ EXERCISE = Exercise(
     },
     family=(_soft, FAMILY),
     gradients=("words",),
-    rehearsal=Rehearsal(lambda: _padded(60, 12_000, 128, 3) | {"temperature": 0.1}, calls=2000),
+    rehearsal=Rehearsal(lambda: _padded(50, 9_500, 128, 3) | {"temperature": 0.1}, calls=1600),
 )

@@ -209,7 +209,7 @@ def attended_vectors(
     temperatures: Sequence[float],
     title: str = "",
 ) -> Figure:
-    """A word and regions on the unit circle, and the mixture of regions that the word attends to at each temperature."""
+    """A word and regions on the unit circle, and what the word attends to at each temperature."""
     figure, axis = plt.subplots(figsize=(5.4, 4.4))
     around = np.linspace(-0.5, np.pi / 2, 100)
     axis.plot(np.cos(around), np.sin(around), color="#cccccc", lw=1)
