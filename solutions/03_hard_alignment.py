@@ -667,7 +667,7 @@ lesson.record(gradient_sparsity=dense / touched)
 # %% [markdown] exercise="attended-length" difficulty=3 minutes=9 points=3
 # ### Your turn: a length without its vector
 #
-# Write `attended_length(weights, gram)`: weights $(N, R, W)$ and the pictures' Gram matrices $(N, R, R)$ to the lengths of the attended vectors $(N, W)$. The regions themselves you do not get. The weights may have any sum, and regions may cancel each other: then the length is 0, and its gradient must stay finite.
+# Write `attended_length(weights, gram)`: weights $(N, R, W)$ and the pictures' Gram matrices $(N, R, R)$ to the lengths of the attended vectors $(N, W)$. The regions themselves you do not get. The weights may have any sum, and regions may cancel each other. Keep to torch: the bill below asks for gradients.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -679,7 +679,7 @@ lesson.record(gradient_sparsity=dense / touched)
 # </details>
 # <details><summary>Help 3: the trap</summary>
 #
-# A sum that is 0 on paper can come out as $-10^{-9}$, whose root is NaN, and at 0 itself the root has no finite gradient. A `clamp` at something tiny, $10^{-12}$ say, *before* the root settles both.
+# A sum that is 0 on paper can come out as $-10^{-9}$, whose root is NaN. A `clamp` *before* the root settles it.
 # </details>
 
 
@@ -691,7 +691,7 @@ def attended_length(weights, gram):
     """
     ### BEGIN SOLUTION
     square = (weights * (gram @ weights)).sum(dim=1)
-    return square.clamp(min=1e-12).sqrt()
+    return square.clamp(min=0).sqrt()
     ### END SOLUTION
 
 

@@ -16,7 +16,7 @@ from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
 
 def length_library(weights: Tensor, gram: Tensor) -> Tensor:
     """The library's way: one batched product with the Gram matrices."""
-    return (weights * (gram @ weights)).sum(dim=1).clamp(min=1e-12).sqrt()
+    return (weights * (gram @ weights)).sum(dim=1).clamp(min=0).sqrt()
 
 
 def _table(*rows) -> Tensor:
@@ -58,8 +58,7 @@ def length_specification(weights: Tensor, gram: Tensor) -> Tensor:
         for t in range(image.shape[1]):
             a, pairs = image[:, t], range(len(image))
             square = sum(a[r] * a[s] * products[r, s] for r in pairs for s in pairs)
-            # the root of 0 has no finite gradient
-            lengths.append(torch.sqrt(square) if float(square.detach()) > 1e-12 else 0 * square)
+            lengths.append(torch.sqrt(square.clamp(min=0)))
     return torch.stack(lengths).view(weights.shape[0], weights.shape[2])
 
 
@@ -96,7 +95,7 @@ MISTAKES = {
     ).sum(1),
 }
 FAMILY: dict[str, dict] = {
-    "a sum that is 0 on paper came out negative, and its root is NaN: clamp(min=1e-12) first": {"safe": False},
+    "a sum that is 0 on paper came out negative, and its root is NaN: clamp(min=0) first": {"safe": False},
     "this is the squared length: take the square root": {"root": "none"},
     "the square root is taken twice": {"root": "twice"},
     "you took the square root of each part: it comes last, after the sum": {"root": "parts"},
@@ -132,6 +131,12 @@ FAMILY: dict[str, dict] = {
     "the sum runs over the pictures: each word's own column is added up, over the regions (dim 1)": {"axis": 0},
 }
 
+
+def _real_work() -> Inputs:
+    """A batch, each picture with all of its words."""
+    return {name: value.float() for name, value in _inputs(64, 36, 832, 64, 9).items()}
+
+
 EXERCISE = Exercise(
     "attended-length",
     library=length_library,
@@ -141,5 +146,5 @@ EXERCISE = Exercise(
     mistakes=MISTAKES,
     gradients=("weights", "gram"),
     family=(_length, FAMILY),
-    rehearsal=Rehearsal(lambda: _inputs(64, 36, 832, 64, 9), calls=16),
+    rehearsal=Rehearsal(_real_work, calls=16),
 )

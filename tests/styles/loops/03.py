@@ -123,5 +123,5 @@ def attended_length(weights, gram):
             for r in range(R):
                 for s in range(R):
                     square = square + weights[n, r, t] * weights[n, s, t] * gram[n, r, s]
-            lengths[n, t] = square.clamp(min=1e-12).sqrt()
+            lengths[n, t] = square.clamp(min=0).sqrt()
     return lengths
