@@ -138,6 +138,12 @@ def _real_work() -> Inputs:
     return inputs | {"alignments": inputs["alignments"].float()}
 
 
+def _search_from_zero(alignments, region_mask):
+    """A loop that begins with ``best = 0``."""
+    filled = alignments.masked_fill(~region_mask[:, None, :, None], -torch.inf)
+    return torch.where(filled.amax(dim=2) > 0, filled.argmax(dim=2), 0)
+
+
 EXERCISE = Exercise(
     "best-regions",
     library=best_library,
@@ -145,6 +151,7 @@ EXERCISE = Exercise(
     cases=best_cases,
     specification=best_specification,
     mistakes={
+        "the search starts at 0, which no negative alignment beats: start at minus infinity": _search_from_zero,
         "these are places among the real regions only: count padded places, too, so that the number is an index": (
             _among_real
         ),

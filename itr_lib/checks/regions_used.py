@@ -38,8 +38,10 @@ def used_cases() -> Iterator[Case]:
         yield Case({"alignments": uniform(questions, regions, g=generator(200 + seed)), "temperature": temperature})
     yield Case(_padded(4, 6, 5) | {"temperature": 0.2}, "a place is no region, -inf")
     yield Case(_padded(4, 6, 6) | {"temperature": 0.003}, "the temperature is 0.003 and nearly all weights become 0")
-    plain = {"alignments": 0.5 + 0.5 * uniform(3, 5, g=generator(207))}
-    yield Case(plain | {"temperature": 0.001}, "the temperature is so low that e^(A / temperature) overflows")
+    steps = (450 + 3 * uniform(3, 5, g=generator(207))).round() / 512  # exact in float32, too
+    yield Case(
+        {"alignments": steps, "temperature": 1 / 512}, "the temperature is so low that e^(A / temperature) overflows"
+    )
     level = torch.tensor([[0.9, 0.9, 0.2, NEVER], [0.4, -0.4, 0.4, 0.4]], dtype=torch.float64)
     yield Case({"alignments": level, "temperature": 0.003}, "several regions are level at a temperature of 0.003")
 
@@ -59,17 +61,17 @@ def used_specification(alignments: Tensor, temperature: float) -> Tensor:
     return alignments.new_tensor(numbers)
 
 
-def _entropy(weights: Tensor, log: Callable = torch.log, dim: int = 1) -> Tensor:
-    return -torch.where(weights > 0, weights * log(weights.clamp(min=1e-300)), 0.0).sum(dim)
+def _entropy(weights: Tensor, base: float = math.e, dim: int = 1) -> Tensor:
+    return -torch.xlogy(weights, weights).sum(dim) / math.log(base)
 
 
 def _used(
     alignments, temperature, change=lambda A: A, by=lambda tau: 1 / tau, softmax=torch.softmax, axis=1,
-    entropy=_entropy, power=lambda H, R: H.exp(), log=torch.log,
+    entropy=_entropy, power=lambda H, R: H.exp(),
 ):  # fmt: skip
     """The number of regions with a step done otherwise; every option is a mistake of the family below."""
     weights = softmax(change(alignments) * by(temperature), dim=axis)
-    return power(entropy(weights, log) if entropy is _entropy else entropy(weights), alignments.shape[1])
+    return power(entropy(weights), alignments.shape[1])
 
 
 def _by_hand(logits: Tensor, dim: int) -> Tensor:
@@ -90,6 +92,10 @@ def _number(count: Callable[[Tensor], Tensor]) -> dict:
 
 
 FAMILY: dict[str, dict] = {
+    "0 times minus infinity is NaN where there is no region: leave it out, or use torch.xlogy on the weights": {
+        "softmax": torch.log_softmax,
+        "entropy": lambda logs: -(logs.exp() * logs).sum(1),
+    },
     "0 times log 0 is NaN: leave out what has no weight, or use torch.xlogy": {"entropy": _bare},
     "e^(A / temperature) overflows when the temperature is low: torch.softmax takes the largest out first": {
         "softmax": _by_hand
@@ -97,8 +103,8 @@ FAMILY: dict[str, dict] = {
     "this is the entropy H itself: return exp(H), a number of regions": {"power": _nothing},
     "the sign is turned round: the entropy is minus the sum of w log w": {"power": lambda H, R: (-H).exp()},
     "this is minus the sum of w log w with the sign turned round: return exp(H)": {"power": lambda H, R: -H},
-    "the logarithm has base 2 and the power base e: take both of one kind": {"log": torch.log2},
-    "the logarithm has base 10 and the power base e: take both of one kind": {"log": torch.log10},
+    "the logarithm has base 2 and the power base e: take both of one kind": {"entropy": lambda w: _entropy(w, 2)},
+    "the logarithm has base 10 and the power base e: take both of one kind": {"entropy": lambda w: _entropy(w, 10)},
     "the logarithm has base e and the power base 2: take both of one kind": {"power": lambda H, R: 2.0**H},
     "this is 2 to the entropy plus 1: return exp(H)": {"power": lambda H, R: H.exp() + 1},
     "this is the number of regions as a share of all: return exp(H)": {"power": lambda H, R: H.exp() / R},
