@@ -28,12 +28,12 @@ def pool_codes(codes, word_mask, how, beta):
     rows = []
     for m, real in enumerate(word_mask):
         kept = codes[:, m, real]
-        pooled = {
-            "mean": lambda: kept.mean(-1),
-            "lse": lambda: torch.logsumexp(kept / beta, -1),
-            "softmax": lambda: (torch.softmax(kept / beta, -1) * kept).sum(-1),
-        }
-        rows.append(pooled[how]())
+        if how == "mean":
+            rows.append(kept.mean(-1))
+        elif how == "lse":
+            rows.append(torch.logsumexp(kept / beta, -1))
+        else:
+            rows.append((torch.softmax(kept / beta, -1) * kept).sum(-1))
     return torch.stack(rows, dim=1)
 
 
