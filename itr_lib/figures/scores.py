@@ -124,18 +124,19 @@ def background_curves(
     Args:
         counts: background boxes a picture.
         measured: by coding, what was measured at each count, one column a panel; ``"evenly"`` is drawn as a reference.
-        labels: what each panel shows. Percentages of attention and numbers of regions begin at 0.
+        labels: what each panel shows, two or more. What is no recall (``R@``) begins at 0.
         title: what the figure shows.
     """
-    figure, axes = plt.subplots(1, len(labels), figsize=(3.3 * len(labels), 3.4), squeeze=False)
-    for place, (axis, label) in enumerate(zip(axes[0], labels, strict=True)):
+    alike = all("R@" in label for label in labels)
+    figure, axes = plt.subplots(1, len(labels), figsize=(3.3 * len(labels), 3.4), sharey=alike)
+    for place, (axis, label) in enumerate(zip(axes, labels, strict=True)):
         for name, values in measured.items():
             style = {"color": REFERENCE, "ls": ":"} if name == "evenly" else {}
             axis.plot(counts, values[:, place], marker="o", ms=4, label=name, **style)
         axis.set(xlabel="background boxes a picture", ylabel=label, xticks=counts)
         if "R@" not in label:
             axis.set_ylim(bottom=0)
-    axes[0, -1].legend(frameon=False, fontsize=9)
+    axes[1].legend(frameon=False, fontsize=9)
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
