@@ -29,9 +29,8 @@ root = ""
 from dataclasses import replace
 import numpy as np
 import torch
-from itr_lib import evaluation, figures, objectives, similarity
+from itr_lib import data as datasets, evaluation, figures, objectives, similarity
 from itr_lib.checks import check, library
-from itr_lib.data import epoch_order, pair_batch, questions_of, scene_questions, tokenise, with_background
 from itr_lib.inference import encode, score
 from itr_lib.lessons import open_lesson, recipes, timing
 
@@ -71,7 +70,9 @@ w = torch.tensor([[1.0, 0.0]])  # one word
 a = (v @ w.T / 0.5).softmax(dim=0)
 attended = a.T @ v
 print("attention at τ = 0.5:", [round(x, 2) for x in a[:, 0].tolist()])
-print(f"length {attended.norm():.3f}, soft code {(attended @ w.T).item() / attended.norm():.3f}")
+print(
+    f"length {attended.norm():.3f}, soft code {(attended @ w.T).item() / attended.norm():.3f}"
+)
 
 # %% [markdown] exercise="soft-codes" difficulty=2 minutes=9 points=3
 # ### Your turn: soft codes
@@ -275,7 +276,7 @@ def chan_scores(images, captions, tau=None):
     else:
         codes = captions.vectors.new_zeros(len(images.mask), *captions.mask.shape)
         words = captions.vectors[captions.mask]  # all real words of all captions
-        each = [soft_codes(v, words, real, tau) for v, real in zip(*images)]
+        each = [soft_codes(v, words, real, tau) for v, real in zip(*images, strict=True)]
         codes[:, captions.mask] = torch.stack(each)
     return pool_codes(codes, captions.mask, "lse", 0.1)
 
@@ -289,7 +290,9 @@ def objective(model, batch, epoch, tau=None):
     images, captions = model.encode_images(batch.images), model.encode_captions(batch.captions)
     S = chan_scores(images, captions, tau)
     negatives, same = "all" if epoch < warmup else "hardest", batch.same_image
-    return objectives.triplet_loss(S, margin=margin, negatives=negatives, same_image=same) / len(S)
+    return objectives.triplet_loss(
+        S, margin=margin, negatives=negatives, same_image=same
+    ) / len(S)
 
 
 # %%
@@ -334,9 +337,11 @@ lesson.clock()
 # CHAN's argument against soft coding is that **a softmax never says no**. A region that does not matter gets a small weight, and there are many regions that do not matter. Here is one word of a test picture:
 
 # %%
-questions = questions_of(splits, tokenizer)
+questions = datasets.questions_of(splits, tokenizer)
 align = figures.aligner(test, images, captions, tokenizer)
-found = scores.argmax(dim=0).numpy() == test.image_of_caption  # captions that find their picture
+found = (
+    scores.argmax(dim=0).numpy() == test.image_of_caption
+)  # captions that find their picture
 if questions is None:
     caption, t = int(found.argmax()), 0
 else:
@@ -390,7 +395,9 @@ regions_used = check("regions-used", regions_used)
 
 # %%
 for tau in (1, 0.3, 0.1, 0.03, 0.01, 0.003):
-    print(f"τ = {tau:<5}  “{pieces[t]}” looks at {regions_used(A[None], tau).item():4.1f} regions")
+    print(
+        f"τ = {tau:<5}  “{pieces[t]}” looks at {regions_used(A[None], tau).item():4.1f} regions"
+    )
 
 # %% [markdown]
 # Now an experiment that only a made world allows. Take test pictures and keep only the boxes that show an object. Then add 4 to 32 boxes of background, drawn anywhere in the same picture and seen by the same detector. For words of shape and colour we know the right boxes. What share of a word's attention falls on them? On how many regions does it look? And what does retrieval among these pictures say? The dotted line, *evenly*, is a word that attends to every region alike.
@@ -413,7 +420,7 @@ def attention(A, tau):
 def background_worlds(few):
     """The pictures of a split with their boxes on objects alone, and with more and more background."""
     bare = replace(few, region_mask=few.truth.region_object >= 0)
-    return [with_background(few, count, seed=0) if count else bare for count in COUNTS]
+    return [datasets.with_background(few, count, seed=0) if count else bare for count in COUNTS]
 
 
 # %%
@@ -421,7 +428,7 @@ def background_worlds(few):
 def look(model, world):
     """By coding: share on right regions (%), regions used, text to image R@1, and the scores."""
     images, captions = encode(model, tokenizer, world, device=lesson.device)
-    words = scene_questions(world, tokenizer, kinds=("shape", "colour"))
+    words = datasets.scene_questions(world, tokenizer, kinds=("shape", "colour"))
     pairs = *images, *captions, world.image_of_caption
     A = torch.from_numpy(evaluation.question_alignments(*pairs, words))
     seen, right = {}, torch.from_numpy(words.right)
@@ -476,7 +483,9 @@ else:
 
 # %%
 if test.truth is not None:
-    grounds = [any(word.kind == "ground" for word in said.words) for said in some.truth.captions]
+    grounds = [
+        any(word.kind == "ground" for word in said.words) for said in some.truth.captions
+    ]
     group = torch.tensor(grounds).long()  # 1: the caption names the ground
     for row in np.flatnonzero(grounds)[:3]:
         print("  ", some.captions[row])
@@ -515,7 +524,9 @@ def recall_by_group(scores, image_of_caption, group):
     others = scores.clone()
     others[image_of_caption, caption] = -torch.inf
     hit = scores[image_of_caption, caption] > others.amax(dim=0)
-    return torch.stack([100 * hit[group == g].to(scores).mean() for g in range(group.max() + 1)])
+    return torch.stack(
+        [100 * hit[group == g].to(scores).mean() for g in range(group.max() + 1)]
+    )
     ### END SOLUTION
 
 
@@ -526,7 +537,9 @@ recall_by_group = check("recall-by-group", recall_by_group)
 if test.truth is not None:
     owner = torch.from_numpy(some.image_of_caption)
     by_group = {
-        name: np.array([recall_by_group(seen[name][3], owner, group).tolist() for seen in looks])
+        name: np.array(
+            [recall_by_group(seen[name][3], owner, group).tolist() for seen in looks]
+        )
         for name in CODINGS
     }
     panels = ("R@1 (%), captions without ground", "R@1 (%), captions that name it")
@@ -550,7 +563,9 @@ train_soft = profile != "quick"
 if train_soft and test.truth is not None:
     soft_recipe = replace(recipe, model=replace(recipe.model, coding="soft"))
     soft_model = soft_recipe.build(splits.train, tokenizer).to(lesson.device)
-    lesson.train(soft_model, lambda *step: objective(*step, tau=0.1), recipe.training, label="soft")
+    lesson.train(
+        soft_model, lambda *step: objective(*step, tau=0.1), recipe.training, label="soft"
+    )
     title = "Trained with soft codes: attention learns to look away"
     soft_looks = table([look(soft_model, world) for world in worlds])
     lesson.show(figures.background_curves(COUNTS, soft_looks, LABELS, title))
@@ -622,9 +637,9 @@ hard_backward = check("hard-backward", hard_backward)
 
 # %%
 fresh = recipe.build(splits.train, tokenizer).to(lesson.device).eval()
-tokens, size = tokenise(tokenizer, splits.train.captions), recipe.training.batch_size
-order = epoch_order(splits.train.image_of_caption, size, np.random.default_rng(seed))
-batch = pair_batch(splits.train, tokens, next(order), lesson.device)
+tokens, size = datasets.tokenise(tokenizer, splits.train.captions), recipe.training.batch_size
+order = datasets.epoch_order(splits.train.image_of_caption, size, np.random.default_rng(seed))
+batch = datasets.pair_batch(splits.train, tokens, next(order), lesson.device)
 with torch.no_grad():
     regions, words = fresh.encode_images(batch.images), fresh.encode_captions(batch.captions)
     winners = best_regions(
@@ -647,7 +662,9 @@ gaps = [float((x - y).abs().max()) for x, y in zip(mine, (v.grad, w.grad), stric
 dense = int(regions.mask.sum()) * int(words.mask.sum())
 touched = sum(int(words.mask[m].sum()) for _, m in pairs)
 print(f"yours and autograd's differ by at most {max(gaps):.0e}")
-print(f"{len(pairs):,} of {S.numel():,} pairs get a gradient (the loss), and 1 region a word (the maximum):")
+print(
+    f"{len(pairs):,} of {S.numel():,} pairs get a gradient (the loss), and 1 region a word (the maximum):"
+)
 print(f"{touched:,} of {dense:,} alignments, 1 in {dense / touched:,.0f}")
 lesson.record(gradient_sparsity=dense / touched)
 
