@@ -31,7 +31,15 @@ LESSONS = {
     # TERAN
     "02": ("box-geometry", "alignments", "mrsw", "poolings", "packed-mrsw", "pointing"),
     # CHAN
-    "03": ("soft-codes", "hard-codes", "pool-codes", "hard-backward", "attended-length", "effective-regions"),
+    "03": (
+        "soft-codes",
+        "best-regions",
+        "pool-codes",
+        "regions-used",
+        "recall-by-group",
+        "hard-backward",
+        "attended-length",
+    ),  # fmt: skip
     # USER
     "04": ("unified-loss", "unified-weights", "ring-buffer", "momentum-step", "queue-loss", "enhance"),
     # TGDT

@@ -51,7 +51,7 @@ class Trial:
         if value is None:
             return "your function returned None: is a return missing at its end?"
         if isinstance(value, tuple) and hasattr(value, "values"):
-            return "x.max(dim=...) and x.sort(...) return values and places: take .values, or use amax"
+            return "x.max(dim=...) and x.sort(...) return values and places: take .values, or .indices"
         if callable(value) and not callable(self.expected):
             return "your function returned a function: are the brackets of a call missing?"
         return ""
