@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from itr_lib.checks.frame import Case, Exercise, Inputs
+from itr_lib.checks.frame import Case, Exercise
+from itr_lib.checks.outcome import Inputs
 
 
 def _given(count: int, negatives: int, mu: float, gamma: float, low: float = 0.0, turned: bool = False) -> Inputs:
@@ -25,6 +26,7 @@ def constant_cases() -> Iterator[Case]:
     yield Case(_given(101, 7, 30.0, 0.5))
     yield Case(_given(51, 2048, 30.0, 0.6), trap="there are 2,048 negatives")
     yield Case(_given(41, 3, 6.0, 0.4), trap="mu is small")
+    yield Case(_given(191, 1, 2.0, 0.1, low=-0.9), trap="mu is small")
     yield Case(_given(76, 1, 20.0, 0.3, low=-0.5), trap="some candidates are below 0")
     yield Case(_given(101, 63, 15.0, 0.7, turned=True), trap="the candidates come from high to low")
     yield Case(_given(101, 40, 900.0, 0.2), trap="mu (S - gamma) is above 88, and its exp overflows")
@@ -51,8 +53,7 @@ def best_constant(scores: Tensor, negatives: int, mu: float, gamma: float) -> fl
 
 def spoiled(
     scores, negatives, mu, gamma, *, sides=2.0, many="inside", form="", one=1.0, scale="", positive="", pick="least",
-    give="score", guard="",
-):  # fmt: skip
+    give="score"):  # fmt: skip
     """The choice with one or two of its steps spoiled."""
     x = {
         "": mu * (scores - gamma), "no gamma": mu * scores, "plus": mu * (scores + gamma), "outside": mu * scores - gamma,
@@ -65,20 +66,13 @@ def spoiled(
     inside = math.log(negatives) if many == "inside" else math.log(negatives + 1) if many == "and own" else 0.0
     cost = torch.logaddexp(torch.full_like(x, math.log(one) if one else -torch.inf), inside + x)
     cost = cost * (negatives if many == "outside" else 1) * {"": 1 / mu, "none": 1.0, "times": mu}[scale]
-    if guard == "naive":
-        cost = torch.log(one + negatives * x.exp()) / mu
-        cost = torch.where(cost.isinf(), torch.nan, cost)
     kept = {
-        "": scores.log1p(), "plus": -scores.log1p(), "none": 0 * scores, "no log": scores, "no 1": scores.log(),
-        "twice": 2 * scores.log1p(),
+        "": scores.log1p(), "none": 0 * scores, "no log": scores, "no 1": scores.log(),
     }[positive]  # fmt: skip
     loss = sides * cost - kept
     place = int({"least": loss.argmin, "most": loss.argmax}[pick]())
-    return float({"score": scores[place], "place": place, "loss": loss[place], "threshold": _threshold(mu, gamma, negatives)}[give])
-
-
-def _threshold(mu: float, gamma: float, negatives: int) -> float:
-    return gamma - math.log(negatives) / mu
+    threshold = gamma - math.log(negatives) / mu
+    return float({"score": scores[place], "place": place, "loss": loss[place], "threshold": threshold}[give])
 
 
 CONSTANT_TOGGLES = {
@@ -97,11 +91,9 @@ CONSTANT_TOGGLES = {
     "the 1 inside the logarithm is missing": {"one": 0.0},
     "1/mu is missing before the logarithm": {"scale": "none"},
     "the logarithm is multiplied by mu: divide it": {"scale": "times"},
-    "the positive is added: it has a minus": {"positive": "plus"},
-    "there is no positive term: - log(1 + S)": {"positive": "none"},
+    "the positive term - log(1 + S) is missing, or has a plus": {"positive": "none"},
     "the positive's logarithm is missing: log(1 + S)": {"positive": "no log"},
     "the 1 of the positive is missing: log(1 + S)": {"positive": "no 1"},
-    "the positive counts twice: it stands once": {"positive": "twice"},
     "this is the candidate with the highest loss: the lowest is asked for": {"pick": "most"},
     "this is a place in the list: return the score that stands there": {"give": "place"},
     "this is the lowest loss: return the score that has it": {"give": "loss"},

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks.frame import Case, Exercise, Inputs
+from itr_lib.checks.frame import Case, Exercise
+from itr_lib.checks.outcome import Inputs
 
 
 def _given(momenta: list[float], recalls: list[float], kept: list[float], share: float) -> Inputs:
@@ -25,6 +26,8 @@ def momentum_choices() -> Iterator[Case]:
     yield Case(mixed, trap="the candidates are in no order")
     odd = _given([0.2, 0.9, 0.99, 0.7], [21, 40, 31, 39], [0.97, 0.7, 0.62, 0.8], 0.75)
     yield Case(odd, trap="the highest momentum is not the one whose keys agree best")
+    weak = _given([0.5, 0.9, 0.99, 0.999], [30, 28, 17, 2], [0.5, 0.6, 0.7, 0.9], 0.75)
+    yield Case(weak, trap="a follower finds more than the mean of all, and too little")
     limit = _given([0.4, 0.9, 0.99], [40, 32, 30], [0.5, 0.6, 0.8], 0.75)
     yield Case(limit, trap="a recall lies exactly at the limit")
     yield Case(_given([0.9], [12], [0.7], 0.9), trap="there is one candidate")
@@ -56,21 +59,18 @@ def spoiled(momenta, recalls, kept, share, *, limit="share", sign=">=", pick="ke
         "mean": share * recalls.mean(),
         "first": share * recalls[0],
         "less": (1 - share) * recalls.max(),
-        "lowest": share * recalls.min(),
-        "kept": share * kept.max(),
     }
-    measured = kept if limit == "kept" else recalls
     tests = {">=": torch.ge, ">": torch.gt, "<=": torch.le, "<": torch.lt}
-    admitted = tests[sign](measured, limits[limit]) if limit != "none" else torch.ones_like(recalls).bool()
+    admitted = tests[sign](recalls, limits[limit]) if limit != "none" else torch.ones_like(recalls).bool()
     quality = {
         "kept": kept, "kept least": -kept, "recall": recalls, "recall least": -recalls, "momentum": momenta,
         "momentum least": -momenta, "product": kept * recalls, "first": -torch.arange(len(kept)).to(kept),
         "last": torch.arange(len(kept)).to(kept),
     }[pick]  # fmt: skip
-    inside = int(quality[admitted].argmax())
-    place = int(admitted.nonzero()[inside])
+    place = int(quality.masked_fill(~admitted, -torch.inf).argmax())
+    inside = int(admitted[:place].sum())
     gives = {"momentum": momenta[place], "place": place, "inside": inside, "mixed": momenta[inside]}
-    gives |= {"recall": recalls[place], "kept": kept[place], "masked": (quality * admitted).argmax()}
+    gives |= {"recall": recalls[place], "kept": kept[place]}
     return float(gives[give])
 
 
@@ -82,8 +82,6 @@ CHOICE_TOGGLES = {
     "the limit is a share of the mean recall: it is one of the highest": {"limit": "mean"},
     "the limit is a share of the first recall: it is one of the highest, wherever that stands": {"limit": "first"},
     "the limit is 1 - share of the highest recall: it is share": {"limit": "less"},
-    "the limit is a share of the lowest recall: it is one of the highest": {"limit": "lowest"},
-    "the limit is set on kept: it is the recall that must reach share of the highest": {"limit": "kept"},
     "a recall exactly at the limit is left out: at least share, >=": {"sign": ">"},
     "those below the limit are kept, the others left out: turn the comparison round": {"sign": "<="},
     "those below the limit are kept, the others left out: turn the comparison round, with >=": {"sign": "<"},

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from itr_lib.checks._inputs import generator
-from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
+from itr_lib.checks.frame import Case, Exercise, Rehearsal
+from itr_lib.checks.outcome import Inputs
 
 
 def _given(rows: list[list[int]], size: int) -> Inputs:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from itr_lib.checks._inputs import normal, unit_vectors
 from itr_lib.checks._mistakes import unit
-from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
+from itr_lib.checks.frame import Case, Exercise, Rehearsal
+from itr_lib.checks.outcome import Inputs
 from itr_lib.checks.unified_loss import (
     SHARED_TOGGLES,
     exponents_of,

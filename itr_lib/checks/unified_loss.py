@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from itr_lib.checks._inputs import generator, normal
 from itr_lib.checks._mistakes import eye
-from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
+from itr_lib.checks.frame import Case, Exercise, Rehearsal
+from itr_lib.checks.outcome import Inputs
 from itr_lib.objectives import unified_loss
 
 SMALL = torch.tensor([[0.8, 0.4, 0.6], [0.3, 0.7, 0.1], [0.5, 0.2, 0.9]], dtype=torch.float64)
@@ -118,7 +119,6 @@ def positives_of(scores: Tensor, floor: float, form: str) -> Tensor:
         "bare": lambda: scores.log1p(),
         "at 0": lambda: scores.clamp(min=0).log1p(),
         "capped": lambda: scores.clamp(max=floor).log1p(),
-        "after the log": lambda: scores.log1p().clamp(min=floor),
         "plus": lambda: -kept.log1p(),
         "no log": lambda: kept,
         "no 1": lambda: kept.log(),
@@ -193,7 +193,6 @@ SHARED_TOGGLES = {
     },
     "the positive is cut off at 0: the floor is an argument": {"positive": "at 0"},
     "the positive is cut off from above: clamp(min=floor)": {"positive": "capped"},
-    "the floor is put under the logarithm: it belongs inside, log(1 + max(S, floor))": {"positive": "after the log"},
     "the positive is added: it has a minus, since a high score of its own is what we want": {"positive": "plus"},
     "the positive's logarithm is missing: log(1 + max(S, floor))": {"positive": "no log"},
     "the 1 of the positive is missing: log(1 + max(S, floor))": {"positive": "no 1"},

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from itr_lib.checks._inputs import generator
 from itr_lib.checks._mistakes import eye
-from itr_lib.checks.frame import Case, Exercise, Inputs
+from itr_lib.checks.frame import Case, Exercise
+from itr_lib.checks.outcome import Inputs
 from itr_lib.checks.unified_loss import SMALL, batch_of, exponents_of, filled, overflow_explained
 
 
