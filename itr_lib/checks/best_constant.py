@@ -104,7 +104,7 @@ CONSTANT_TOGGLES = {
 EXERCISE = Exercise(
     "best-constant",
     library=best_constant,
-    example=Case(_given(11, 7, 30.0, 0.5)),
+    example=Case(_given(11, 7, 30.0, 0.5), worked=0.4),
     cases=constant_cases,
     specification=constant_specification,
     family=(spoiled, CONSTANT_TOGGLES),

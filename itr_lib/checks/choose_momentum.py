@@ -22,6 +22,7 @@ def _given(momenta: list[float], recalls: list[float], kept: list[float], share:
 def momentum_choices() -> Iterator[Case]:
     """Candidates in any order, one exactly at the limit, one alone, none that finds anything."""
     yield Case(_given([0.5, 0.8, 0.95, 0.998], [30, 31, 26, 4], [0.5, 0.6, 0.75, 0.99], 0.7))
+    yield Case(_given([0.5, 0.9], [10, 40], [0.5, 0.8], 0.75))
     mixed = _given([0.998, 0.95, 0.3, 0.8], [3, 27, 28, 31], [0.99, 0.8, 0.4, 0.6], 0.75)
     yield Case(mixed, trap="the candidates are in no order")
     odd = _given([0.2, 0.9, 0.99, 0.7], [21, 40, 31, 39], [0.97, 0.7, 0.62, 0.8], 0.75)
@@ -109,7 +110,7 @@ CHOICE_TOGGLES = {
 EXERCISE = Exercise(
     "choose-momentum",
     library=choose_momentum,
-    example=Case(_given([0.0, 0.9, 0.99, 0.999], [20, 22, 18, 1], [0.6, 0.65, 0.8, 0.99], 0.75)),
+    example=Case(_given([0.0, 0.9, 0.99, 0.999], [20, 22, 18, 1], [0.6, 0.65, 0.8, 0.99], 0.75), worked=0.99),
     cases=momentum_choices,
     specification=choice_specification,
     family=(spoiled, CHOICE_TOGGLES),

@@ -148,7 +148,7 @@ NEGATIVES_TOGGLES = {
 EXERCISE = Exercise(
     "false-negatives",
     library=false_negatives,
-    example=Case(_given([[0, 1], [2, 3], [0, 4], [3, 2]], 2)),
+    example=Case(_given([[0, 1], [2, 3], [0, 4], [3, 2]], 4), worked=75.0),
     cases=negatives_cases,
     specification=negatives_specification,
     family=(spoiled, NEGATIVES_TOGGLES),
