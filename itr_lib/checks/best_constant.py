@@ -26,6 +26,7 @@ def constant_cases() -> Iterator[Case]:
     yield Case(_given(101, 7, 30.0, 0.5))
     yield Case(_given(51, 2048, 30.0, 0.6), trap="there are 2,048 negatives")
     yield Case(_given(41, 3, 6.0, 0.4), trap="mu is small")
+    yield Case(_given(191, 1, 0.5, -0.4, low=-0.9), trap="mu is below 1")
     yield Case(_given(191, 1, 2.0, 0.1, low=-0.9), trap="mu is small")
     yield Case(_given(76, 1, 20.0, 0.3, low=-0.5), trap="some candidates are below 0")
     yield Case(_given(101, 63, 15.0, 0.7, turned=True), trap="the candidates come from high to low")
@@ -56,8 +57,8 @@ def spoiled(
     give="score"):  # fmt: skip
     """The choice with one or two of its steps spoiled."""
     x = {
-        "": mu * (scores - gamma), "no gamma": mu * scores, "plus": mu * (scores + gamma), "outside": mu * scores - gamma,
-        "divided": (scores - gamma) / mu, "turned": mu * (gamma - scores), "no mu": scores - gamma,
+        "": mu * (scores - gamma), "no gamma": mu * scores, "plus": mu * (scores + gamma),
+        "outside": mu * scores - gamma, "divided": (scores - gamma) / mu, "turned": mu * (gamma - scores), "no mu": scores - gamma,
     }[form]  # fmt: skip
     if many == "exponent":
         x = x * negatives

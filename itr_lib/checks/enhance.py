@@ -71,26 +71,25 @@ def spoiled(
         share = logits.sigmoid()
     elif over == "none":
         share = logits.masked_fill(~mask, 0)
-    elif over == "all":
-        share = logits.flatten().softmax(0).view(logits.shape)
     else:
         share = logits.nan_to_num(neginf=-1e30).softmax(0 if over == "pictures" else 1)
     if length:
         axis = 0 if length == "pictures" else 1
-        share = share / share.norm(p=1.0 if length == 1.0 else 2.0, dim=axis, keepdim=True).clamp(min=1e-12)
+        share = share / share.norm(dim=axis, keepdim=True).clamp(min=1e-12)
     share = share.masked_fill(~mask, 0) if after else share
     if give == "in full":
         share = mask.to(share)
-    given = {"guide": guide[:, None], "in full": guide[:, None], "itself": regions, "one": torch.ones_like(regions)}[give]
-    kept = {"region": regions, "none": 0 * regions, "shared": (1 + share[..., None]) * regions, "less": -regions}[keep]
-    kept = share[..., None] * regions if keep == "weighed" else kept
-    result = kept + share[..., None] * given
+    given = {"guide": guide[:, None], "in full": guide[:, None], "itself": regions, "one": torch.ones_like(regions)}[
+        give
+    ]
+    kept = {"region": regions, "none": 0 * regions, "shared": (1 + share[..., None]) * regions, "less": -regions}
+    kept["weighed"] = share[..., None] * regions
+    result = kept[keep] + share[..., None] * given
     return unit(result, dim=-1) if unit_result else result
 
 
 ENHANCE_TOGGLES = {
-    "b is the softmax as it is: bring it to length 1, s / |s|": {"length": None},
-    "b sums to 1, as the softmax does already: bring it to length 1, the root of the sum of squares": {"length": 1.0},
+    "b is the softmax as it is, which sums to 1: bring it to length 1, where the squares sum to 1": {"length": None},
     "b has length 1 over the pictures: over the regions of each, dim=1": {"length": "pictures"},
     "padded regions take part in the softmax: fill their products with -torch.inf first": {"before": False},
     "the mask is not used: padded regions take part in the softmax, and receive a share": {
@@ -103,9 +102,8 @@ ENHANCE_TOGGLES = {
         "fill": -1.0,
         "after": False,
     },
-    "padding became a product of -100, which is above real ones: fill with -torch.inf": {"fill": -100.0, "after": False},
-    "padding became a product of -1000, which may be above real ones: fill with -torch.inf": {
-        "fill": -1000.0,
+    "padding became a product of -100, which is above real ones: fill with -torch.inf": {
+        "fill": -100.0,
         "after": False,
     },
     "the region itself is missing: x_r + b_r g, not b_r g alone": {"keep": "none"},
@@ -118,7 +116,6 @@ ENHANCE_TOGGLES = {
     "sharpness is missing: it multiplies the products": {"scale": "none"},
     "the products are divided by sharpness: multiply them": {"scale": "over"},
     "the softmax runs over the pictures: each picture shares among its own regions, dim=1": {"over": "pictures"},
-    "one softmax for all pictures: each picture shares among its own regions, dim=1": {"over": "all"},
     "this is a sigmoid for each region: softmax shares among the regions of a picture": {"over": "sigmoid"},
     "the softmax is missing": {"over": "none"},
     "b has length 1 before the softmax: the softmax comes first": {"order": "length first", "length": None},

@@ -105,7 +105,10 @@ def spoiled(
     """UTO against a queue with one or two of its steps spoiled."""
     same = image_ids[:, None] == queue_ids
     if keys == "and the batch":
-        queue_keys, same = torch.cat([queue_keys, positive_keys]), image_ids[:, None] == torch.cat([queue_ids, image_ids])
+        queue_keys, same = (
+            torch.cat([queue_keys, positive_keys]),
+            image_ids[:, None] == torch.cat([queue_ids, image_ids]),
+        )
     if keys == "and the positive":
         queue_keys = torch.cat([queue_keys, positive_keys])
         same = torch.cat([same, ~torch.eye(len(queries), dtype=torch.bool, device=same.device)], dim=1)
@@ -135,7 +138,9 @@ def spoiled(
     if own == "next":
         kept = positives_of((queries * positive_keys.roll(1, 0)).sum(1), floor, positive)
     terms = costs - kept
-    return factor * {"mean": terms.mean, "sum": terms.sum, "first": lambda: terms[0], "last": lambda: terms[-1]}[total]()
+    return (
+        factor * {"mean": terms.mean, "sum": terms.sum, "first": lambda: terms[0], "last": lambda: terms[-1]}[total]()
+    )
 
 
 QUEUE_TOGGLES = SHARED_TOGGLES | {

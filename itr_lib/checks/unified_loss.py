@@ -147,7 +147,9 @@ def spoiled(
     rows, columns = costs
     shares = {"rows": (1, 0), "columns": (0, 1), "mean": (0.5, 0.5)}.get(asks, (1, 1))
     terms = shares[0] * rows + shares[1] * columns - positives_of(scores.diagonal(), floor, positive)
-    return factor * {"mean": terms.mean, "sum": terms.sum, "first": lambda: terms[0], "last": lambda: terms[-1]}[total]()
+    return (
+        factor * {"mean": terms.mean, "sum": terms.sum, "first": lambda: terms[0], "last": lambda: terms[-1]}[total]()
+    )
 
 
 def overflow_explained(inputs: Inputs, result: Any, expected: Any) -> str | None:
@@ -232,7 +234,9 @@ def uto_loss(scores: Tensor, mu: float, gamma: float, same_image: Tensor, floor:
 EXERCISE = Exercise(
     "unified-loss",
     library=uto_loss,
-    example=Case({"scores": SMALL, "mu": 10.0, "gamma": 0.5, "same_image": torch.eye(3, dtype=torch.bool), "floor": 0.0}),
+    example=Case(
+        {"scores": SMALL, "mu": 10.0, "gamma": 0.5, "same_image": torch.eye(3, dtype=torch.bool), "floor": 0.0}
+    ),
     cases=unified_cases,
     specification=unified_specification,
     family=(spoiled, UNIFIED_TOGGLES),
