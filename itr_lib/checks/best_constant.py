@@ -58,7 +58,8 @@ def spoiled(
     """The choice with one or two of its steps spoiled."""
     x = {
         "": mu * (scores - gamma), "no gamma": mu * scores, "plus": mu * (scores + gamma),
-        "outside": mu * scores - gamma, "divided": (scores - gamma) / mu, "turned": mu * (gamma - scores), "no mu": scores - gamma,
+        "outside": mu * scores - gamma,
+        "divided": (scores - gamma) / mu, "turned": mu * (gamma - scores), "no mu": scores - gamma,
     }[form]  # fmt: skip
     if many == "exponent":
         x = x * negatives

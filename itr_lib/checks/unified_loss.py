@@ -95,6 +95,8 @@ def negatives_term(exponents: Tensor, mu: float, left: Tensor, one: float, scale
         cost = (one + exponents.exp().sum(1)).log()
     elif guard == "lost":  # the largest was taken out and never added back
         cost = (one + (exponents - top.clamp(min=-1e30)[:, None]).exp().sum(1)).log()
+    elif guard == "all lost":  # the same, with a 0 beside the exponents
+        cost = exponents.logaddexp(torch.tensor(-torch.inf)) if False else torch.cat([0 * mu * exponents[:, :1], exponents], 1)
     elif guard == "the 1 stays":  # the largest is added back, but the 1 was not divided by it
         cost = (one + (exponents - top.clamp(min=-1e30)[:, None]).exp().sum(1)).log() + top.clamp(min=-1e30)
     elif guard == "capped":
@@ -176,7 +178,6 @@ SHARED_TOGGLES = {
     },
     "what is no negative became an exponent of 1: fill with -torch.inf": {"fill": 1.0},
     "what is no negative became an exponent of -1, and e^(-1) counts: fill with -torch.inf": {"fill": -1.0},
-    "what is no negative became an exponent of -10, and e^(-10) still counts: fill with -torch.inf": {"fill": -10.0},
     "the 1 inside the logarithm is missing: then negatives far below gamma still push": {"one": 0.0},
     "the 1 inside the logarithm stands there twice: a 0 beside the exponents, or log1p, not both": {"one": 2.0},
     "1/mu is missing before the logarithm": {"scale": "none"},
