@@ -615,12 +615,6 @@ class RingOldestMissing(RingByPlaces):
         return torch.arange(max(0, self.came - size + 1), self.came) % size
 
 
-class RingCountsKept(RingByPlaces):
-    def enqueue(self, keys, ids):
-        size = len(self.stored)
-        super().enqueue(keys[-size:], ids[-size:])
-
-
 class RingNewestFirst(RingByPlaces):
     def _order(self):
         return super()._order().flip(0)
@@ -784,7 +778,7 @@ WRONG = {
         (unified_sum, "divide by B"),
         (unified_with_numbers, "gradient by scores"),
         (unified_rows_masked_only, "the columns do not: mask both directions"),
-        (unified_top_lost, "not of the 1"),
+        (unified_top_lost, "not added back"),
         (unified_clamped_at_zero, "the floor is an argument"),
         (unified_two_mistakes, "two things: "),
         (unified_returns_early, "a return inside the loop"),
@@ -801,7 +795,7 @@ WRONG = {
         (weights_times_mu, "mu times too much"),
         (weights_top_not_for_one, "but not of the 1"),
         (weights_last_column_cut, "the wrong column is cut off"),
-        (weights_with_the_one, "has shape (5, 6), expected (5, 5)"),
+        (weights_with_the_one, "has shape (3, 4), expected (3, 3)"),
     ],
     "ring-buffer": [
         (RingWithAssert, "Any number of keys must do"),
@@ -809,11 +803,10 @@ WRONG = {
         (RingUnfilled, "never filled are returned"),
         (RingFirstRows, "the last ones are the newest"),
         (RingStorageOrder, "the order of the storage"),
-        (RingIdsElsewhere, "not in step with the keys"),
+        (RingIdsElsewhere, "the ids come in the order of the storage"),
         (RingOfIdsOnce, "not in step with the keys"),
         (RingOldestLate, "the order begins one too late"),
         (RingOldestMissing, "the oldest key is missing"),
-        (RingCountsKept, "all of them came"),
         (RingNewestFirst, "newest first"),
         (RingOfViews, "a slice is a view of the storage"),
         (RingOfInputs, "store a copy"),

@@ -26,7 +26,7 @@ def constant_cases() -> Iterator[Case]:
     yield Case(_given(101, 7, 30.0, 0.5))
     yield Case(_given(51, 2048, 30.0, 0.6), trap="there are 2,048 negatives")
     yield Case(_given(41, 3, 6.0, 0.4), trap="mu is small")
-    yield Case(_given(191, 1, 0.5, -0.4, low=-0.9), trap="mu is below 1")
+    yield Case(_given(39, 1, 0.5, -0.4, low=-0.9), trap="mu is below 1")
     yield Case(_given(191, 1, 2.0, 0.1, low=-0.9), trap="mu is small")
     yield Case(_given(76, 1, 20.0, 0.3, low=-0.5), trap="some candidates are below 0")
     yield Case(_given(101, 63, 15.0, 0.7, turned=True), trap="the candidates come from high to low")

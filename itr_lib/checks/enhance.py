@@ -36,7 +36,9 @@ def enhance_cases() -> Iterator[Case]:
     yield Case(_given(1, 3, 3, 8.0, seed=2), trap="there is one picture")
     yield Case(_given(2, 1, 4, 1.0, seed=3), trap="a picture has one region")
     low = _given(2, 5, 4, 1.0, seed=4)
-    low["regions"] = torch.where(low["mask"][..., None], low["regions"] - 300 * low["guide"][:, None], low["regions"])
+    low["guide"] = torch.eye(4, dtype=torch.float64)[:2]  # so that float32 holds the products exactly
+    far = (4 * low["regions"]).round() / 4 - 200 * low["guide"][:, None]
+    low["regions"] = torch.where(low["mask"][..., None], far, low["regions"])
     yield Case(low, trap="all products are far below -100")
 
 

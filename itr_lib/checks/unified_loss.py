@@ -95,8 +95,9 @@ def negatives_term(exponents: Tensor, mu: float, left: Tensor, one: float, scale
         cost = (one + exponents.exp().sum(1)).log()
     elif guard == "lost":  # the largest was taken out and never added back
         cost = (one + (exponents - top.clamp(min=-1e30)[:, None]).exp().sum(1)).log()
-    elif guard == "all lost":  # the same, with a 0 beside the exponents
-        cost = exponents.logaddexp(torch.tensor(-torch.inf)) if False else torch.cat([0 * mu * exponents[:, :1], exponents], 1)
+    elif guard == "all lost":  # the same, of the exponents with the 0 beside them
+        shift = top.clamp(min=0)[:, None]
+        cost = (one * (-shift[:, 0]).exp() + (exponents - shift).exp().sum(1)).log()
     elif guard == "the 1 stays":  # the largest is added back, but the 1 was not divided by it
         cost = (one + (exponents - top.clamp(min=-1e30)[:, None]).exp().sum(1)).log() + top.clamp(min=-1e30)
     elif guard == "capped":
@@ -169,6 +170,9 @@ SHARED_TOGGLES = {
     "exp overflows when mu (S - gamma) is large, at about 88 in float32: the 1 is e^0, one more exponent; put a 0 "
     "beside the exponents and take logsumexp": {"guard": "naive"},
     "the largest exponent was taken out, and is not added back after the logarithm": {"guard": "lost"},
+    "the largest of the exponents and the 0 was taken out, and is not added back after the logarithm": {
+        "guard": "all lost"
+    },
     "the largest exponent was taken out of the sum, but not of the 1: the 1 becomes e^(-largest); let logsumexp do "
     "both": {"guard": "the 1 stays"},
     "the exponents are cut off at the top: then the hardest negatives cost no more; use logsumexp": {"guard": "capped"},
