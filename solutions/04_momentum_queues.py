@@ -33,7 +33,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from itr_lib import data as itr_data, figures, inference
-from itr_lib.checks import check, library  # noqa: F401 - library: to go on without an answer
+from itr_lib.checks import check, library
 from itr_lib.lessons import open_lesson, recipes, timing, watch
 from itr_lib.momentum import FeatureQueue, key_encoder
 
@@ -53,7 +53,11 @@ print(f"USER in this profile: batches of {B}, a queue of {K:,}")
 
 # %%
 title = "A batch compares each query with a few others; a queue adds columns, not rows"
-lesson.show(figures.batch_and_queue(title=title))
+alt = (
+    "Left: the 4 x 4 scores of a batch, partners on the diagonal. Right: 8 more columns, captions"
+    " of earlier batches, negatives all but one, which belongs to the picture of its row."
+)
+lesson.show(figures.batch_and_queue(title=title), alt)
 
 # %% [markdown]
 # First: are more negatives worth anything? It is tempting to train with batches of 8, 16 and 128 and to compare. But at equal epochs a batch of 128 takes a sixteenth of the steps that a batch of 8 takes. Two things change at once.
@@ -226,7 +230,11 @@ lesson.show(figures.push_panels(grid.tolist(), alone, n.tolist(), shares, title)
 
 # %%
 title = "A ring of 8 places: new keys (dark) replace the oldest"
-lesson.show(figures.ring_diagram(title=title))
+alt = (
+    "A row of 8 places after 0, 3, 6 and 10 keys. An arrow marks the next place. The last batch of"
+    " 4 fills places 6 and 7 and goes on at 0 and 1."
+)
+lesson.show(figures.ring_diagram(title=title), alt)
 
 # %% [markdown] exercise="ring-buffer" difficulty=3 minutes=15 points=4
 # ### Your turn: a ring buffer
@@ -652,9 +660,9 @@ found = {name: lesson.recorded(f"03_hard_alignment/{name}", "t2i_r1") for name i
 found = {"yours": [metrics.t2i_r1]} | {
     name: values or [np.nan] for name, values in found.items()
 }
-rows = [f"| {name} | {ms:.3f} | {np.mean(found[name]):.1f} |" for name, ms in cost.items()]
+rows = [f"| {name} | {ms:.2g} | {np.mean(found[name]):.1f} |" for name, ms in cost.items()]
 lesson.say(
-    f"Every one-vector model ranks {len(splits.test):,} pictures in **{cost['yours']:.3f} ms**.\n\n"
+    f"Every one-vector model ranks {len(splits.test):,} pictures in **{cost['yours']:.2g} ms**.\n\n"
     "| | ms a query | text to image R@1 (lesson 03: recorded) |\n| --- | --- | --- |\n"
     + "\n".join(rows)
 )

@@ -29,8 +29,8 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from itr_lib import data as itr_data, figures, inference
-from itr_lib.checks import check, library  # noqa: F401 - library: to go on without an answer
+from itr_lib import data as itr_data, figures
+from itr_lib.checks import check, library
 from itr_lib.lessons import open_lesson, recipes
 
 # %%
@@ -141,20 +141,12 @@ lesson.show(figures.plateau(curves, title))
 # And the third seed? With $\mu = 30$ it found nothing. Look at the training losses, a number a seed:
 
 # %%
-names = ("no queue", "batch 16", "batch 32", "USER (queue)")
-rows = [
-    (name, lesson.recorded(name, "t2i_r1"), lesson.recorded(name, "loss")) for name in names
-]
-told = [
-    f"| {name} | "
-    + " | ".join(f"{r:.1f} / {loss:.3f}" for r, loss in zip(found, at, strict=True))
-    + " |"
-    for name, found, at in rows
-]
-lesson.say(
-    "| text to image R@1 / training loss | seed 0 | seed 1 | seed 2 |\n| --- | --- | --- | --- |\n"
-    + "\n".join(told)
-)
+told = ["| | seed 0 | seed 1 | seed 2 |", "| --- | --- | --- | --- |"]
+for name in ("no queue", "batch 16", "batch 32", "USER (queue)"):
+    runs = lesson.runs(f"04_momentum_queues/{name}")
+    cells = [f"R@1 {run['t2i_r1']:.1f}, loss {run['loss']:.3f}" for run in runs]
+    told.append(f"| {name} | {' | '.join(cells)} |")
+lesson.say("\n".join(told))
 
 # %% [markdown]
 # Where a run ends at chance, its loss is 0.000. It did not get stuck on the plateau. It never arrived there.
@@ -175,7 +167,7 @@ for s in range(10):
         objective(new, batch, 0, floor).backward()
         grads = [p.grad.norm() for p in new.parameters() if p.grad is not None]
         pull[floor] = float(torch.stack(grads).norm())
-    starts[s] = (float(own.mean()), 100 * float((own > 0).float().mean()), *pull.values())
+    starts[s] = (own.mean().item(), 100 * (own > 0).float().mean().item(), *pull.values())
 rows = [
     f"| {s} | {a:.2f} | {b:.0f} % | {c:.3f} | {d:.3f} |" for s, (a, b, c, d) in starts.items()
 ]
@@ -192,10 +184,10 @@ lesson.say(head + "\n| --- | --- | --- | --- | --- |\n" + "\n".join(rows))
 # %%
 lesson.compare(
     {
-        "no queue, floor 0": "no queue",
-        "no queue, floor -0.9": "no queue, no clamp",
-        "queue, floor 0": "USER (queue)",
-        "queue, floor -0.9": "USER (queue), no clamp",
+        "no queue, floor 0": "04_momentum_queues/no queue",
+        "no queue, floor -0.9": "04_momentum_queues/no queue, no clamp",
+        "queue, floor 0": "04_momentum_queues/USER (queue)",
+        "queue, floor -0.9": "04_momentum_queues/USER (queue), no clamp",
     },
     metrics=("i2t_r1", "t2i_r1"),
     bars=False,
@@ -214,7 +206,11 @@ lesson.compare(
 
 # %%
 title = "One vector for the picture, from its regions or from a CLIP, goes back to each region"
-lesson.show(figures.guide_diagram(title))
+alt = (
+    "Four regions are weighed by attention into one vector g; a frozen CLIP may give g instead."
+    " Then each region x_r becomes x_r plus b_r times g."
+)
+lesson.show(figures.guide_diagram(title), alt)
 
 # %% tags=["nbval-check-output"]
 x, g = torch.eye(2), torch.tensor([1.0, 0.0])  # two regions, and the picture's vector
@@ -276,7 +272,11 @@ lesson.say(
 # The gift is small. So do not expect much. These runs are without queues, with the paper's floor:
 
 # %%
-rows = {"no guide": "no guide", "SGE": "no queue", "CGE, a small CLIP": "CGE"}
+rows = {
+    "no guide": "04_momentum_queues/no guide",
+    "SGE": "04_momentum_queues/no queue",
+    "CGE, a small CLIP": "04_momentum_queues/CGE",
+}
 lesson.compare(rows, metrics=("i2t_r1", "t2i_r1", "t2i_r10"), bars=False)
 
 # %% [markdown]
@@ -311,9 +311,9 @@ if splits.test.truth is not None and splits.test.open_picture is not None:
 
 # %%
 pair = {
-    "USER": "USER (queue)",
-    "random keys": "random keys",
-    "false negatives in": "false negatives in",
+    "USER": "04_momentum_queues/USER (queue)",
+    "random keys": "04_momentum_queues/random keys",
+    "false negatives in": "04_momentum_queues/false negatives in",
 }
 runs = {label: lesson.runs(name) for label, name in pair.items()}
 if all(runs.values()):
@@ -329,7 +329,11 @@ if all(runs.values()):
 # UTO, the hinge of lesson 01 on all negatives, and InfoNCE: the same encoders, without queues, in batches of 8, at equal steps.
 
 # %% tags=["key-figure"]
-rows = {"UTO": "no queue, no clamp", "hinge": "triplet", "InfoNCE": "InfoNCE"}
+rows = {
+    "UTO": "04_momentum_queues/no queue, no clamp",
+    "hinge": "04_momentum_queues/triplet",
+    "InfoNCE": "04_momentum_queues/InfoNCE",
+}
 title = "Without queues, UTO is ahead at R@1, and InfoNCE at R@10"
 lesson.compare(rows, metrics=("i2t_r1", "t2i_r1", "t2i_r10"), title=title)
 lesson.clock()
