@@ -41,7 +41,17 @@ LESSONS = {
         "attended-length",
     ),  # fmt: skip
     # USER
-    "04": ("unified-loss", "unified-weights", "ring-buffer", "momentum-step", "queue-loss", "enhance"),
+    "04": (
+        "unified-loss",
+        "unified-weights",
+        "ring-buffer",
+        "momentum-step",
+        "choose-momentum",
+        "queue-loss",
+        "false-negatives",
+    ),
+    # how training begins
+    "04a": ("best-constant", "enhance"),
     # TGDT
     "05": ("token-guidance", "consistency", "cmc", "two-stage-search", "honest-rank", "pareto-front"),
 }

@@ -31,8 +31,12 @@ from itr_lib.figures.training import (
     batch_and_queue,
     follower_curves,
     guide_diagram,
+    key_ages,
+    plateau,
+    push_panels,
     recall_against,
     ring_diagram,
+    seed_lines,
     training_curves,
 )
 from itr_lib.figures.two_stage import (
