@@ -12,7 +12,8 @@ from torch import Tensor
 
 from itr_lib.checks._inputs import random_scores
 from itr_lib.checks._mistakes import eye
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 
 
 def masked_cases() -> Iterator[Inputs]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 
 
 def batch_cases() -> Iterator[Inputs]:
