@@ -35,7 +35,9 @@ LESSONS = {
     # USER
     "04": ("unified-loss", "unified-weights", "ring-buffer", "momentum-step", "queue-loss", "enhance"),
     # TGDT
-    "05": ("token-guidance", "consistency", "cmc", "two-stage-search", "honest-rank", "pareto-front"),
+    "05": ("two-stage-search", "honest-rank", "token-guidance", "cmc", "choose-k", "pareto-front"),
+    # what TGDT is made of
+    "05a": ("structure-agreement", "local-weight"),
 }
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from itr_lib.checks._inputs import Copied, mask_first_real, normal
 from itr_lib.checks._mistakes import as_it_is, unit
-from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
+from itr_lib.checks.frame import Case, Exercise, Rehearsal
+from itr_lib.checks.outcome import Inputs
 from itr_lib.encoders.regions import FirstToken
 from itr_lib.models.tgdt import global_vectors
 
@@ -159,11 +160,12 @@ TOGGLES = {
     "the mask is turned round: here True is a real token, in torch's src_key_padding_mask it is one to leave out": {
         "padding": as_it_is
     },
-    "this is the mean of all tokens that on_top returns, padding too: take the first, [:, 0]": {
+    "this is the mean or the sum of all tokens that on_top returns, padding too: take the first, [:, 0]": {
         "read": lambda out, mask: out.mean(1)
     },
-    "this is the mean of the real tokens that on_top returns: take the first, [:, 0]": {"read": _mean_of_real},
-    "this is the sum of all tokens that on_top returns: take the first, [:, 0]": {"read": lambda out, mask: out.sum(1)},
+    "this is the mean or the sum of the real tokens that on_top returns: take the first, [:, 0]": {
+        "read": _mean_of_real
+    },
     "this is the largest number of all tokens: take the first token, [:, 0]": {"read": lambda out, mask: out.amax(1)},
     "this is the last token, which may be padding: the first stands for the whole, [:, 0]": {
         "read": lambda out, mask: out[:, -1]
