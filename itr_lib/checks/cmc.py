@@ -194,9 +194,8 @@ TOGGLES = {
     "the hinge is turned round: the disagreement less the margin, not the margin less the disagreement": {
         "cost": lambda worst, margin: (margin - worst).relu()
     },
-    "what is below the margin counts as less than nothing: the margin stands inside the bracket, and each j is cut off at 0, [max - margin]+": {
-        "cost": lambda worst, margin: worst - margin
-    },
+    "what is below the margin counts as less than nothing: the margin stands inside the bracket, and each j is cut "
+    "off at 0, [max - margin]+": {"cost": lambda worst, margin: worst - margin},
     "where the margin is exceeded all of the disagreement counts: only what is beyond the margin does": {
         "cost": lambda worst, margin: worst * (worst > margin)
     },

@@ -78,8 +78,8 @@ def _own(values: Tensor, truth: Tensor) -> Tensor:
 
 def ranks_with(
     global_scores, local_scores, truth, shortlist, local_weight,
-    final=weighted, missed=lambda ranks, shortlist, candidates: ranks, size=lambda shortlist: shortlist, among_all=False,
-    itself=1, start=0,
+    final=weighted, missed=lambda ranks, shortlist, candidates: ranks, size=lambda shortlist: shortlist,
+    among_all=False, itself=1, start=0,
 ) -> Tensor:  # fmt: skip
     """The ranks, with options to spoil them; ``missed``: (global ranks, shortlist, candidates) -> ranks outside."""
     places, scores = _places(global_scores), final(global_scores, local_scores, local_weight)

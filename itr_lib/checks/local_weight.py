@@ -27,7 +27,7 @@ EXAMPLE = _case([0.0, 1.0, 4.0], [[0.9, 0.5], [0.7, 0.6]], [[0.2, 0.1], [0.0, 0.
 
 
 def weight_cases() -> Iterator[Case]:
-    """Scores in eighths: sums are exact, so a tie is one. Weights in no order; 0 the best; ties; one weight, one query."""
+    """Scores in eighths: sums are exact, so a tie is one. Weights in no order; ties; one weight, one query."""
     for seed, (queries, candidates, weights, trap) in enumerate(
         [
             (9, 5, WEIGHTS, ""),

@@ -144,8 +144,8 @@ def _rows_of(regions: Tensor, mask: Tensor, rows: Tensor) -> tuple[Tensor, Tenso
 
 def search_with(
     query_whole, query_words, wholes, regions, mask, shortlist, local_weight,
-    order=_down, size=lambda shortlist: shortlist, take=_rows_of, local=_mrsw, of_rows=lambda scores, rows: scores[rows],
-    final=weighted, arrange=_then_others,
+    order=_down, size=lambda shortlist: shortlist, take=_rows_of, local=_mrsw,
+    of_rows=lambda scores, rows: scores[rows], final=weighted, arrange=_then_others,
 ) -> Tensor:  # fmt: skip
     """The search, with options to spoil it."""
     scores = wholes @ query_whole

@@ -24,7 +24,7 @@ def transformer(
 
 
 class FirstToken(nn.TransformerEncoder):
-    """The same stack, which returns its first token alone, (B, 1, D): the last layer computes nothing for the others."""
+    """A stack that returns its first token alone, (B, 1, D): the last layer computes nothing for the others."""
 
     def __init__(self, dim: int, layers: int, heads: int, dropout: float, feed_forward: int | None = None):
         layer = nn.TransformerEncoderLayer(dim, heads, feed_forward or 2 * dim, dropout, batch_first=True)

@@ -8,7 +8,7 @@ from itr_lib.evaluation.pointing import (
     pointing_accuracy,
     question_alignments,
 )
-from itr_lib.evaluation.probes import pair_accuracy, structure_agreement
+from itr_lib.evaluation.probes import kinds_of_miss, pair_accuracy, structure_agreement
 from itr_lib.evaluation.recall import (
     RetrievalMetrics,
     caption_ranks,
