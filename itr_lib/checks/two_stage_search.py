@@ -177,11 +177,6 @@ def _sorted_together(query_whole, query_words, wholes, regions, mask, shortlist,
     return _down(scores.index_add(0, first, (local_weight * aligned).as_subclass(Tensor)))
 
 
-def _too_long_fails(**inputs):
-    (inputs["wholes"] @ inputs["query_whole"]).topk(inputs["shortlist"])
-    return search_with(**inputs)
-
-
 def _best(change: Callable[[Tensor], Tensor]) -> Callable:
     return lambda words, regions, mask: change(_best_regions(words, regions, mask))
 
@@ -269,9 +264,6 @@ SEARCH_MISTAKES = {
     "items of the shortlist are sorted among the others, where a low local score moves them behind what was never "
     "aligned: the shortlist stays in front": _sorted_together,
     "all items are aligned and ordered anew: only the shortlist is, and the others keep their global order": _all_anew,
-    "a shortlist that is longer than the gallery fails: slice the order, or take min(shortlist, len(wholes))": (
-        _too_long_fails
-    ),
     ALIGNED_ALL: _look_back,
 }
 
