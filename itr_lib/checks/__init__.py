@@ -53,7 +53,9 @@ LESSONS = {
     # how training begins
     "04a": ("best-constant", "enhance"),
     # TGDT
-    "05": ("token-guidance", "consistency", "cmc", "two-stage-search", "honest-rank", "pareto-front"),
+    "05": ("two-stage-search", "honest-rank", "token-guidance", "cmc", "choose-k", "pareto-front"),
+    # what TGDT is made of
+    "05a": ("structure-agreement", "local-weight"),
 }
 
 

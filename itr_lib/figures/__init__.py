@@ -13,6 +13,7 @@ from itr_lib.figures.explorer import aligner, explorer
 from itr_lib.figures.gallery import (
     boxes_on_picture,
     caption_gallery,
+    found_pictures,
     image_gallery,
     pair_figure,
     picture_grid,
@@ -41,6 +42,7 @@ from itr_lib.figures.training import (
 )
 from itr_lib.figures.two_stage import (
     honest_curves,
+    length_choice,
     reading_bars,
     shortlist_curves,
     structure_maps,
