@@ -246,7 +246,10 @@ def explain_ranks(inputs: Inputs, result: Tensor, expected: Tensor) -> str | Non
     if result.shape != expected.shape or len(expected) < 3 or result.is_floating_point():
         return None
     scores, owner = inputs["scores"], inputs["image_of_caption"]
-    order, own = scores.argsort(dim=1, descending=True), owner == torch.arange(len(scores))[:, None]
+    order, own = (
+        scores.argsort(dim=1, descending=True),
+        owner == torch.arange(len(scores), device=owner.device)[:, None],
+    )
     best = scores.masked_fill(~own, -torch.inf).argmax(dim=1)
     places = (order.masked_fill(~own, scores.shape[1]).amin(dim=1), order.gather(1, best[:, None])[:, 0])
     if any(torch.equal(result, place + start) for place in places for start in (0, 1)):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
 from itr_lib.evaluation import flawed
+from itr_lib.evaluation.inputs import as_tensor
 
 Evaluation = Callable[[Tensor, Tensor], float]
 
@@ -22,8 +22,8 @@ def _handed_over(rule: Evaluation) -> Evaluation:
     """An evaluation as the learner gets it: it takes arrays and lists, too, and says what does not fit."""
 
     def evaluate(scores, image_of_caption):
-        scores, owner = (torch.from_numpy(np.array(x, dtype=float)) for x in (scores, image_of_caption))
-        owner = owner.long()
+        scores = as_tensor("scores", scores).double().cpu()
+        owner = as_tensor("image_of_caption", image_of_caption).long().cpu()
         if scores.ndim != 2 or owner.shape != scores.shape[1:] or not owner.numel():
             raise ValueError(
                 f"evaluate got scores of shape {tuple(scores.shape)} and image_of_caption of shape {tuple(owner.shape)}"
