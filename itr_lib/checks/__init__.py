@@ -29,7 +29,7 @@ LESSONS = {
     # VSE++
     "01": ("triplet-loop", "unique-batches", "triplet-hardest", "info-nce", "sorted-pool", "twin-choices"),
     # TERAN
-    "02": ("alignments", "mrsw", "packed-mrsw", "read-heat-map", "pointing", "poolings", "block-sizes"),
+    "02": ("alignments", "mrsw", "packed-mrsw", "read-heat-map", "pointing", "block-sizes", "poolings"),
     # CHAN
     "03": ("soft-codes", "hard-codes", "pool-codes", "hard-backward", "attended-length", "effective-regions"),
     # USER
