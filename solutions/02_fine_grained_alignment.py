@@ -165,8 +165,8 @@ lesson.show(
 A = torch.tensor(
     [[0.9, -0.5, 0.0], [0.1, -0.3, 0.0], [0.0, 0.0, 0.0]]
 )  # region 2, word 2: padding
-print("best with padding:   ", A.amax(dim=0).tolist())
-print("best without padding:", A[:2, :2].amax(dim=0).tolist())
+print("best with padding:   ", A.amax(dim=0))
+print("best without padding:", A[:2, :2].amax(dim=0))
 
 # %% [markdown] exercise="mrsw" difficulty=3 minutes=12 points=3
 # ### Your turn: MrSw, without the padding
@@ -212,7 +212,7 @@ mrsw = check("mrsw", mrsw)
 padded = images.mask.numel() * captions.mask.numel()
 real = int(images.mask.sum()) * int(captions.mask.sum())
 lesson.say(
-    f"{padded:,} dot products with padding, {real:,} without: {padded / real:.1f} times too many."
+    f"{padded:,} dot products with padding, {real:,} without: {padded / real:.1f} times as many."
 )
 
 # %% [markdown]
@@ -382,6 +382,7 @@ made = torch.tensor(
 )
 overlap = torch.full((4, 4), 0.1).fill_diagonal_(1.0)
 overlap[0, 1] = overlap[1, 0] = 0.7
+print(made)
 print(overlap)
 
 # %%
@@ -485,9 +486,14 @@ if probes:
     swaps = probes["swaps"]
     encoded = inference.encode(model, tokenizer, swaps, device=lesson.device)
     twin_align = figures.aligner(swaps, *encoded, tokenizer, alignments)
-    for image, title in ((0, "With its own picture"), (1, "With the twin: which went dark?")):
+    own = twin_align(0, 0)[1]
+    scale = (own[np.isfinite(own)].min(), own.max())  # one for both maps
+    for image, title in (
+        (0, "With its own picture"),
+        (1, "With the twin: which words went dark?"),
+    ):
         words, A = twin_align(image, 0)
-        lesson.show(figures.alignment_heatmap(A, words, title, most=8))
+        lesson.show(figures.alignment_heatmap(A, words, title, most=8, scale=scale))
         lesson.say(told(*read(swaps, twin_align, image, 0)))
     lit = np.array(
         [

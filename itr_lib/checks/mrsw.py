@@ -239,10 +239,10 @@ def _zeroed(alignments: Tensor, region_mask: Tensor, word_mask: Tensor) -> Tenso
 
 
 def cosines_of_the_lesson() -> Inputs:
-    """Of 100 pictures with 20 captions, as many numbers as the lesson's."""
+    """Of 50 pictures with 20 captions, as many numbers as the lesson's."""
     g = generator(0)
-    masks = {"region_mask": mask_any_real(100, 36, g), "word_mask": mask_any_real(20, 21, g)}
-    return {"alignments": uniform(100, 20, 36, 21, g=g).float(), **masks}
+    masks = {"region_mask": mask_any_real(50, 36, g), "word_mask": mask_any_real(20, 21, g)}
+    return {"alignments": uniform(50, 20, 36, 21, g=g).float(), **masks}
 
 
 def library_mrsw(alignments: Tensor, region_mask: Tensor, word_mask: Tensor) -> Tensor:
@@ -270,5 +270,5 @@ EXERCISE = Exercise(
     },
     family=(wrong_mrsw, TOGGLES),
     gradients=("alignments",),
-    rehearsal=Rehearsal(cosines_of_the_lesson, calls=2000),
+    rehearsal=Rehearsal(cosines_of_the_lesson, calls=4000),
 )

@@ -170,9 +170,9 @@ TOGGLES = {
 
 
 def batch_of_the_lesson() -> Inputs:
-    """As many unit vectors as a batch of the lesson's training has."""
+    """A quarter of the pairs in a batch of the lesson's training."""
     counts = [
-        [int(n) for n in torch.randint(low, high, (128,), generator=generator(0))] for low, high in ((20, 37), (7, 20))
+        [int(n) for n in torch.randint(low, high, (64,), generator=generator(0))] for low, high in ((20, 37), (7, 20))
     ]
     inputs = packed(*counts, 128, seed=0)
     return inputs | {name: l2_normalise(inputs[name]).float().requires_grad_(True) for name in ("regions", "words")}
@@ -198,5 +198,5 @@ EXERCISE = Exercise(
     specification=packed_specification,
     family=(_packed, TOGGLES),
     gradients=("regions", "words"),
-    rehearsal=Rehearsal(batch_of_the_lesson, calls=800),
+    rehearsal=Rehearsal(batch_of_the_lesson, calls=3200),
 )

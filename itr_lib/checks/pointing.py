@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -184,6 +185,8 @@ def _explain(inputs: Inputs, result: Any, expected: Any) -> str:
         return f'your function returned a {type(result).__name__}, expected {{"hits": ..., "chance": ...}}'
     if set(result) != {"hits", "chance"}:
         return f'the names in your result are {", ".join(map(str, result)) or "none"}: expected "hits" and "chance"'
+    if odd := [name for name, value in result.items() if np.size(value) != 1 or value is None]:
+        return f"{odd[0]} is no number: give one percentage for each name"
     wrong = [name for name in ("hits", "chance") if abs(float(result[name]) - expected[name]) > 1e-3]
     if len(wrong) == 2:
         return "neither hits nor chance is right yet: begin with hits, the share of questions that point right"

@@ -205,5 +205,5 @@ EXERCISE = Exercise(
     specification=pool_specification,
     family=(_pool, TOGGLES),
     gradients=("alignments",),
-    rehearsal=Rehearsal(lambda: cosines_of_the_lesson() | {"how": "Symm", "mrsw": library_mrsw}, calls=1000),
+    rehearsal=Rehearsal(lambda: cosines_of_the_lesson() | {"how": "Symm", "mrsw": library_mrsw}, calls=2000),
 )

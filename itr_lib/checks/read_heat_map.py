@@ -6,12 +6,13 @@ What each word of a heat map points to, beside a reader who goes through it word
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from itr_lib.checks._inputs import generator
-from itr_lib.checks.frame import Case, Exercise, Inputs
+from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
 
 NOWHERE, SEVERAL, SAME_PLACE = -1, -2, 0.5
 
@@ -112,6 +113,8 @@ def _read(
     level=None,
 ) -> Tensor:
     """The reading with all that a learner may change in it."""
+    if axis == "boxes" and alignment.shape[0] != alignment.shape[1]:
+        raise IndexError("rows do not fit the overlaps")
     values = alignment.T if axis == "boxes" else alignment
     filled = values.nan_to_num(neginf=torch.inf) if pick == "min" else values
     values = values.abs() if size else values
@@ -204,6 +207,18 @@ TOGGLES = {
 }
 
 
+def _explain(inputs: Inputs, result: Any, expected: Tensor) -> str:
+    """The first word that is read in another way, and what its column holds."""
+    word = int((torch.as_tensor(result) != expected).nonzero()[0])
+    column, right = inputs["alignment"][:, word], int(expected[word])
+    best = int(column.argmax())
+    told = {
+        NOWHERE: f"points nowhere: its best entry, {column[best]:.2f}, is below the floor of {inputs['floor']:g}",
+        SEVERAL: f"is ambiguous: elsewhere than its best region {best} another comes closer than {inputs['gap']:g}",
+    }
+    return f"word {word} {told.get(right, f'points to region {right}, its best, and no region elsewhere comes close')}"
+
+
 def read_heat_map(alignment: Tensor, overlap: Tensor, floor: float, gap: float) -> Tensor:
     """All words at once."""
     best, where = alignment.max(dim=0)  # (W,)
@@ -222,4 +237,6 @@ EXERCISE = Exercise(
     family=(_read, TOGGLES),
     exact=True,
     index=True,
+    explain=_explain,
+    rehearsal=Rehearsal(lambda: heat_map(list(range(30)), [[0.1] * 30] * 14, 0, padded=6), calls=2000),
 )
