@@ -264,5 +264,5 @@ def _explains(mistake: Callable, trials: list[Trial], wrong: list[Trial]) -> boo
         agrees = same_outcome(outcome, trial.outcome)
         if not agrees and not (outcome.error and trial in wrong):
             return False
-        explained += agrees and trial in wrong
+        explained += agrees and trial in wrong and not same(outcome.value, trial.expected)  # a kind may be wrong alone
     return explained > 0

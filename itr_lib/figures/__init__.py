@@ -13,6 +13,7 @@ from itr_lib.figures.explorer import aligner, explorer
 from itr_lib.figures.gallery import (
     boxes_on_picture,
     caption_gallery,
+    found_pictures,
     image_gallery,
     pair_figure,
     picture_grid,
@@ -31,12 +32,17 @@ from itr_lib.figures.training import (
     batch_and_queue,
     follower_curves,
     guide_diagram,
+    key_ages,
+    plateau,
+    push_panels,
     recall_against,
     ring_diagram,
+    seed_lines,
     training_curves,
 )
 from itr_lib.figures.two_stage import (
     honest_curves,
+    length_choice,
     reading_bars,
     shortlist_curves,
     structure_maps,
