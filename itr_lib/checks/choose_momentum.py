@@ -27,7 +27,7 @@ def momentum_choices() -> Iterator[Case]:
     yield Case(mixed, trap="the candidates are in no order")
     odd = _given([0.2, 0.9, 0.99, 0.7], [24, 40, 31, 39], [0.97, 0.7, 0.62, 0.8], 0.75)
     yield Case(odd, trap="the highest momentum is not the one whose keys agree best")
-    weak = _given([0.5, 0.9, 0.99, 0.999], [30, 28, 17, 2], [0.5, 0.6, 0.7, 0.9], 0.75)
+    weak = _given([0.5, 0.9, 0.99, 0.999], [30, 28, 17, 9], [0.5, 0.6, 0.7, 0.9], 0.75)
     yield Case(weak, trap="a follower finds more than the mean of all, and too little")
     limit = _given([0.4, 0.9, 0.99], [40, 39.5, 30], [0.5, 0.6, 0.8], 0.75)
     yield Case(limit, trap="a recall lies exactly at the limit")

@@ -72,9 +72,12 @@ def spoiled(
             queues = [_queue(came + images[:turn], size, window, batches, number) for turn in range(len(images))]
         ready = {"full": len(came) >= size, "always": True, "some": len(came) > 0, "late": len(came) > size}
         ready["enqueued"] = len(came) + len(images) >= size
+        asking = list(zip(queues, images, strict=True))
+        if first == "one by one":
+            asking = asking[max(0, size - len(came)) :]
+            ready["full"] = bool(asking)
         if ready[counts]:
-            found = zip(queues, images, strict=True)
-            shares.append([_found(queue, image, images, what) for queue, image in found])
+            shares.append([_found(queue, image, images, what) for queue, image in asking])
             if what == "once":
                 shares[-1] = [float(image in queues[0]) for image in set(images)]
             if over == "emptied":

@@ -77,7 +77,7 @@ def spoiled(
     diagonal, nothing = eye(scores), torch.zeros_like(same_image)
     by_mask = {"": same_image, "eye": diagonal, "same but diagonal": same_image & ~diagonal, "none": nothing}
     by_mask |= {"turned": ~same_image, "upper": same_image | nothing.logical_not().tril()}
-    unfilled = late is True or guard == "naive times"
+    unfilled = late is True or guard in ("naive times", "across")
     no_negative = nothing if unfilled else diagonal if late else by_mask[mask]
     exponents = exponents_of(scores, mu, gamma, form)
     exponents = filled(exponents, no_negative, fill, exponents_of(0 * scores, mu, gamma, form))
@@ -93,7 +93,7 @@ def spoiled(
 def _shares(exponents: Tensor, left: Tensor, one: float, guard: str, over: str) -> Tensor:
     """e^x over 1 plus their sum."""
     grown, top = exponents.exp(), exponents.amax(1, keepdim=True).clamp(min=-1e30)
-    grown = grown * left if guard == "naive times" else grown
+    grown = grown * left if guard in ("naive times", "across") else grown
     whole = torch.cat([exponents.new_zeros(1), exponents.flatten()]).softmax(0)[1:]
     beside = exponents.new_full((len(exponents), 1), math.log(one) if one else -torch.inf)
     safe = torch.cat([beside, exponents], dim=1).softmax(1)
@@ -107,7 +107,7 @@ def _shares(exponents: Tensor, left: Tensor, one: float, guard: str, over: str) 
         "alone": exponents.sigmoid(),
         "numerator": grown,
         "last": safe[:, :-1],
-        "shifted": torch.cat([exponents[:, 1:], beside], dim=1).exp() / (one + below),
+        "shifted": torch.cat([exponents, beside], dim=1).softmax(1)[:, 1:],
     }.get(guard, whole.view(exponents.shape) if over == "whole" else safe[:, 1:])
 
 
