@@ -14,7 +14,6 @@ import os
 import re
 import symtable
 import sys
-import tempfile
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -68,9 +67,8 @@ def _write(target: Path, kept: dict[str, str]) -> None:
     """All of the file or nothing."""
     head = "# Your answers, kept by check(): plain Python, one section an exercise. Yours to read and to edit.\n"
     text = head + "".join(f"\n# %% {slug}\n{source}\n" for slug, source in kept.items())
-    handle, part = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
+    part = target.with_name(f".{target.name}.part")  # the caller holds the lock: no other process writes it
+    part.write_text(text, encoding="utf-8")
     os.replace(part, target)
 
 

@@ -134,9 +134,13 @@ def extra_seconds(exercise: Exercise, answer: Callable) -> tuple[float, float]:
 
 
 def _seconds(function: Callable, inputs: Inputs) -> float:
-    began = time.perf_counter()
-    function(**inputs)
-    return time.perf_counter() - began
+    """Of the fastest of three calls, since a first one warms up; a slow one is not made again."""
+    times: list[float] = []
+    while len(times) < 3 and sum(times) < 1:
+        began = time.perf_counter()
+        function(**inputs)
+        times.append(time.perf_counter() - began)
+    return min(times)
 
 
 def _try(exercise: Exercise, answer: Callable, case: Case, inputs: Inputs) -> Trial:
@@ -182,6 +186,8 @@ def _verify_gradients(exercise: Exercise, answer: Callable, trials: list[Trial])
                 f"the value is right, but it has no gradient by {names}: numpy, float(), .item(), .detach(), .tolist() "
                 "and torch.tensor(...) of a result cut it off; keep to torch operations"
             )
+        if not all(bool(g.isfinite().all()) for g in wanted.gradients):
+            continue  # there is none, as at a length of 0
         for name, gradient, expected in zip(exercise.gradients, mine.gradients, wanted.gradients, strict=True):
             _expect_gradient(exercise, name, gradient, expected, trials)
 
@@ -258,5 +264,5 @@ def _explains(mistake: Callable, trials: list[Trial], wrong: list[Trial]) -> boo
         agrees = same_outcome(outcome, trial.outcome)
         if not agrees and not (outcome.error and trial in wrong):
             return False
-        explained += agrees and trial in wrong
+        explained += agrees and trial in wrong and not same(outcome.value, trial.expected)  # a kind may be wrong alone
     return explained > 0
