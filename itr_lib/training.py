@@ -88,6 +88,7 @@ def train(
     device: str = "cpu",
     folder: str | Path | None = None,
     progress: bool = True,
+    label: str = "training",
 ) -> History:
     """Train ``model`` in place and leave it with the weights of its best epoch on ``val_data``.
 
@@ -105,6 +106,7 @@ def train(
         device: ``"cpu"`` or ``"cuda"``.
         folder: where checkpoints go; nowhere by default.
         progress: show a bar.
+        label: what the bar calls this training.
 
     Raises:
         ValueError: for another device, or a checkpoint of another model, configuration or data set; with a folder, for
@@ -115,17 +117,17 @@ def train(
     """
     expect_choice("device", device, tuple(STEPS_BETWEEN_LOOKS))
     tokens, val_tokens = tokenise(tokenizer, train_data.captions), tokenise(tokenizer, val_data.captions)
-    label = ""
+    identity = ""
     if folder is not None:
-        label = fingerprint(model, objective, config, (train_data, val_data), tokens, device)
+        identity = fingerprint(model, objective, config, (train_data, val_data), tokens, device)
     torch.manual_seed(config.seed)
     steps = steps_per_epoch(train_data.image_of_caption, config.batch_size, config.unique_images)
     run = _Run.start(model.to(device), config, steps)
     with checkpoint_path(folder) as checkpoint:
         if checkpoint and checkpoint.exists():
-            run.restore(load_checkpoint(checkpoint, label))
+            run.restore(load_checkpoint(checkpoint, identity))
         done = len(run.history.epochs)
-        with progress_bar(steps * config.epochs, "training", "step", done=steps * done, show=progress) as bar:
+        with progress_bar(steps * config.epochs, label, "step", done=steps * done, show=progress) as bar:
             for epoch in range(done, config.epochs):
                 started = time.perf_counter()
                 loss = run.train_epoch(objective, train_data, tokens, config, epoch, bar)
@@ -133,7 +135,7 @@ def train(
                 run.close_epoch(loss, metrics, time.perf_counter() - started)
                 bar.set_postfix(loss=f"{loss:.3f}", val_rsum=f"{metrics['rsum']:.0f}")
                 if checkpoint:
-                    save_checkpoint(checkpoint, label, run.state())
+                    save_checkpoint(checkpoint, identity, run.state())
     model.load_state_dict(run.best)
     model.eval()
     return run.history

@@ -1,4 +1,4 @@
-# %% [markdown]
+# %% [markdown] run_minutes=1
 # # 00 · Retrieval basics: what counts as finding it
 #
 # You type *“a small dotted star next to a red square”* and want that one picture out of a thousand. Or you hold a
@@ -12,7 +12,7 @@
 # - compute R@K, MedR, rSum and NDCG, and say what a guesser and a perfect reader would score;
 # - recognise three ways to a number that misleads: ties, a 1:1 ground truth, a small gallery.
 #
-# **Time** about 50 minutes, 5 exercises. **You need** Python and the basics of PyTorch tensors. No GPU.
+# **Time** about {{minutes}} minutes, 5 exercises. **You need** Python and the basics of PyTorch tensors. No GPU.
 #
 # An exercise comes with a check that names the likely mistake, and with help that unfolds layer by layer. If you leave one
 # out, the notebook goes on with the tested version from `itr_lib`.
@@ -161,7 +161,7 @@ def cosine_matrix(images, captions):
 
 
 # %% check="cosine-scores"
-check("cosine-scores", cosine_matrix)
+cosine_matrix = check("cosine-scores", cosine_matrix)
 
 # %% [markdown]
 # In the library this is `itr_lib.similarity.cosine_scores`.
@@ -253,7 +253,7 @@ def ranks_of_captions(scores, image_of_caption):
 
 
 # %% check="caption-ranks"
-check("caption-ranks", ranks_of_captions)
+ranks_of_captions = check("caption-ranks", ranks_of_captions)
 
 # %% [markdown]
 # The library has both directions: `itr_lib.evaluation.caption_ranks` and `image_ranks`.
@@ -303,7 +303,7 @@ def recall_at_k(ranks, k):
 
 
 # %% check="recall-at-k"
-check("recall-at-k", recall_at_k)
+recall_at_k = check("recall-at-k", recall_at_k)
 
 # %%
 metrics = retrieval_metrics(scores, owner)
@@ -385,7 +385,7 @@ def chance_recall(images, captions_per_image, k):
 
 
 # %% check="chance-recall"
-check("chance-recall", chance_recall)
+chance_recall = check("chance-recall", chance_recall)
 
 # %% [markdown]
 # The ceiling is more interesting. *“a red star on the grass”* may be true of three pictures in the gallery. Then nobody, however
@@ -579,7 +579,7 @@ def ndcg_at_k(scores, relevance, k):
 
 
 # %% check="ndcg"
-check("ndcg", ndcg_at_k)
+ndcg_at_k = check("ndcg", ndcg_at_k)
 
 # %%
 from itr_lib.evaluation import ndcg

@@ -1,4 +1,4 @@
-# %% [markdown]
+# %% [markdown] run_minutes=4
 # # 01 · Global embeddings: one vector a picture, one a sentence
 #
 # Lesson 00 scored pairs with a bag of words. Now we train. Two neural networks, an image encoder and a text encoder, each end in
@@ -12,7 +12,7 @@
 # - pool a set of vectors with GPO, and see how much that is worth;
 # - train a retrieval model to many times chance, and show with twins what one vector cannot say.
 #
-# **Time** about 75 minutes with all 6 exercises, 45 if you read and do three. **You need** lesson 00. On two CPU cores the notebook itself runs in under five minutes.
+# **Time** about {{minutes}} minutes with all 6 exercises, 45 if you read and do three. **You need** lesson 00. On two CPU cores the notebook itself runs in under five minutes.
 
 # %% tags=["parameters"]
 import os
@@ -159,7 +159,7 @@ def triplet_loop(scores, margin):
 
 
 # %% check="triplet-loop"
-check("triplet-loop", triplet_loop)
+triplet_loop = check("triplet-loop", triplet_loop)
 
 # %% [markdown]
 # ## 3. False negatives
@@ -227,7 +227,7 @@ def unique_batches(image_of_caption, batch_size, rng):
 
 
 # %% check="unique-batches"
-check("unique-batches", unique_batches)
+unique_batches = check("unique-batches", unique_batches)
 
 # %% [markdown]
 # In the library: `itr_lib.data.batches.epoch_order`, which also makes the pieces of a round alike in size.
@@ -307,7 +307,7 @@ def hardest_triplet(scores, margin, same_image):
 
 
 # %% check="triplet-hardest"
-check("triplet-hardest", hardest_triplet)
+hardest_triplet = check("triplet-hardest", hardest_triplet)
 
 # %% [markdown]
 # In the library both are `triplet_loss(scores, *, margin, negatives, same_image)`. How much faster is it than the loops?
@@ -405,7 +405,7 @@ def nce(scores, temperature, same_image):
 
 
 # %% check="info-nce"
-check("info-nce", nce)
+nce = check("info-nce", nce)
 
 # %%
 print(
@@ -470,7 +470,7 @@ def sorted_pool(tokens, mask, weights):
 
 
 # %% check="sorted-pool"
-check("sorted-pool", sorted_pool)
+sorted_pool = check("sorted-pool", sorted_pool)
 
 # %% [markdown]
 # In the library: `itr_lib.encoders.pooling.GPO`, fifty lines with the recurrent network.
@@ -671,7 +671,7 @@ def twin_choices(scores):
 
 
 # %% check="twin-choices"
-check("twin-choices", twin_choices)
+twin_choices = check("twin-choices", twin_choices)
 
 # %% tags=["key-figure"]
 if splits.probes:

@@ -1,4 +1,4 @@
-# %% [markdown]
+# %% [markdown] run_minutes=4
 # # 02 · Fine-grained alignment: words and regions
 #
 # Lesson 01 pressed a picture into one vector and a caption into another. It found the right picture often, and could not tell *a red star and a blue square* from
@@ -12,7 +12,7 @@
 # - train alignment from whole captions only, and measure whether words point at the right regions;
 # - say what this costs at search time, and why both sides can still be encoded in advance.
 #
-# **Time** about 75 minutes with all 6 exercises, 45 if you read and do three. **You need** lessons 00 and 01. On two CPU cores the notebook itself runs in under five minutes.
+# **Time** about {{minutes}} minutes with all 6 exercises, 45 if you read and do three. **You need** lessons 00 and 01. On two CPU cores the notebook itself runs in under five minutes.
 
 # %% tags=["parameters"]
 import os
@@ -137,7 +137,7 @@ def box_geometry(boxes, width, height):
 
 
 # %% check="box-geometry"
-check("box-geometry", box_geometry)
+box_geometry = check("box-geometry", box_geometry)
 
 # %% [markdown]
 # In the library: `itr_lib.encoders.regions.box_geometry`. The model is `itr_lib/models/teran.py`; let us build a small one and follow three pairs through it.
@@ -203,7 +203,7 @@ def alignments(regions, words):
 
 
 # %% check="alignments"
-check("alignments", alignments)
+alignments = check("alignments", alignments)
 
 # %% [markdown]
 # ## 4. From a matrix to a score
@@ -268,7 +268,7 @@ def mrsw(alignments, region_mask, word_mask):
 
 
 # %% check="mrsw"
-check("mrsw", mrsw)
+mrsw = check("mrsw", mrsw)
 
 # %% [markdown] exercise="poolings" difficulty=3 minutes=10 points=3
 # ### Your turn: all four
@@ -305,7 +305,7 @@ def pool_alignments(alignments, region_mask, word_mask, how):
 
 
 # %% check="poolings"
-check("poolings", pool_alignments)
+pool_alignments = check("poolings", pool_alignments)
 
 # %% [markdown]
 # In the library one function does all of it: `alignment_scores(regions, words, region_mask, word_mask, **TERAN_POOLING[name])`.
@@ -373,7 +373,7 @@ def packed_mrsw(regions, words, lengths):
 
 
 # %% check="packed-mrsw"
-check("packed-mrsw", packed_mrsw)
+packed_mrsw = check("packed-mrsw", packed_mrsw)
 
 # %% [markdown]
 # `alignment_scores` does the same with padding on both sides and for every pooling: it packs, puts sets of equal size side by side, multiplies in blocks that fit a memory budget, and takes the maximum while a block is still in the
@@ -574,7 +574,7 @@ def pointing(alignments, region_mask, right):
 
 
 # %% check="pointing"
-check("pointing", pointing)
+pointing = check("pointing", pointing)
 
 # %% [markdown]
 # In the library: `itr_lib.evaluation.pointing.pointing_accuracy`, which also counts near ties (closer than 1e-6) as misses.

@@ -1,4 +1,4 @@
-# %% [markdown]
+# %% [markdown] run_minutes=4
 # # 03 · Hard alignment: attend to all regions, or take the best one
 #
 # Lesson 02 gave each word its best region. That plain maximum is from 2015 (Karpathy and Fei-Fei), and much of the field thought it too plain: SCAN (2018) lets a word *attend* to all regions at once and
@@ -12,7 +12,7 @@
 # - write the gradient of hard codes by hand, and say why it is so cheap;
 # - measure how far attention spreads when a picture has more background, and judge a claim by a fair comparison.
 #
-# **Time** about 75 minutes with all 6 exercises, 45 if you read and do three. **You need** lessons 01 and 02. On two CPU cores the notebook itself runs in under five minutes.
+# **Time** about {{minutes}} minutes with all 6 exercises, 45 if you read and do three. **You need** lessons 01 and 02. On two CPU cores the notebook itself runs in under five minutes.
 
 # %% tags=["parameters"]
 import os
@@ -167,7 +167,7 @@ def soft_codes(regions, words, region_mask, temperature):
 
 
 # %% check="soft-codes"
-check("soft-codes", soft_codes)
+soft_codes = check("soft-codes", soft_codes)
 
 # %% [markdown]
 # In the library: `alignment_scores(..., coding="soft", temperature=0.1)`. (SCAN itself first sets negative cosines to 0 and rescales them over the words, then takes a softmax with a factor of 9, which is $\tau = 1/9$. The course uses the plain form.) Do not be misled by SCAN's full name, *stacked cross attention*: its attention is part of the *score*. Both sides are still encoded without the other, unlike the models of lesson 02, section 10.
@@ -232,7 +232,7 @@ def hard_codes(regions, words, region_mask):
 
 
 # %% check="hard-codes"
-check("hard-codes", hard_codes)
+hard_codes = check("hard-codes", hard_codes)
 
 # %% [markdown]
 # In the library: `alignment_scores(..., coding="hard")`, which packs as you did in lesson 02.
@@ -326,7 +326,7 @@ def pool_codes(codes, word_mask, how, beta):
 
 
 # %% check="pool-codes"
-check("pool-codes", pool_codes)
+pool_codes = check("pool-codes", pool_codes)
 
 # %% [markdown]
 # In the library: `alignment_scores(..., pooling="lse", beta=0.1)`.
@@ -388,7 +388,7 @@ def hard_backward(regions, words, grad):
 
 
 # %% check="hard-backward"
-check("hard-backward", hard_backward)
+hard_backward = check("hard-backward", hard_backward)
 
 # %% [markdown]
 # In the library: the class `_HardCodes` in `itr_lib/similarity/hard_and_soft.py`. It remembers the winners, one number a word and picture, and never builds the matrix of zeros. Does it agree with autograd, which knows nothing of this? And how sparse is the gradient of a real batch? Take one of training.
@@ -485,7 +485,7 @@ def attended_length(weights, gram):
 
 
 # %% check="attended-length"
-check("attended-length", attended_length)
+attended_length = check("attended-length", attended_length)
 
 # %% [markdown]
 # In the library: `soft_codes` in `itr_lib/similarity/hard_and_soft.py`. Now the bill. One batch, all pairs, each way forward, and forward with backward through the hinge; the unit is the bare product of all regions with all words. The last column is what must be *kept* for the backward pass.
@@ -718,7 +718,7 @@ def effective_regions(weights):
 
 
 # %% check="effective-regions"
-check("effective-regions", effective_regions)
+effective_regions = check("effective-regions", effective_regions)
 
 # %% [markdown]
 # (It is also called *perplexity*.)

@@ -1,4 +1,4 @@
-# %% [markdown]
+# %% [markdown] run_minutes=4
 # # 04 · Momentum queues: negatives beyond the batch
 #
 # Every loss so far compares a query with the other pairs of its batch, and with nothing else. With a large GPU you take a large batch. Without one you are left with few negatives, unless they come from somewhere else. MoCo (2020) keeps the vectors of *earlier* batches in a queue, and lets a slow copy of the encoder
@@ -12,7 +12,7 @@
 # - say what goes wrong when keys move too fast, or too slowly, and when a queue holds captions of the query's own picture;
 # - weigh what a score costs at search time against what it finds.
 #
-# **Time** about 60 minutes with all 6 exercises, 40 if you read and do three. **You need** lessons 01 and 03. On two CPU cores the notebook itself runs in under five minutes.
+# **Time** about {{minutes}} minutes with all 6 exercises, 40 if you read and do three. **You need** lessons 01 and 03. On two CPU cores the notebook itself runs in under five minutes.
 
 # %% tags=["parameters"]
 import os
@@ -229,7 +229,7 @@ def uto_loss(scores, mu, gamma, same_image):
 
 
 # %% check="unified-loss"
-check("unified-loss", uto_loss)
+uto_loss = check("unified-loss", uto_loss)
 
 # %% [markdown]
 # In the library: `unified_loss` in `itr_lib/objectives/losses.py`. (The paper multiplies it by 20 before it adds the part that comes from the queues; the course by 1.)
@@ -278,7 +278,7 @@ def uto_weights(scores, mu, gamma, same_image):
 
 
 # %% check="unified-weights"
-check("unified-weights", uto_weights)
+uto_weights = check("unified-weights", uto_weights)
 
 # %% [markdown]
 # What do $\mu$ and $\gamma$ do? With a single negative, $w$ is a sigmoid of $\mu (S - \gamma)$:
@@ -549,7 +549,7 @@ class RingBuffer:
 
 
 # %% check="ring-buffer"
-check("ring-buffer", RingBuffer)
+RingBuffer = check("ring-buffer", RingBuffer)
 
 # %% [markdown]
 # In the library: `FeatureQueue` in `itr_lib/momentum.py`. It is an `nn.Module` whose storage, ids and count are *buffers*: tensors that belong to a model without being trained. So they move to its device, and are saved and restored with it.
@@ -603,7 +603,7 @@ def momentum_step(target, source, momentum):
 
 
 # %% check="momentum-step"
-check("momentum-step", momentum_step)
+momentum_step = check("momentum-step", momentum_step)
 
 # %% [markdown]
 # In the library: `momentum_update`. How slow is slow? After $T$ steps the random weights of the start still have a share of $m^T$ in the key encoder, and what came in is half forgotten after about $\ln 2 / (1 - m)$ steps:
@@ -931,7 +931,7 @@ def queue_loss(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gam
 
 
 # %% check="queue-loss"
-check("queue-loss", queue_loss)
+queue_loss = check("queue-loss", queue_loss)
 
 # %% [markdown]
 # In the library: `unified_queue_loss`, with the mask as an argument. A step of training with everything in its place is `UnifiedObjective` in `itr_lib/objectives/for_training.py`: encode the batch, move the key encoders, make keys, compare with both queues, and only *then* enqueue the keys. (Before, and each query would meet its own positive among the negatives.)
@@ -1059,7 +1059,7 @@ def enhanced(regions, mask, guide, sharpness):
 
 
 # %% check="enhance"
-check("enhance", enhanced)
+enhanced = check("enhance", enhanced)
 
 # %% [markdown]
 # In the library: `enhance` in `itr_lib/models/user.py`. How much does it change? Both $b$ and $g$ have length 1. How long is a region? Ask the model of section 4, on test pictures:

@@ -1,4 +1,4 @@
-# %% [markdown]
+# %% [markdown] run_minutes=6
 # # 05 · Two readings of one network: TGDT, CMC, and a search in two stages
 #
 # Words and regions find far more than one vector does (lesson 02), and cost an alignment with *every* picture (lesson 04, section 8). TGDT (2023) reads one network twice: once as words and regions, once as one vector a side. The vector looks through everything and makes a shortlist; the alignment puts the shortlist in order.
@@ -11,7 +11,7 @@
 # - rank a query whose match is not in the shortlist, and find the mistake in an evaluation that does not;
 # - compare all methods of the course by what they find and what they cost.
 #
-# **Time** about 70 minutes with all 6 exercises, 45 if you read and do three. **You need** lessons 01 and 02; 03 and 04 help. On two CPU cores the notebook itself runs in five to seven minutes.
+# **Time** about {{minutes}} minutes with all 6 exercises, 45 if you read and do three. **You need** lessons 01 and 02; 03 and 04 help. On two CPU cores the notebook itself runs in five to seven minutes.
 
 # %% tags=["parameters"]
 import os
@@ -178,7 +178,7 @@ def global_vectors(tokens, mask, on_top, detach):
 
 
 # %% check="token-guidance"
-check("token-guidance", global_vectors)
+global_vectors = check("token-guidance", global_vectors)
 
 # %% [markdown]
 # In the library: `TGDT` in `itr_lib/models/tgdt.py`, whose encoders return `GlobalTokens`: `whole`, `vectors` and `mask`. There is one saving. Of the last layer only the first token is read, so `first_token` in `itr_lib/encoders/regions.py` computes that layer for this token alone, with all the others to look at. The same numbers for less work:
@@ -296,7 +296,7 @@ def consistency(V, T, margin):
 
 
 # %% check="consistency"
-check("consistency", consistency)
+consistency = check("consistency", consistency)
 
 # %% [markdown]
 # Inter plus intra is **CMC**, the *consistent multimodal contrastive* loss.
@@ -340,7 +340,7 @@ def cmc(images, captions, margin, intra_margin):
 
 
 # %% check="cmc"
-check("cmc", cmc)
+cmc = check("cmc", cmc)
 
 # %% [markdown]
 # In the library: `consistency_loss` and `cmc_loss` in `itr_lib/objectives/losses.py`.
@@ -795,7 +795,7 @@ def two_stage_search(query_whole, query_words, wholes, regions, mask, shortlist,
 
 
 # %% check="two-stage-search"
-check("two-stage-search", two_stage_search)
+two_stage_search = check("two-stage-search", two_stage_search)
 
 # %% [markdown]
 # In the library: `TwoStageIndex` in `itr_lib/search/`. Items are added once, the index is saved and loaded, and asked by batches of queries. `for_model` takes from the model how tokens are aligned (here MrSw) and what the local score weighs, so that the index ranks as the model scores; from then on it needs only what the encoders return. Tokens lie one after the other without padding (lesson 02, section 5).
@@ -1077,7 +1077,7 @@ def two_stage_ranks(global_scores, local_scores, truth, shortlist, local_weight)
 
 
 # %% check="honest-rank"
-check("honest-rank", two_stage_ranks)
+two_stage_ranks = check("honest-rank", two_stage_ranks)
 
 # %% [markdown]
 # In the library: `two_stage_metrics` in `itr_lib/evaluation/two_stage.py`, for five captions an image and with ties decided against the model. How large is the difference?
@@ -1151,7 +1151,7 @@ def pareto_front(cost, recall):
 
 
 # %% check="pareto-front"
-check("pareto-front", pareto_front)
+pareto_front = check("pareto-front", pareto_front)
 
 # %% [markdown]
 # Now all five models of the course, with the same encoders (three layers of BERT, a perceptron and a transformer layer over the regions, 128 wide), the same scenes and the same batches of 128. All saw the training data seven times: TGDT's branches took three of those epochs, and its top, two more layers a side, the other four. VSE is trained by InfoNCE, since the hinge collapsed with one seed of three (lesson 02). USER has its own loss and queues of 2,048 keys.

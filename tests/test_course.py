@@ -470,13 +470,13 @@ def test_open_lesson_seeds_and_records(tmp_path: Path, monkeypatch: pytest.Monke
         lesson = open_lesson("00_small", profile="smoke", device="cpu", seed=3)
         draws.append(torch.rand(3).tolist())
     assert draws[0] == draws[1]
-    lesson.clock(12)
+    lesson.clock()
     lesson.record(r1=torch.tensor(40.0), rsum=200)
     lesson.finish()
     summary = json.loads((tmp_path / "00_small.json").read_text())
     assert summary["metrics"] == {"r1": 40.0, "rsum": 200.0}
     assert summary["peak_memory_mb"] > 10 and summary["versions"]["torch"]
-    assert re.search(r"00:0\d since the start · about 12 minutes to go", capsys.readouterr().out)
+    assert re.search(r"00:0\d since the start", capsys.readouterr().out)
     with pytest.raises(ValueError, match="'r1' .*recorded before"):
         lesson.record(r1=1.0)
     with pytest.raises(ValueError, match="finite"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -14,10 +15,10 @@ from PIL import Image
 from toy import toy_data
 
 from itr_lib.course.kernels import QUIET
-from itr_lib.figures import explorer as module
 from itr_lib.figures import page
 from itr_lib.figures.explorer import WIDGET, explorer, page_of, someone_is_there
 
+module = sys.modules["itr_lib.figures.explorer"]  # whose name in the package is the function's
 CELL = """
 import sys; sys.path.insert(0, {tests!r})
 from test_explorer import align, make_data

@@ -25,8 +25,8 @@ FLOORS = """
     inference checkpoint
     training search
     figures
-    lessons
     checks
+    lessons
     course
 """
 # The same within data/: the door (its __init__) stands on top of it.

@@ -1,90 +1,134 @@
-"""Checks of the exercises: ``check("slug", my_function)`` in the cell below an exercise.
+"""Checks of the exercises: ``f = check("slug", f)`` in the cell below an exercise.
 
 A check runs an answer on several random shapes and seeds, compares it with a plain-loop specification that shares no
-code with the library, and, when they differ, names the likely mistake. Graders set the environment variable
-``ITR_GRADING=1``: then an exercise that was not attempted fails instead of letting the notebook go on.
+code with the library, and, when they differ, names the likely mistake. The notebook goes on with the function that it
+returns: the learner's own where it is right, the library's where it was not attempted. Graders set the environment
+variable ``ITR_GRADING=1``: then an exercise that was not attempted fails instead.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
+import importlib
 import os
+from collections.abc import Callable
+from typing import Any
 
-from itr_lib.checks import (
-    alignments,
-    attended_length,
-    box_geometry,
-    caption_ranks,
-    chance_recall,
-    cmc,
-    consistency,
-    cosine_scores,
-    effective_regions,
-    enhance,
-    hard_backward,
-    hard_codes,
-    honest_rank,
-    info_nce,
-    momentum_step,
-    mrsw,
-    ndcg,
-    packed_mrsw,
-    pareto_front,
-    pointing,
-    pool_codes,
-    poolings,
-    queue_loss,
-    recall_at_k,
-    ring_buffer,
-    soft_codes,
-    sorted_pool,
-    token_guidance,
-    triplet_hardest,
-    triplet_loop,
-    twin_choices,
-    two_stage_search,
-    unified_loss,
-    unified_weights,
-    unique_batches,
-)
-from itr_lib.checks.frame import verify
+from torch import Tensor
 
-# Lesson by lesson. The check of an exercise stands in the module that has its slug for a name.
-LESSONS = (
-    (cosine_scores, caption_ranks, recall_at_k, chance_recall, ndcg),
-    (triplet_loop, unique_batches, triplet_hardest, info_nce, sorted_pool, twin_choices),
-    (box_geometry, alignments, mrsw, poolings, packed_mrsw, pointing),
-    (soft_codes, hard_codes, pool_codes, hard_backward, attended_length, effective_regions),
-    (unified_loss, unified_weights, ring_buffer, momentum_step, queue_loss, enhance),
-    (token_guidance, consistency, cmc, two_stage_search, honest_rank, pareto_front),
-)
-EXERCISES = {module.EXERCISE.slug: module.EXERCISE for lesson in LESSONS for module in lesson}
+from itr_lib.checks import answers
+from itr_lib.checks.frame import EXTRA_SECONDS, Exercise, extra_seconds, verify
+from itr_lib.checks.outcome import as_tensors, is_float
+from itr_lib.checks.wrong import WrongAnswer
+
+# Lesson by lesson. The check of an exercise is EXERCISE in the module that has its slug for a name.
+LESSONS = {
+    # where counting begins
+    "00": ("cosine-scores", "caption-ranks", "recall-at-k", "chance-recall", "ndcg"),
+    # VSE++
+    "01": (
+        "triplet-loop",
+        "unique-batches",
+        "triplet-hardest",
+        "training-loop",
+        "warm-up",
+        "info-nce",
+        "sorted-pool",
+        "twin-choices",
+    ),
+    # TERAN
+    "02": ("box-geometry", "alignments", "mrsw", "poolings", "packed-mrsw", "pointing"),
+    # CHAN
+    "03": ("soft-codes", "hard-codes", "pool-codes", "hard-backward", "attended-length", "effective-regions"),
+    # USER
+    "04": ("unified-loss", "unified-weights", "ring-buffer", "momentum-step", "queue-loss", "enhance"),
+    # TGDT
+    "05": ("token-guidance", "consistency", "cmc", "two-stage-search", "honest-rank", "pareto-front"),
+}
 
 
 def exercises() -> list[str]:
     """The slugs of all exercises, in the order of the lessons."""
-    return list(EXERCISES)
+    return [slug for slugs in LESSONS.values() for slug in slugs]
 
 
-def check(slug: str, answer: object) -> None:
-    """Check an answer to the exercise ``slug``; prints one line when it is right, or not attempted yet.
+def exercise(slug: str) -> Exercise:
+    """The check of an exercise. Raises ``ValueError`` for one that does not exist."""
+    if slug not in exercises():
+        close = difflib.get_close_matches(slug, exercises(), n=1)
+        raise ValueError(f"there is no exercise {slug!r}{f'; did you mean {close[0]!r}?' if close else ''}")
+    return importlib.import_module(f"itr_lib.checks.{slug.replace('-', '_')}").EXERCISE
+
+
+def library(slug: str) -> Callable:
+    """The library's answer to an exercise, with the parameters of the stub, to go on with it for now."""
+    answers.went_on_with(slug, "library")
+    return exercise(slug).library
+
+
+def check(slug: str, answer: Callable) -> Callable:
+    """Check an answer to the exercise ``slug``; prints a line, and returns the function that the notebook goes on with.
+
+    That is the answer, where it is right (results that were arrays or lists then come as tensors), and the library's
+    function where nothing was written yet, or where a right answer would hold up the lesson. Right answers are kept
+    (:mod:`itr_lib.checks.answers`).
 
     Raises:
-        AssertionError: when the answer is wrong, with the likely mistake.
+        WrongAnswer: an ``AssertionError`` with the likely mistake; its last line says how to go on without an answer.
         NotImplementedError: when it was not attempted, under grading only.
         ValueError: for an exercise that does not exist.
     """
-    if slug not in EXERCISES:
-        close = difflib.get_close_matches(slug, EXERCISES, n=1)
-        raise ValueError(f"there is no exercise {slug!r}{f'; did you mean {close[0]!r}?' if close else ''}")
+    task = exercise(slug)
     try:
-        cases = verify(EXERCISES[slug], answer)
-    except NotImplementedError:
+        passed = verify(task, answer)
+    except NotImplementedError as error:
+        if answers.begun(answer, task.parts):
+            raise WrongAnswer(_with_way_on(slug, answer, answers.still_open(error))) from None
         if os.environ.get("ITR_GRADING") == "1":
             raise
         print(f"{slug}: not attempted yet. Help is folded below the task; the notebook goes on with itr_lib's version.")
-        return
-    print(f"{slug}: the checks in this notebook passed ({cases} cases).")
+        return library(slug)
+    except WrongAnswer as error:
+        raise WrongAnswer(_with_way_on(slug, answer, str(error))) from None
+    return _go_on(task, answer, passed.cases, passed.converted)
 
 
-__all__ = ["check", "exercises"]
+def _with_way_on(slug: str, answer: object, told: str) -> str:
+    name = getattr(answer, "__name__", slug.replace("-", "_"))
+    return f'{slug}: {told}\nTo go on with the library\'s version for now: {name} = library("{slug}")'
+
+
+def _go_on(task: Exercise, answer: Callable, cases: int, converted: bool) -> Callable:
+    print(f"{task.slug}: the checks in this notebook passed ({cases} cases).", end=" ")
+    kept = answers.keep(task.slug, answer)
+    seconds, extra = extra_seconds(task, answer)
+    if extra > EXTRA_SECONDS:
+        print(
+            f"Yours is right, but takes {seconds:.2g} s for what the lesson asks {task.rehearsal.calls:,} times: "
+            f"{extra / 60:.0f} minutes more than the library's, which goes on here.{kept}"
+        )
+        answers.went_on_with(task.slug, "too slow")
+        return task.library
+    print(f"The notebook goes on with yours.{kept}")
+    answers.went_on_with(task.slug, "yours")
+    return _giving_tensors(answer) if converted else answer
+
+
+def _giving_tensors(answer: Callable) -> Callable:
+    """The same function; its arrays and lists come as tensors, of the kind and on the device of what it was given."""
+
+    @functools.wraps(answer)
+    def converted(*values: Any, **named: Any) -> Any:
+        result = answer(*values, **named)
+        if isinstance(result, Tensor) or not isinstance(as_tensors(result), Tensor):
+            return result
+        tensors = [value for value in (*values, *named.values()) if isinstance(value, Tensor)]
+        made = as_tensors(result).to(tensors[0].device if tensors else "cpu")
+        floats = [value.dtype for value in tensors if is_float(value)]
+        return made.to(floats[0]) if floats and made.is_floating_point() else made
+
+    return converted
+
+
+__all__ = ["WrongAnswer", "check", "exercise", "exercises", "library"]

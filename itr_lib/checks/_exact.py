@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from itr_lib.checks.frame import Inputs
+from itr_lib.checks.outcome import Inputs
 
 
 def whole_numbers(specification: Callable, mistakes: dict[str, Callable]) -> Callable:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from itr_lib.checks._inputs import generator
 from itr_lib.checks._mistakes import dots, unit
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 
 
 def alignments_cases() -> Iterator[Inputs]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from itr_lib.checks._inputs import generator
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 
 
 def box_cases() -> Iterator[Inputs]:

@@ -15,7 +15,8 @@ from torch import Tensor
 from itr_lib.checks._inputs import generator, normal
 from itr_lib.checks._mistakes import as_it_is, unit
 from itr_lib.checks.consistency import consistency_by, consistency_specification
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 
 
 def cmc_cases() -> Iterator[Inputs]:

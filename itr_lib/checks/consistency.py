@@ -12,7 +12,8 @@ from torch import Tensor
 
 from itr_lib.checks._inputs import normal
 from itr_lib.checks._mistakes import as_it_is, unit
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 
 
 def consistency_cases() -> Iterator[Inputs]:

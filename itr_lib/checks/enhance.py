@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from itr_lib.checks._inputs import mask_last_real, normal, unit_vectors
 from itr_lib.checks._mistakes import variant
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 
 
 def enhance_cases() -> Iterator[Inputs]:

@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
-import copy
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from numbers import Real
+from itertools import combinations
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-# Relative to the largest expected number. A right answer may compute in float32, or guard a division with 1e-8; the
-# mistakes that the checks know differ by a hundred times as much. (Tests hold the library itself to 1e-9.)
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-5}
-Inputs = dict[str, Any]
+from itr_lib.checks import symptoms
+from itr_lib.checks.outcome import Inputs, Outcome, is_float, run, same, same_outcome
+from itr_lib.checks.trial import Trial
+from itr_lib.checks.wrong import WrongAnswer
+
+EXTRA_SECONDS = 60  # what a slow right answer may add to a lesson
+Family = tuple[Callable, dict[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs by argument name, floats in float64.
+
+    Attributes:
+        inputs: what the function is called with.
+        trap: what this case is there for, to complete "right elsewhere, but not where ..."; "" for an ordinary one.
+        worked: on an example, the number that the docstring states, which a test compares.
+    """
+
+    inputs: Inputs
+    trap: str = ""
+    worked: Any = None
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A part of the lesson's real work.
+
+    Attributes:
+        inputs: makes the arguments of one call.
+        calls: how many such calls the lesson makes in the profile ``quick``.
+    """
+
+    inputs: Callable[[], Inputs]
+    calls: int
 
 
 @dataclass(frozen=True)
@@ -24,190 +54,209 @@ class Exercise:
 
     Attributes:
         slug: its name in the notebook.
-        cases: inputs by argument name, made anew at each call; floats in float64.
+        library: the library's function, with the parameters of the stub: what runs where nothing was attempted.
+        example: the docstring's example, always the first case.
+        cases: further cases, made anew at each call.
         specification: the right answer as plain loops.
-        mistakes: what a learner is told -> the wrong function that would give just that result.
+        mistakes: what a learner is told -> the wrong function that would give just that result in all cases.
+        family: a wrong function with options, and what a learner is told -> options; each, and each two together.
         gradients: names of the inputs by which the result is differentiated too.
+        exact: the result is right or wrong, never nearly right (ranks, orders, choices): float64 alone.
+        index: the result serves as an index, so it holds whole numbers, or truth values, as the specification's does.
+        rehearsal: what the lesson will ask of the function, so that a loop does not hold it up.
+        parts: how many of the stub's regions are to be written (a class has several).
+        may_change: names of the inputs that the function is asked to change.
         explain: (inputs, result, expected) -> what may be wrong when no mistake matches, or None.
         properties: used instead of ``specification`` where many answers are right: takes the inputs and a function
             that runs the answer on them (with changes by name), raises AssertionError with the diagnosis.
     """
 
     slug: str
-    cases: Callable[[], Iterator[Inputs]]
+    cases: Callable[[], Iterator[Case]]
     specification: Callable | None = None
     mistakes: dict[str, Callable] = field(default_factory=dict)
     gradients: tuple[str, ...] = ()
     explain: Callable[[Inputs, Any, Any], str | None] | None = None
     properties: Callable[[Inputs, Callable[..., Any]], None] | None = None
+    library: Callable | None = None
+    example: Case | None = None
+    family: Family | None = None
+    exact: bool = False
+    index: bool = False
+    rehearsal: Rehearsal | None = None
+    parts: int = 1
+    may_change: tuple[str, ...] = ()
 
 
-def verify(exercise: Exercise, answer: object) -> int:
-    """Run the check; returns the number of cases. Raises AssertionError with the diagnosis."""
+@dataclass(frozen=True)
+class Passed:
+    """A right answer: in how many cases, and whether its results came as arrays or lists where tensors go on."""
+
+    cases: int
+    converted: bool = False
+
+
+def verify(exercise: Exercise, answer: object) -> Passed:
+    """Run the check. Raises :class:`WrongAnswer` with the diagnosis; ``NotImplementedError`` passes through."""
     if not callable(answer):
-        raise AssertionError(f"check got a {type(answer).__name__}, expected the function itself, without calling it")
-    total = 0
-    for inputs in exercise.cases():
-        for version in _versions(inputs):
-            total += 1
-            _verify_case(exercise, answer, version)
-    return total
-
-
-def _versions(inputs: Inputs) -> Iterator[Inputs]:
-    """The same case in float64, in float32, and on the GPU where there is one."""
-    yield inputs
-    if any(_is_float(value) for value in inputs.values()):
-        yield {name: value.float() if _is_float(value) else value for name, value in inputs.items()}
-    if torch.cuda.is_available() and any(isinstance(value, Tensor) for value in inputs.values()):
-        yield {name: value.cuda() if isinstance(value, Tensor) else value for name, value in inputs.items()}
-
-
-def _verify_case(exercise: Exercise, answer: Callable, inputs: Inputs) -> None:
+        kind = type(answer).__name__
+        raise WrongAnswer(f"check got a {kind}, expected the function itself, without calling it")
     if exercise.properties is not None:
-        exercise.properties(inputs, lambda **changes: _run(answer, {**inputs, **changes}, ())[0])
-        return
-    result, gradients = _run(answer, inputs, exercise.gradients)
-    expected, expected_gradients = _run(exercise.specification, inputs, exercise.gradients, trusted=True)
-    _expect_kind(result, expected, inputs)
-    if not _same(result, expected, inputs):
-        raise AssertionError(_diagnosis(exercise, inputs, result, expected))
-    for name, own, right in zip(exercise.gradients, gradients, expected_gradients, strict=True):
-        if not bool(own.isfinite().all()):
-            raise AssertionError(
-                f"the value is right, but its gradient by {name} is NaN: the log of a probability 0, 0 times "
-                "infinity, or a division by a length of 0 on the way; log_softmax, logsumexp and F.normalize are safe"
-            )
-        if not _same(own, right, inputs):
-            raise AssertionError(
-                f"the value is right, but its gradient by {name} is not: an operation without a gradient "
-                f"(.item(), .detach(), a comparison, a new tensor) stands between {name} and your result"
-            )
+        return _verify_properties(exercise, answer)
+    trials = [_try(exercise, answer, case, version) for case, version in all_cases(exercise)]
+    wrong = [trial for trial in trials if trial.problem(exercise.index)]
+    if wrong:
+        raise WrongAnswer(_diagnosis(exercise, answer, trials, wrong))
+    if exercise.gradients:
+        _verify_gradients(exercise, answer, trials)
+    tensors = any(isinstance(trial.expected, Tensor) for trial in trials)
+    return Passed(len(trials), tensors and any(trial.outcome.converted for trial in trials))
 
 
-def _run(function: Callable, inputs: Inputs, gradients: tuple[str, ...], trusted: bool = False):
-    """Call the function on copies; returns its result and the gradients asked for."""
-    given = {n: v.detach().clone() if isinstance(v, Tensor) else copy.deepcopy(v) for n, v in inputs.items()}
-    for name in gradients:
-        given[name].requires_grad_(True)
-    before = {name: (given[name], copy.deepcopy(value)) for name, value in inputs.items() if _is_array(value)}
-    try:
-        result = function(**given)
-    except AssertionError:
-        raise
-    except Exception as error:
-        # torch raises NotImplementedError, too, for a kind of number that an operation does not know
-        if trusted or (isinstance(error, NotImplementedError) and "not implemented for" not in str(error)):
-            raise
-        raise AssertionError(_stopped(error, inputs)) from error
-    for name, (after, original) in before.items():
-        if not np.array_equal(_as_double(after), _as_double(original), equal_nan=True):
-            raise AssertionError(f"your function changes its input {name} in place: work on a copy")
-    return _detached(result), _gradients(result, [given[name] for name in gradients])
+def all_cases(exercise: Exercise) -> Iterator[tuple[Case, Inputs]]:
+    """The example and all cases: in float64, in float32, and on the GPU where there is one."""
+    for case in ([exercise.example] if exercise.example else []) + list(exercise.cases()):
+        case = case if isinstance(case, Case) else Case(case)
+        inputs = case.inputs
+        yield case, inputs
+        if not exercise.exact and any(map(is_float, inputs.values())):
+            yield case, {name: value.float() if is_float(value) else value for name, value in inputs.items()}
+        if torch.cuda.is_available() and any(isinstance(value, Tensor) for value in inputs.values()):
+            yield case, {name: value.cuda() if isinstance(value, Tensor) else value for name, value in inputs.items()}
 
 
-def _stopped(error: Exception, inputs: Inputs) -> str:
-    """What a learner is told when the function raises."""
-    if "in-place" in str(error) or "inplace" in str(error):
-        return f"your function changes its input in place: work on a copy ({error})"
-    hint = ""
-    if "unexpected keyword argument" in str(error):
-        hint = "\nKeep the parameter names of the stub: checks call your function by name."
-    if "dtype" in str(error) or ("Float" in str(error) and "Double" in str(error)):
-        hint = "\nMake new tensors of the input's kind: torch.zeros(..., dtype=x.dtype, device=x.device)."
-    return f"your function stopped with {type(error).__name__}: {error}{hint}\n{_shapes(inputs)}"
+def extra_seconds(exercise: Exercise, answer: Callable) -> tuple[float, float]:
+    """Seconds of one call of the rehearsal, and those that all calls add over the library's; (0, 0) without one."""
+    if exercise.rehearsal is None:
+        return 0.0, 0.0
+    own, library = (_seconds(function, exercise.rehearsal.inputs()) for function in (answer, exercise.library))
+    return own, (own - library) * exercise.rehearsal.calls
 
 
-def _gradients(result: Any, by: list[Tensor]) -> list[Tensor]:
-    """The gradients of a sum in which each number of the result has a weight of its own."""
-    if not by or not isinstance(result, Tensor) or not result.requires_grad:
-        return [torch.zeros_like(value) for value in by]
-    weights = torch.linspace(0.5, 1.5, result.numel(), dtype=result.dtype, device=result.device).view(result.shape)
-    found = torch.autograd.grad((result * weights).sum(), by, allow_unused=True)
-    return [torch.zeros_like(value) if g is None else g for value, g in zip(by, found, strict=True)]
+def _seconds(function: Callable, inputs: Inputs) -> float:
+    began = time.perf_counter()
+    function(**inputs)
+    return time.perf_counter() - began
 
 
-def _expect_kind(result: Any, expected: Any, inputs: Inputs) -> None:
-    if result is None:
-        raise AssertionError("your function returned None: is a return missing at its end?")
-    single = not isinstance(expected, Tensor) or expected.ndim == 0
-    if single:
-        if not (isinstance(result, Real) or (_is_array(result) and result.ndim == 0)):
-            raise AssertionError(f"your function returned {_kind(result)}, expected a number")
-        return
-    if isinstance(result, tuple) and hasattr(result, "values"):
-        raise AssertionError("x.max(dim=...) and x.sort(...) return values and places: take .values, or use amax")
-    if not isinstance(result, Tensor):
-        raise AssertionError(f"your function returned a {type(result).__name__}, expected a tensor")
-    if result.shape != expected.shape:
-        raise AssertionError(
-            f"your result has shape {tuple(result.shape)}, expected {tuple(expected.shape)}\n{_shapes(inputs)}"
-        )
+def _try(exercise: Exercise, answer: Callable, case: Case, inputs: Inputs) -> Trial:
+    expected = run(exercise.specification, inputs)
+    if expected.error:
+        raise expected.error
+    return Trial(inputs, case.trap, run(answer, inputs, may_change=exercise.may_change), expected.value)
 
 
-def _same(result: Any, expected: Any, inputs: Inputs) -> bool:
-    result, expected = _as_double(result), _as_double(expected)
-    if result.shape != expected.shape:
-        return False
-    kinds = [value.dtype for value in inputs.values() if _is_float(value)]
-    tolerance = max((TOLERANCE[kind] for kind in kinds), default=TOLERANCE[torch.float64])
-    scale = max(1.0, float(expected[expected.isfinite()].abs().max())) if expected.isfinite().any() else 1.0
-    return torch.allclose(result, expected, rtol=0, atol=tolerance * scale, equal_nan=True)
+def _verify_properties(exercise: Exercise, answer: Callable) -> Passed:
+    total = 0
+    for case, inputs in all_cases(exercise):
+        total += 1
 
+        def call(inputs: Inputs = inputs, trap: str = case.trap, **changes: Any) -> Any:
+            given = inputs | changes
+            outcome = run(answer, given, may_change=exercise.may_change)
+            trial = Trial(given, trap, outcome, None)
+            if outcome.error or outcome.changed:
+                if isinstance(outcome.error, AssertionError):
+                    raise outcome.error
+                raise WrongAnswer(trial.problem())
+            return outcome.value
 
-def _diagnosis(exercise: Exercise, inputs: Inputs, result: Any, expected: Any) -> str:
-    for message, mistake in exercise.mistakes.items():
         try:
-            wrong, _ = _run(mistake, inputs, (), trusted=True)
-        except Exception:  # a mistake that cannot be made on this case explains nothing
-            continue
-        if _same(result, wrong, inputs) and not _same(wrong, expected, inputs):
-            return f"{message}\n{_difference(result, expected)}"
-    explained = exercise.explain and exercise.explain(inputs, result, expected)
-    if explained:
-        return f"{explained}\n{_difference(result, expected)}"
-    if not bool(_as_double(result).isfinite().all()):
-        return (
-            f"your result holds NaN or infinity where it should not\n{_difference(result, expected)}\n{_shapes(inputs)}"
+            exercise.properties(inputs, call)
+        except AssertionError as error:
+            raise WrongAnswer(str(error)) from None
+    return Passed(total)
+
+
+def _verify_gradients(exercise: Exercise, answer: Callable, trials: list[Trial]) -> None:
+    own = [run(answer, trial.inputs, exercise.gradients) for trial in trials]
+    right = [run(exercise.specification, trial.inputs, exercise.gradients) for trial in trials]
+    names = ", ".join(exercise.gradients)
+    for trial, mine, wanted in zip(trials, own, right, strict=True):
+        if mine.error:
+            raise WrongAnswer(replace_outcome(trial, mine).problem())
+        if not mine.has_graph:
+            if all(float(g.abs().sum()) == 0 for g in wanted.gradients):
+                continue
+            raise WrongAnswer(
+                f"the value is right, but it has no gradient by {names}: numpy, float(), .item(), .detach(), .tolist() "
+                "and torch.tensor(...) of a result cut it off; keep to torch operations"
+            )
+        for name, gradient, expected in zip(exercise.gradients, mine.gradients, wanted.gradients, strict=True):
+            _expect_gradient(exercise, name, gradient, expected, trials)
+
+
+def replace_outcome(trial: Trial, outcome: Outcome) -> Trial:
+    """The same trial with what came of another call."""
+    return Trial(trial.inputs, trial.trap, outcome, trial.expected)
+
+
+def _expect_gradient(exercise: Exercise, name: str, own: Tensor, right: Tensor, trials: list[Trial]) -> None:
+    if not bool(own.isfinite().all()):
+        raise WrongAnswer(
+            f"the value is right, but its gradient by {name} is NaN: the log of a probability 0, 0 times "
+            "infinity, or a division by a length of 0 on the way; log_softmax, logsumexp and F.normalize are safe"
         )
-    return f"your result differs from the specification\n{_difference(result, expected)}\n{_shapes(inputs)}"
+    if not same(own, right):
+        raise WrongAnswer(
+            f"the value is right, but its gradient by {name} is not: an operation without a gradient "
+            f"(.item(), .detach(), a comparison, a new tensor) stands between {name} and your result"
+        )
 
 
-def _difference(result: Any, expected: Any) -> str:
-    result, expected = _as_double(result), _as_double(expected)
-    if result.ndim == 0:
-        return f"(yours {float(result):.6g}, expected {float(expected):.6g})"
-    gap = (result - expected).abs().nan_to_num(nan=torch.inf)
-    place = torch.unravel_index(gap.argmax(), gap.shape)
-    where = ", ".join(str(int(i)) for i in place)
-    return f"(largest difference at [{where}]: yours {float(result[place]):.6g}, expected {float(expected[place]):.6g})"
+def _diagnosis(exercise: Exercise, answer: Callable, trials: list[Trial], wrong: list[Trial]) -> str:
+    """What is wrong, in the order in which a learner asks: the small example, the likely mistake, the numbers."""
+    first = wrong[0]
+    told = (
+        first.blunder()
+        or _known(exercise, trials, wrong)
+        or first.problem(exercise.index, plain=True)
+        or _explained(exercise, first)
+        or symptoms.name(trials, wrong, answer, exercise.specification)
+        or "your result differs from what is expected"
+    )
+    lines = [_about_the_example(exercise, first), told, first.difference(), first.shapes()]
+    return "\n".join(line for line in lines if line)
 
 
-def _shapes(inputs: Inputs) -> str:
-    parts = [f"{n} {tuple(v.shape)}" if isinstance(v, Tensor) else f"{n}={v!r}" for n, v in inputs.items()]
-    return f"The case: {', '.join(parts)}."
+def _about_the_example(exercise: Exercise, first: Trial) -> str:
+    if exercise.example is None:
+        return ""
+    if first.inputs is exercise.example.inputs:
+        return "Wrong already on the docstring's example."
+    return "The docstring's example comes out right; something else does not."
 
 
-def _as_double(value: Any) -> Tensor:
-    return torch.as_tensor(_plain(value), dtype=torch.float64)
+def _explained(exercise: Exercise, first: Trial) -> str | None:
+    if exercise.explain is None or first.outcome.error:
+        return None
+    return exercise.explain(first.inputs, first.outcome.value, first.expected)
 
 
-def _plain(value: Any) -> Any:
-    return value.detach().cpu() if isinstance(value, Tensor) else value
+def _known(exercise: Exercise, trials: list[Trial], wrong: list[Trial]) -> str | None:
+    """The known mistake, or the two, that give this result in every case."""
+    for message, mistake in exercise.mistakes.items():
+        if _explains(mistake, trials, wrong):
+            return message
+    if exercise.family is None:
+        return None
+    function, toggles = exercise.family
+    for together in [*combinations(toggles, 1), *combinations(toggles, 2)]:
+        options = {name: value for message in together for name, value in toggles[message].items()}
+        if len(options) < sum(len(toggles[message]) for message in together):
+            continue  # two values for one option
+        if _explains(lambda options=options, **inputs: function(**inputs, **options), trials, wrong):
+            return together[0] if len(together) == 1 else f"two things: {together[0]}; and {together[1]}"
+    return None
 
 
-def _kind(value: Any) -> str:
-    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
-    return f"a {type(value).__name__}{shape}"
-
-
-def _detached(value: Any) -> Any:
-    return value.detach() if isinstance(value, Tensor) else value
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, Tensor | np.ndarray)
-
-
-def _is_float(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point()
+def _explains(mistake: Callable, trials: list[Trial], wrong: list[Trial]) -> bool:
+    """Whether a mistake does what the answer did, everywhere; a case that it cannot be made on may have any error."""
+    explained = 0
+    for trial in [wrong[0], *trials]:
+        outcome = run(mistake, trial.inputs, may_change=tuple(trial.inputs))
+        agrees = same_outcome(outcome, trial.outcome)
+        if not agrees and not (outcome.error and trial in wrong):
+            return False
+        explained += agrees and trial in wrong
+    return explained > 0

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from itr_lib.checks._inputs import generator
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 
 
 class _Encoder(nn.Module):
@@ -165,4 +166,10 @@ def _different(module: nn.Module, other: nn.Module) -> list[str]:
     return [name for (name, value), right in pairs if not torch.allclose(value.double(), right.double(), atol=1e-6)]
 
 
-EXERCISE = Exercise("momentum-step", momentum_cases, mistakes=MOMENTUM_MISTAKES, properties=momentum_properties)
+EXERCISE = Exercise(
+    "momentum-step",
+    momentum_cases,
+    mistakes=MOMENTUM_MISTAKES,
+    properties=momentum_properties,
+    may_change=("target", "source"),
+)

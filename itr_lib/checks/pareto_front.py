@@ -12,7 +12,8 @@ from torch import Tensor
 
 from itr_lib.checks._exact import whole_numbers
 from itr_lib.checks._inputs import generator
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 
 
 def pareto_cases() -> Iterator[Inputs]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from itr_lib.checks._inputs import generator, mask_any_real, uniform
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 
 
 def pointing_cases() -> Iterator[Inputs]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
 from itr_lib.checks.mrsw import (
     along_regions,
     along_words,
@@ -22,6 +22,7 @@ from itr_lib.checks.mrsw import (
     sum_first,
     sum_max,
 )
+from itr_lib.checks.outcome import Inputs
 
 
 def pool_cases() -> Iterator[Inputs]:

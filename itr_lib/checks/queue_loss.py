@@ -12,7 +12,8 @@ from torch import Tensor
 
 from itr_lib.checks._inputs import normal, unit_vectors
 from itr_lib.checks._mistakes import unit, variant
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 from itr_lib.checks.unified_loss import log_one_plus, negatives_term, overflow_explained
 
 

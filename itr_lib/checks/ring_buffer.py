@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from itr_lib.checks._inputs import generator
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 
 UNFILLED = "slots that were never filled are returned: only those that came, min(came, size) of them"
 OVERFULL = "the queue holds more keys than its size: the oldest must go"

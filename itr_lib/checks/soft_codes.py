@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from itr_lib.checks._inputs import mask_last_real, unit_vectors
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 
 
 def soft_cases() -> Iterator[Inputs]:

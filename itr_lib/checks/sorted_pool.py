@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from itr_lib.checks._inputs import generator
-from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
+from itr_lib.checks.frame import Case, Exercise, Rehearsal
+from itr_lib.checks.outcome import Inputs
 
 
 def _sets(seed: int, batch: int, width: int, dim: int, shift: float = 0.0, scale: float = 1.0, full=False) -> Inputs:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from itr_lib.checks._inputs import Copied, mask_first_real, normal
 from itr_lib.checks._mistakes import as_it_is, unit
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 
 NEVER_CUT = "with detach=True the gradient still reaches tokens: give on_top tokens.detach()"
 ALWAYS_CUT = "with detach=False the tokens come to on_top without their gradient: detach them only when detach is True"

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from itr_lib.checks._inputs import random_scores
 from itr_lib.checks._mistakes import eye
-from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
+from itr_lib.checks.frame import Case, Exercise, Rehearsal
+from itr_lib.checks.outcome import Inputs
 from itr_lib.checks.triplet_loop import SMALL
 from itr_lib.objectives import triplet_loss
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from itr_lib.checks._exact import whole_numbers
 from itr_lib.checks._inputs import Copied, mask_first_real, normal
 from itr_lib.checks._mistakes import unit
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 
 ALIGNED_ALL = (
     "you aligned items that are not in the shortlist (their regions are NaN here, so it shows): take the shortlist's "

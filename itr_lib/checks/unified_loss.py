@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from itr_lib.checks._inputs import generator, normal
 from itr_lib.checks._mistakes import eye, variant
-from itr_lib.checks.frame import Exercise, Inputs
+from itr_lib.checks.frame import Exercise
+from itr_lib.checks.outcome import Inputs
 
 
 def unified_cases() -> Iterator[Inputs]:

@@ -31,7 +31,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, (_, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         if name in ("run", "all", "execute"):
-            command.add_argument("--lessons", nargs="+", default=[], metavar="NN", help="default: every lesson")
+            default = "all, appendices too" if name == "execute" else "all but the appendices"
+            command.add_argument(
+                "--lessons", nargs="+", default=[], metavar="NN", help=f"e.g. 00 04a; default: {default}"
+            )
         if name in ("run", "all", "execute", "report"):
             command.add_argument("--profile", default="quick", choices=list(BUDGET_SECONDS))
         if name in ("run", "all", "report"):
@@ -41,6 +44,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--root", default="", help="the data set's folder")
             command.add_argument("--seed", default=0, type=int)
             command.add_argument("--copies", default="solutions", choices=list(builder.FOLDERS))
+            answers = "a file, or a folder of files, with sections `# %%%% slug`: they fill in the learner's copies"
+            command.add_argument("--answers", default="", metavar="PATH", help=answers)
             command.add_argument("--strict-time", action="store_true", help="a lesson over its time fails")
     return parser
 
@@ -60,7 +65,7 @@ def _check(_: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     from itr_lib.course.run import exit_status, run
 
-    names = ("profile", "device", "data", "root", "seed", "copies")
+    names = ("profile", "device", "data", "root", "seed", "copies", "answers")
     chosen = Options(lessons=tuple(options.lessons), **{name: getattr(options, name) for name in names})
     results = run(chosen, builder.REPO, strict_time=options.strict_time)
     passed = sum(result.status == "passed" for result in results)
@@ -98,6 +103,14 @@ def _execute(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def _limits(_: argparse.Namespace) -> int:
+    from itr_lib.course.limits import measured, table
+
+    lessons = measured(builder.REPO)
+    print(table(lessons))
+    return 1 if any(lesson.over for lesson in lessons) else 0
+
+
 def _doctor(_: argparse.Namespace) -> int:
     from itr_lib.course.doctor import doctor
 
@@ -111,6 +124,7 @@ COMMANDS = {
     "execute": (_execute, "run lessons and keep the outputs in solutions/*.ipynb"),
     "report": (_report, "write the report of the last run of a profile"),
     "all": (_all, "run, then report"),
+    "limits": (_limits, "how long each lesson is, and where it is over its limits"),
     "doctor": (_doctor, "what this machine offers, and what to mend"),
 }
 

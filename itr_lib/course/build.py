@@ -3,12 +3,16 @@ r'''Make both notebooks of a lesson from its one source, ``solutions/NN_name.py`
 The source is jupytext's percent format. Cells begin with ``# %%`` (code) or ``# %% [markdown]`` (prose). Code is
 plain Python, without magics and shell commands, so that a comment that looks like one stays a comment:
 
-    # %% [markdown]
+    # %% [markdown] run_minutes=4
     # # Global embeddings
+    # **Time** about {{minutes}} minutes. ...
 
     # %% tags=["parameters"]
     import os
     profile = os.environ.get("ITR_PROFILE", "quick")
+
+What the notebook itself takes to run stands in its first cell; :mod:`itr_lib.course.minutes` works out the rest.
+Prose takes numbers from recorded runs, ``{{t2i_r1: VSE++}}``: :mod:`itr_lib.course.placeholders`.
 
 An exercise is a run of cells: its text, its solution, its check, with at least two ``<details>`` of help in
 markdown cells before the next exercise:
@@ -27,11 +31,12 @@ markdown cells before the next exercise:
         ### END SOLUTION
 
     # %% check="triplet-loop"
-    check("triplet-loop", triplet_loop)
+    triplet_loop = check("triplet-loop", triplet_loop)
 
 The builder puts a line with difficulty, minutes and points under the heading of the text, gives solution and
 check nbgrader's metadata (schema 3), and in the learner's copy replaces each region between nbgrader's marks
-by ``# your code here`` and a ``raise NotImplementedError`` of the same indentation. A cell tagged
+by ``# your code here`` and a ``raise NotImplementedError`` of the same indentation, with the solution folded below
+the check. Lessons are named ``NN_name``, an appendix ``NNa_name``. A cell tagged
 ``key-figure`` shows in the report's overview; one tagged ``solutions-only`` stays out of the learner's copy; the
 output of one tagged ``nbval-check-output`` must be the same in every run and profile.
 
@@ -49,7 +54,9 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from itr_lib.course.source import BEGIN, END, Exercise, Source, SourceError, lesson_sources, read_source
+from itr_lib.course.minutes import with_minutes
+from itr_lib.course.solutions import folded, stub
+from itr_lib.course.source import Exercise, Source, SourceError, lesson_sources, read_source
 
 REPO = Path(__file__).resolve().parents[2]
 FOLDERS = {"solutions": "solutions", "learner": "notebooks"}
@@ -118,8 +125,10 @@ def built_notebooks(repo: Path) -> dict[Path, NotebookNode]:
 
 def make_notebook(source: Source, copies: str) -> NotebookNode:
     """One notebook of a lesson, without outputs: ``copies`` is ``"solutions"`` or ``"learner"``."""
+    source = with_minutes(source)
     cells = [_cell(source, place, copies) for place in range(len(source.cells))]
     if copies == "learner":
+        cells = _with_folded_solutions(source, cells)
         cells = [cell for cell in cells if "solutions-only" not in cell.metadata.get("tags", [])]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=copy.deepcopy(METADATA))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
@@ -147,6 +156,18 @@ def _cell(source: Source, place: int, copies: str) -> NotebookNode:
     return new(source=text, metadata=metadata, id=cell_id[-64:])
 
 
+def _with_folded_solutions(source: Source, cells: list[NotebookNode]) -> list[NotebookNode]:
+    """The cells with one more after each check: the solution, to be unfolded."""
+    extended = []
+    for place, cell in enumerate(cells):
+        extended.append(cell)
+        exercise = source.exercise_at(place)
+        if exercise and exercise.check == place:
+            text = folded(source.cells[exercise.solution].source)
+            extended.append(nbformat.v4.new_markdown_cell(text, id=f"{exercise.slug}-folded"[-64:]))
+    return extended
+
+
 def _with_header(text: str, exercise: Exercise) -> str:
     dots = "●" * exercise.difficulty + "○" * (5 - exercise.difficulty)
     minutes, points = (
@@ -169,21 +190,6 @@ def _nbgrader(exercise: Exercise, role: str) -> dict:
         "task": False,
     }
     return metadata | ({"points": exercise.points} if check else {})
-
-
-def stub(text: str, slug: str) -> str:
-    """A solution cell with each marked region replaced by a line that raises, at the region's indentation."""
-    lines, inside = [], False
-    for line in text.splitlines():
-        if line.strip() == BEGIN:
-            inside, indent = True, line[: len(line) - len(line.lstrip())]
-            message = f"write your answer to {slug} here"
-            lines += [f"{indent}# your code here", f'{indent}raise NotImplementedError("{message}")']
-        elif line.strip() == END:
-            inside = False
-        elif not inside:
-            lines.append(line)
-    return "\n".join(lines)
 
 
 def keep_outputs(notebook: NotebookNode, old: NotebookNode | None) -> None:

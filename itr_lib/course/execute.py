@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 
 from itr_lib.course.build import METADATA, REPO, as_text, bare, build, code_hash, read_notebook, relative
 from itr_lib.course.kernels import QUIET, environment
-from itr_lib.course.run import BUDGET_SECONDS, HUNG, Options, select
+from itr_lib.course.run import ANSWERS, BUDGET_SECONDS, HUNG, Options, select
 
 LARGEST_MB = 1.5
 WIDGETS = ("application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json")
@@ -24,11 +24,17 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 def execute(lessons: tuple[str, ...] = (), repo: Path = REPO, profile: str = "quick") -> list[str]:
     """Build, run the chosen solutions and write them with outputs; returns what is wrong, empty: all well.
 
+    Default: all, appendices too; what a lesson's checks keep is there for those after it.
     A lesson that fails, or whose outputs may not be committed, leaves the file as it was.
     """
     build(repo)
+    with tempfile.TemporaryDirectory() as kept, environment(ITR_ANSWERS=str(Path(kept, ANSWERS))):
+        return _execute(select(Options(lessons=tuple(lessons)), repo, appendices=True), profile)
+
+
+def _execute(paths: list[Path], profile: str) -> list[str]:
     problems = []
-    for path in select(Options(lessons=tuple(lessons)), repo):
+    for path in paths:
         print(f"executing {path.stem} ({profile})", flush=True)
         try:
             notebook = run_clean(read_notebook(path), profile)
@@ -116,7 +122,7 @@ def output_problems(notebook: NotebookNode) -> list[str]:
 def committed_problems(repo: Path = REPO) -> list[str]:
     """What is wrong with the executed notebooks in ``solutions/``, staleness included; empty: all well."""
     lines = []
-    for path in select(Options(), repo):
+    for path in select(Options(), repo, appendices=True):
         notebook = read_notebook(path)
         name = relative(path, repo)
         if notebook is None:

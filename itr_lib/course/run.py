@@ -16,21 +16,28 @@ import papermill
 from IPython.core.inputtransformer2 import TransformerManager
 from papermill.exceptions import PapermillExecutionError
 
+from itr_lib.course.answered import filled, read_answers, slug_to_fill
 from itr_lib.course.bands import Bands, load_bands, out_of_band, unbanded
-from itr_lib.course.build import FOLDERS, REPO, relative
+from itr_lib.course.build import FOLDERS, REPO, as_text, read_notebook, relative
 from itr_lib.course.kernels import QUIET, environment, watch_memory
+from itr_lib.course.source import is_appendix
 from itr_lib.lessons.lesson import expect_settings
 from itr_lib.lessons.machine import choose_device
 
 BUDGET_SECONDS = {"smoke": 180, "quick": 300, "full": 600}
 LONGER = {("quick", "05"): 360}  # lesson 05 trains two more models
 NO_BANDS = 3  # exit status: neither passed nor failed (2 is argparse's own, for arguments that will not do)
+ANSWERS = "my_answers.py"  # the passing answers of a run's lessons, kept by the checks for later ones
 HUNG = 4  # a cell that takes this many budgets hangs: stop it
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to run and how; the last five fields become the notebooks' parameters."""
+    """What to run and how; ``profile`` to ``root`` become the notebooks' parameters.
+
+    No ``lessons`` named: the main ones, without appendices. ``answers``: a file or folder of answers, which take the
+    place of the stubs of learner's copies (:mod:`itr_lib.course.answered`).
+    """
 
     lessons: tuple[str, ...] = ()
     copies: str = "solutions"
@@ -39,6 +46,7 @@ class Options:
     seed: int = 0
     data: str = "scenes"
     root: str = ""
+    answers: str = ""
 
     def parameters(self) -> dict[str, str | int]:
         """The notebooks' parameters; a relative ``root`` is made absolute, for kernels start elsewhere."""
@@ -72,8 +80,11 @@ class Result:
     problems: list[str] = field(default_factory=list)
 
 
-def select(options: Options, repo: Path = REPO) -> list[Path]:
-    """The notebooks to run. Raises ``ValueError`` on a lesson that does not exist, or where there is none."""
+def select(options: Options, repo: Path = REPO, appendices: bool = False) -> list[Path]:
+    """The notebooks to run; appendices only where they are named, or asked for.
+
+    Raises ``ValueError`` on a lesson that does not exist, or where there is none.
+    """
     folder = repo / FOLDERS[options.copies]
     known = [path for path in sorted(folder.glob("*.ipynb")) if path.stem.count(".") == 0]
     if not known:
@@ -85,14 +96,16 @@ def select(options: Options, repo: Path = REPO) -> list[Path]:
             names = ", ".join(path.stem for path in known)
             raise ValueError(f"there is no lesson {wanted!r}: expected one of {names}, or its number")
         chosen += hits
-    return sorted(set(chosen)) or known
+    return sorted(set(chosen)) or [path for path in known if appendices or not is_appendix(path.stem)]
 
 
 def run(options: Options, repo: Path = REPO, out: Path | None = None, strict_time: bool = False) -> list[Result]:
     """Run the chosen lessons one after the other; one that fails does not stop the others.
 
-    Executed copies, metrics and ``summary.json`` go to ``out`` (default :meth:`Options.folder`).
-    Raises ``ValueError`` on a lesson, a data set or a device that is not there, and on a band that is no band.
+    Executed copies, metrics and ``summary.json`` go to ``out`` (default :meth:`Options.folder`), and ``my_answers.py``,
+    which starts anew: a lesson finds there what the checks of those before it have kept.
+    Raises ``ValueError`` on a lesson, a data set or a device that is not there, on a band that is no band, and on
+    answers that will not do.
     """
     expect_settings(options.profile, options.seed, options.data, options.root)
     if options.device == "cuda":  # only then: "auto" and "cpu" are always there, and this waits for torch
@@ -101,6 +114,9 @@ def run(options: Options, repo: Path = REPO, out: Path | None = None, strict_tim
     bands = load_bands(repo / "tests" / "expected" / f"{options.profile}.json", options.data)
     notebooks, results = select(options, repo), []
     out.mkdir(parents=True, exist_ok=True)
+    (out / ANSWERS).unlink(missing_ok=True)
+    if options.answers:
+        notebooks = _with_answers(notebooks, options, repo, out / "answered")
     for number, path in enumerate(notebooks, start=1):
         print(f"[{number}/{len(notebooks)}] {path.stem}", end=" ", flush=True)
         result = run_lesson(path, options, out, bands.get(path.stem, {}), strict_time)
@@ -111,6 +127,23 @@ def run(options: Options, repo: Path = REPO, out: Path | None = None, strict_tim
         summary = {"options": asdict(options), "results": [asdict(r) for r in results]}
         (out / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     return results
+
+
+def _with_answers(notebooks: list[Path], options: Options, repo: Path, folder: Path) -> list[Path]:
+    """Copies of the notebooks in ``folder``, with the answers in them."""
+    if options.copies != "learner":
+        raise ValueError(f"answers are for learner's copies, and these are {options.copies}: add --copies learner")
+    course = {path: read_notebook(path) for path in select(Options(copies="learner"), repo, appendices=True)}
+    known = {slug_to_fill(cell) for notebook in course.values() if notebook for cell in notebook.cells} - {None}
+    answers = read_answers(Path(options.answers), known)
+    folder.mkdir(exist_ok=True)
+    copies = []
+    for path in notebooks:
+        if (notebook := course[path]) is None:
+            raise ValueError(f"{relative(path, repo)} is unreadable: run `make build`")
+        copies.append(folder / path.name)
+        copies[-1].write_text(as_text(filled(notebook, answers)), encoding="utf-8")
+    return copies
 
 
 def run_lesson(path: Path, options: Options, out: Path, bands: Bands, strict_time: bool = False) -> Result:
@@ -125,7 +158,8 @@ def run_lesson(path: Path, options: Options, out: Path, bands: Bands, strict_tim
     budget = LONGER.get((options.profile, path.stem[:2]), BUDGET_SECONDS[options.profile])
     result = Result(path.stem, str(target), budget=budget, bands={k: asdict(b) for k, b in bands.items()})
     started = time.monotonic()
-    with watch_memory() as peak, environment(ITR_METRICS=str(metrics.resolve()), ITR_GRADING=None):
+    folders = {"ITR_METRICS": str(metrics.resolve()), "ITR_ANSWERS": str((out / ANSWERS).resolve())}
+    with watch_memory() as peak, environment(**folders, ITR_GRADING=None):
         error = _execute(path, target, options.parameters(), work, HUNG * budget)
     result.seconds = round(time.monotonic() - started, 1)
     result.peak_memory_mb = round(peak.megabytes)

@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-LESSON_NAME = re.compile(r"[0-9]{2}_[a-z0-9_]+")
+LESSON_NAME = re.compile(r"[0-9]{2}[a-z]?_[a-z0-9_]+")  # 04a_...: an appendix to lesson 04
 # By default jupytext takes the comments `# !important`, `# %d of them` and `# ls` for magics that it is to bring back.
 # Lessons are plain Python: there are no magics, and a comment stays a comment.
 PERCENT = {"extension": ".py", "format_name": "percent", "comment_magics": False}
@@ -52,6 +52,11 @@ class Source:
         return next((e for e in self.exercises if place in (e.text, e.solution, e.check)), None)
 
 
+def is_appendix(name: str) -> bool:
+    """Whether a lesson's name is an appendix's, ``04a_...``: built and tested like a lesson, run on demand."""
+    return name[2:3] != "_"
+
+
 def lesson_sources(repo: Path) -> list[Path]:
     """The lessons' sources in their order. Raises :class:`SourceError` on a file name that is no lesson's."""
     paths = sorted((repo / "solutions").glob("*.py"))
@@ -72,6 +77,9 @@ def read_source(path: Path) -> Source:
             as_written = f"\n{cell.source}\n" in f"\n{text}\n"  # not so for `# # + a`, from which jupytext takes a mark
             require(as_written, path, place, cell, "jupytext would change a line in it: word it otherwise")
             _check_code(path, place, cell)
+    minutes = cells[0].metadata.get("run_minutes", 0)
+    right = isinstance(minutes, int) and not isinstance(minutes, bool) and minutes >= 0
+    require(right, path, 0, cells[0], f"run_minutes is {minutes!r}, expected a whole number")
     return Source(path.stem, tuple(cells), tuple(_exercises(path, cells)))
 
 
@@ -151,7 +159,7 @@ def _one_exercise(path: Path, cells: list[NotebookNode], start: int, stop: int) 
         f"exercise {slug!r} offers {helps} folded <details>, expected at least 2 layers of help",
     )
     _check_region(path, places["solution"], cells[places["solution"]])
-    _check_call(path, places["check"], cells[places["check"]], slug)
+    _check_call(path, cells, places, slug)
     return Exercise(slug, *numbers, text=start, **places)
 
 
@@ -168,16 +176,19 @@ def _check_region(path: Path, place: int, cell: NotebookNode) -> None:
     require(right, path, place, cell, f"expected {BEGIN!r} and then {END!r}, found {marks}")
 
 
-def _check_call(path: Path, place: int, cell: NotebookNode, slug: str) -> None:
-    """The check cell is one statement, ``check("slug", answer)``: nbgrader reads a last value as points."""
-    body = ast.parse(cell.source).body
-    call = body[0].value if len(body) == 1 and isinstance(body[0], ast.Expr) else None
-    right = (
-        isinstance(call, ast.Call)
-        and isinstance(call.func, ast.Name)
-        and call.func.id == "check"
-        and len(call.args) == 2
-        and isinstance(call.args[0], ast.Constant)
-        and call.args[0].value == slug
+def _check_call(path: Path, cells: list[NotebookNode], places: dict[str, int], slug: str) -> None:
+    """The check cell is one statement, ``name = check("slug", name)``, of a name that the solution defines.
+
+    Nothing else stands there, for nbgrader reads a last value as points.
+    """
+    solution, cell = (cells[places[kind]] for kind in ("solution", "check"))
+    defined = [n.name for n in ast.parse(solution.source).body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    wanted = {ast.dump(ast.parse(f'{name} = check("{slug}", {name})')) for name in defined}
+    require(
+        ast.dump(ast.parse(cell.source)) in wanted,
+        path,
+        places["check"],
+        cell,
+        f'expected exactly one statement, name = check("{slug}", name), with the name of a function or class that the '
+        f"solution defines: {', '.join(defined) or 'it defines none'}",
     )
-    require(right, path, place, cell, f'expected exactly one statement, check("{slug}", answer)')

@@ -1,6 +1,13 @@
 """Scores to numbers one can trust: recall, graded relevance, twins, pointing, and searches in two stages."""
 
+from itr_lib.evaluation import baselines
 from itr_lib.evaluation.ndcg import ndcg
+from itr_lib.evaluation.pointing import (
+    detector_ceiling,
+    largest_box_accuracy,
+    pointing_accuracy,
+    question_alignments,
+)
 from itr_lib.evaluation.probes import pair_accuracy, structure_agreement
 from itr_lib.evaluation.recall import (
     RetrievalMetrics,
@@ -10,4 +17,5 @@ from itr_lib.evaluation.recall import (
     image_ranks,
     retrieval_metrics,
 )
+from itr_lib.evaluation.relevance import rouge_relevance
 from itr_lib.evaluation.two_stage import two_stage_metrics

@@ -1,7 +1,9 @@
 """What a learner looks at. Functions return a matplotlib figure; :func:`show` displays it with its alt text."""
 
-from itr_lib.figures._draw import COLOURS, MATCH, MISS, OBJECT, RECALLS, REFERENCE
+from itr_lib.figures._draw import COLOURS, MATCH, MISS, OBJECT, RECALLS, REFERENCE, metric_name
 from itr_lib.figures.alignment import alignment_heatmap, as_alignment, attention_boxes, word_boxes
+from itr_lib.figures.alt_text import alt_text
+from itr_lib.figures.explorer import aligner, explorer
 from itr_lib.figures.gallery import (
     boxes_on_picture,
     caption_gallery,

@@ -15,14 +15,19 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from itr_lib.figures._draw import RECALLS, metric_name
+from itr_lib.figures.alt_text import alt_text
 
 
-def show(figure: Figure, alt: str) -> None:
+def show(figure: Figure, alt: str = "") -> None:
     """Display a figure once, with a text that says what it shows to someone who cannot see it.
+
+    Without ``alt`` that text is :func:`itr_lib.figures.alt_text.alt_text`, read off titles, axes and data. Give one
+    where these do not say what matters: of pictures, and of diagrams whose point is how things hang together.
 
     As an ``<img>`` in HTML, because JupyterLab gives no alt text to a plain image; as PNG or, where that is smaller
     (photographs, textures), as JPEG with full colour resolution.
     """
+    alt = alt or alt_text(figure)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", bbox_inches="tight")
     plt.close(figure)

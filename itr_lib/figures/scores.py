@@ -209,31 +209,29 @@ def recall_bars(
     references: Mapping[str, Mapping[str, float]] | None = None,
     metrics: Sequence[str] = RECALLS[:-1],
     title: str = "",
+    names: Sequence[str] = (),
 ) -> Figure:
-    """R@K bars, one a method: the mean over its runs, each run as a dot, references (chance, ceiling) as lines."""
+    """Bars of percentages, one a method: the mean over its runs, each run as a dot, references as lines.
+
+    A metric that a run or a reference lacks has no bar, dot or line. ``names``: what stands under the metrics' bars.
+    """
     figure, axis = plt.subplots(figsize=(8.6, 3.4))
     width = 0.8 / len(results)
     for place, ((name, runs), colour) in enumerate(zip(results.items(), cycle(COLOURS), strict=False)):
         at = np.arange(len(metrics)) + (place - (len(results) - 1) / 2) * width
-        values = np.array([[run[metric] for metric in metrics] for run in runs])
+        values = np.array([[run.get(metric, np.nan) for metric in metrics] for run in runs])
         seeds = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
         axis.bar(at, values.mean(axis=0), 0.92 * width, color=colour, alpha=0.75, label=f"{name}{seeds}")
         if len(runs) > 1:
             axis.plot(np.tile(at, (len(runs), 1)).T, values.T, "o", ms=2.6, color="black", mew=0)
-    for (name, values), style in zip((references or {}).items(), cycle(("-", ":", "--")), strict=False):
-        for place, metric in enumerate(metrics):
-            axis.hlines(
-                values[metric], place - 0.45, place + 0.45, REFERENCE, style, lw=1.4, label=name if place == 0 else None
-            )
-    axis.set_xticks(range(len(metrics)), [metric_name(metric) for metric in metrics])
+    for (name, found), style in zip((references or {}).items(), cycle(("-", ":", "--")), strict=False):
+        at = [place for place, metric in enumerate(metrics) if metric in found]
+        left, right = np.array(at) - 0.45, np.array(at) + 0.45
+        axis.hlines([found[metrics[place]] for place in at], left, right, REFERENCE, style, lw=1.4, label=name)
+    axis.set_xticks(range(len(metrics)), names or [metric_name(metric) for metric in metrics])
     axis.set(ylabel="queries with a hit (%)", ylim=(0, 105), title=title)
-    axis.legend(
-        frameon=False,
-        fontsize=8,
-        ncols=min(4, len(results) + len(references or {})),
-        loc="upper left",
-        bbox_to_anchor=(0, -0.2),
-    )
+    columns = min(4, len(results) + len(references or {}))
+    axis.legend(frameon=False, fontsize=8, ncols=columns, loc="upper left", bbox_to_anchor=(0, -0.2))
     return figure
 
 

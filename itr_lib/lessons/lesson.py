@@ -1,36 +1,33 @@
-"""What a notebook calls first: seeds, device, figure style, a running clock, and the metrics it leaves."""
+"""The lesson under way, as a notebook calls it: its data, its training, its comparisons, its clock and its metrics."""
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
-import random
-import sys
 import time
-import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import SupportsFloat
+from typing import TYPE_CHECKING, SupportsFloat
 
 from itr_lib.lessons.machine import choose_device, peak_memory_mb, versions
+from itr_lib.lessons.start import figure_style, quiet, seed_everything
+
+if TYPE_CHECKING:  # torch and transformers are imported by the methods that need them, so that a lesson opens fast
+    from matplotlib.figure import Figure
+    from torch import Tensor, nn
+    from transformers import PreTrainedTokenizerBase
+
+    from itr_lib.data import Splits
+    from itr_lib.data.dataset import RetrievalData
+    from itr_lib.evaluation import RetrievalMetrics
+    from itr_lib.lessons.compare import Value
+    from itr_lib.objectives import Objective
+    from itr_lib.training import History, TrainConfig
 
 PROFILES = ("smoke", "quick", "full")
 DATA = ("scenes", "flickr8k", "flickr30k", "coco", "entities")
-STYLE = {
-    "figure.dpi": 110,
-    "figure.figsize": (7.0, 3.6),
-    "figure.constrained_layout.use": True,
-    "font.size": 10.5,
-    "axes.titlesize": 11.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": False,
-    "image.cmap": "viridis",
-    "savefig.bbox": "tight",
-}
 
 
 @dataclass
@@ -45,6 +42,8 @@ class Lesson:
         data: the data set's name, e.g. ``"scenes"``.
         root: the data set's folder, ``""`` for the embedded one.
         metrics: what :meth:`record` was told, in that order.
+        splits: the data, once :meth:`load` has read them; a lesson that changes its data assigns them anew.
+        tokenizer: that of the training captions, once :meth:`load` has trained it.
     """
 
     name: str
@@ -55,16 +54,149 @@ class Lesson:
     root: str
     metrics: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic, repr=False)
+    splits: Splits | None = field(default=None, repr=False)
+    tokenizer: PreTrainedTokenizerBase | None = field(default=None, repr=False)
+    _references: dict[str, dict[str, float]] = field(default_factory=dict, repr=False)
 
     @property
     def seconds(self) -> float:
         """Seconds since the lesson was opened."""
         return time.monotonic() - self.started
 
-    def clock(self, minutes_planned: float) -> None:
-        """Print minutes since the start, and how many of a reader's minutes are still planned."""
+    def load(self) -> tuple[Splits, PreTrainedTokenizerBase]:
+        """The lesson's data, and a tokenizer trained on the training captions; prints how many images there are.
+
+        Raises ``ValueError`` where the data cannot be read.
+        """
+        from itr_lib.data import load_splits, train_tokenizer
+
+        self.splits = load_splits(self.data, self.root, profile=self.profile)
+        self.tokenizer = train_tokenizer(self.splits.train.captions)
+        if self.data != "scenes":
+            print(self.splits.notes)  # of a reader's own files: what was left out, and which split is reported
+        parts = [f"{part.split} {len(part):,}" for part in (self.splits.train, self.splits.val, self.splits.test)]
+        print(f"images: {', '.join(parts)} · {len(self.tokenizer):,} word pieces")
+        return self.splits, self.tokenizer
+
+    def show(self, figure: Figure, alt: str = "") -> None:
+        """Display a figure once; its alt text is read off its titles, labels and data where ``alt`` is not given."""
+        from itr_lib.figures import show
+
+        show(figure, alt)
+
+    def say(self, text: str) -> None:
+        """Display Markdown, for sentences with this run's numbers in them."""
+        from IPython.display import display
+
+        display({"text/markdown": text, "text/plain": text}, raw=True)
+
+    def train(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        config: TrainConfig,
+        data: RetrievalData | None = None,
+        label: str = "training",
+    ) -> History:
+        """Train on the lesson's training split (or on ``data``), with its device, and keep the best epoch's weights.
+
+        Args:
+            model: with ``encode_images``, ``encode_captions`` and ``scores``; trained in place.
+            objective: any ``(model, batch, epoch) -> loss``.
+            config: epochs, batch size, learning rate; see :class:`itr_lib.training.TrainConfig`.
+            data: another training set; the epoch is chosen on the lesson's validation split in any case.
+            label: what the progress bar and the closing line call it.
+
+        Raises:
+            ValueError: before :meth:`load`.
+            FloatingPointError: when the loss or its gradient is not finite.
+        """
+        from itr_lib.training import train
+
+        splits, tokenizer = self._loaded()
+        history = train(
+            model,
+            objective,
+            tokenizer,
+            splits.train if data is None else data,
+            splits.val,
+            config,
+            device=self.device,
+            label=label,
+        )
+        epochs = history.epochs
+        many = f"{len(epochs)} epoch{'' if len(epochs) == 1 else 's'}"
+        best = epochs[history.best_epoch]["rsum"]
+        print(f"{label}: {many}, {sum(epoch['seconds'] for epoch in epochs):.0f} s; best validation rSum {best:.1f}")
+        return history
+
+    def test(self, model: nn.Module) -> tuple[Tensor, RetrievalMetrics]:
+        """Scores of the test split, (images, captions) on the CPU, and their metrics. Raises before :meth:`load`."""
+        from itr_lib.evaluation import retrieval_metrics
+        from itr_lib.inference import score
+
+        splits, tokenizer = self._loaded()
+        scores = score(model.to(self.device), tokenizer, splits.test, device=self.device)
+        return scores, retrieval_metrics(scores, splits.test.image_of_caption)
+
+    def compare(
+        self,
+        results: Mapping[str, Value],
+        metrics: Sequence[str] = ("i2t_r1", "t2i_r1"),
+        title: str = "",
+        bars: bool = True,
+    ) -> None:
+        """Show this run beside recorded ones: bars with a dot a seed, and a table with the spread of the seeds.
+
+        Lines of chance and, where the test split's truth is known, of a perfect reader stand among the bars and in
+        the table. What is not recorded for these data is left out, and a sentence says so.
+
+        Args:
+            results: by the name of their row, metrics of this run, or of the record the name of a variant (another
+                lesson's: ``"02_fine_grained_alignment/TERAN (MrSw)"``), or a variant and its reading, as in
+                ``("TGDT", "global")`` for metrics that are kept as ``global_t2i_r1``.
+            metrics: names of numbers, one a column; only percentages have bars.
+            title: what the comparison shows.
+            bars: False leaves the bars out.
+
+        Raises:
+            ValueError: for a variant or a metric that does not exist, with those that do; before :meth:`load`.
+        """
+        from itr_lib.lessons.compare import compare
+
+        compare(self, results, metrics, title, bars)
+
+    def runs(self, variant: str) -> list[dict[str, float]]:
+        """The recorded metrics of a variant, a dictionary a seed; [] where nothing is recorded for these data.
+
+        Raises ``ValueError`` for a variant that the record does not have, with those that it has.
+        """
+        from itr_lib.lessons.compare import runs_of_variant
+
+        return runs_of_variant(self.name, variant, self.data) or []
+
+    def recorded(self, variant: str, metric: str) -> list[float]:
+        """The recorded values of one metric, one a seed; ``"loss"``: training loss of the last epoch.
+
+        [] where nothing is recorded for these data. Raises ``ValueError`` for an unknown variant or metric.
+        """
+        runs = self.runs(variant)
+        if any(metric not in run for run in runs):
+            raise ValueError(f"{variant!r} has no metric {metric!r}: recorded are {', '.join(sorted(runs[0]))}")
+        return [float(run[metric]) for run in runs]
+
+    def references(self) -> dict[str, dict[str, float]]:
+        """Chance and, where the truth is known, ceiling on the test split: metrics in percent by name."""
+        from itr_lib.lessons.compare import references
+
+        if not self._references:
+            self._references = references(self._loaded()[0].test)
+        return self._references
+
+    def clock(self) -> None:
+        """Print minutes and seconds since the start."""
         minutes, seconds = divmod(int(self.seconds), 60)
-        print(f"{minutes:02d}:{seconds:02d} since the start · about {minutes_planned:g} minutes to go")
+        print(f"{minutes:02d}:{seconds:02d} since the start")
 
     def record(self, **metrics: SupportsFloat) -> None:
         """Keep numbers for the runner. Raises ``ValueError`` on a name used before or a number not finite."""
@@ -105,6 +237,11 @@ class Lesson:
             "versions": versions(),
         }
 
+    def _loaded(self) -> tuple[Splits, PreTrainedTokenizerBase]:
+        if self.splits is None or self.tokenizer is None:
+            raise ValueError("the lesson has no data yet: splits, tokenizer = lesson.load()")
+        return self.splits, self.tokenizer
+
 
 def open_lesson(
     name: str,
@@ -122,9 +259,9 @@ def open_lesson(
     """
     expect_settings(profile, seed, data, root)
     device = choose_device(device)
-    _quiet()
-    _seed_everything(seed)
-    _figure_style()
+    quiet()
+    seed_everything(seed)
+    figure_style()
     lesson = Lesson(name, profile, device, seed, data, str(Path(root).expanduser()) if root else "")
     print(f"{name} · profile {profile} · {device} · data {data} · seed {seed}")
     return lesson
@@ -139,33 +276,3 @@ def expect_settings(profile: str, seed: int, data: str, root: str) -> None:
         raise ValueError(f"seed is {seed!r}, expected a whole number from 0 to {2**32 - 1}")
     if data != "scenes" and not Path(root or "/nowhere").expanduser().is_dir():
         raise ValueError(f"data is {data!r} and root is {root!r}: expected the data set's folder")
-
-
-def _seed_everything(seed: int) -> None:
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - for libraries that still draw from the global generator
-    torch.manual_seed(seed)
-
-
-def _figure_style() -> None:
-    import matplotlib as mpl
-    import seaborn as sns
-
-    mpl.rcParams.update(STYLE)
-    mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=sns.color_palette("colorblind"))
-    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
-        from matplotlib_inline.backend_inline import set_matplotlib_formats
-
-        set_matplotlib_formats("png")
-
-
-def _quiet() -> None:
-    """Silence what libraries say on stderr about themselves: nbgrader scores 0 for anything there."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message="IProgress not found")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="(transformers|torch)")

@@ -15,6 +15,7 @@ from itr_lib.encoders.text import TextConfig
 from itr_lib.models import chan, teran, tgdt, user, vse
 from itr_lib.models.contract import AligningModel, RetrievalModel, TwoStageModel
 from itr_lib.models.two_networks import TwoNetworks
+from itr_lib.models.user import enhance
 from itr_lib.validation import expect_choice
 
 ModelConfig = vse.VSEConfig | teran.TERANConfig | chan.CHANConfig | tgdt.TGDTConfig | user.USERConfig
@@ -110,6 +111,7 @@ __all__ = [
     "TwoNetworks",
     "TwoStageModel",
     "build",
+    "enhance",
     "from_config",
     "load_model",
     "save_model",

@@ -2,6 +2,7 @@
 
 from itr_lib.similarity.alignment import MRSW, Alignment
 from itr_lib.similarity.hard_and_soft import CODE_POOLINGS, CODINGS, pool_codes
+from itr_lib.similarity.precision import fastest_dtype
 from itr_lib.similarity.scores import (
     ATTENDED,
     GPU_BUDGET,

@@ -1,0 +1,187 @@
+"""A learner's right answers, kept as plain source in one file beside the notebooks, so that later lessons can use them.
+
+The file is ``my_answers.py`` in the folder of the notebook, or what the environment variable ``ITR_ANSWERS`` names. An
+answer is a section of it: a line ``# %% slug``, the imports it needs, functions of the learner's that it calls, and
+itself as the last definition. The file can be read, edited, and put into an empty notebook again.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import os
+import re
+import symtable
+import sys
+import tempfile
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from itr_lib.checks.wrong import own_line
+
+SECTION = re.compile(r"^# %% ([a-z0-9-]+)[ \t]*$", re.M)
+ran_on: dict[str, str] = {}  # slug -> "yours", "library" or "too slow", in this notebook
+
+
+class NotKept(ValueError):
+    """The source of an answer cannot stand alone; the message says why."""
+
+
+def path() -> Path:
+    """The file of kept answers."""
+    return Path(os.environ.get("ITR_ANSWERS") or "my_answers.py").expanduser().absolute()
+
+
+def went_on_with(slug: str, whose: str) -> None:
+    """Note whose function this notebook goes on with."""
+    ran_on[slug] = whose
+
+
+def sections(text: str) -> dict[str, str]:
+    """Source by slug, of a file of answers; what stands before the first section is left out."""
+    parts = SECTION.split(text)
+    return {slug: source.strip("\n") + "\n" for slug, source in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def keep(slug: str, answer: Callable) -> str:
+    """Keep an answer's source; returns "" or a sentence that says why it was not kept."""
+    try:
+        source = standalone(answer)
+        target = path()
+        with filelock.FileLock(str(target) + ".lock", timeout=10):
+            kept = sections(target.read_text(encoding="utf-8")) if target.exists() else {}
+            _write(target, kept | {slug: source})
+    except (NotKept, OSError, filelock.Timeout) as error:
+        return f" (Not kept for later lessons: {error})"
+    return ""
+
+
+def _write(target: Path, kept: dict[str, str]) -> None:
+    """All of the file or nothing."""
+    head = "# Your answers, kept by check(): plain Python, one section an exercise. Yours to read and to edit.\n"
+    text = head + "".join(f"\n# %% {slug}\n{source}" for slug, source in kept.items())
+    handle, part = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(part, target)
+
+
+def load(slug: str) -> Callable | None:
+    """The kept answer to an exercise; None where there is none.
+
+    Raises ``ValueError`` where its section does not run.
+    """
+    target = path()
+    source = sections(target.read_text(encoding="utf-8")).get(slug) if target.exists() else None
+    if source is None:
+        return None
+    module = types.ModuleType(f"my_answers.{slug}")
+    name = f"{target.name}:{slug}"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    try:
+        last = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)][-1]
+        exec(compile(source, name, "exec"), module.__dict__)  # the learner's own file
+    except Exception as error:
+        raise ValueError(
+            f"the section {slug} of {target.name} does not run: {type(error).__name__}: {error}"
+        ) from error
+    return module.__dict__[last.name]
+
+
+def begun(answer: object, parts: int) -> bool:
+    """Whether a function that still raises ``NotImplementedError`` holds something of its own."""
+    try:
+        node, _ = _definition(answer)
+    except NotKept:
+        return False
+    functions = [n for n in ast.walk(node) if isinstance(n, ast.FunctionDef)]
+    return sum(map(_only_raises, functions)) < parts
+
+
+def _only_raises(function: ast.FunctionDef) -> bool:
+    """Whether nothing stands before the ``raise`` but the docstring."""
+    body = function.body[bool(ast.get_docstring(function)) :]
+    return bool(body) and isinstance(body[0], ast.Raise)
+
+
+def still_open(error: NotImplementedError) -> str:
+    """What a learner is told whose answer is written in part."""
+    where = own_line(error)
+    return "partly written: it still comes to a line that raises NotImplementedError" + (
+        f"\n    {where}" if where else ""
+    )
+
+
+def standalone(answer: Callable) -> str:
+    """Source that defines ``answer`` by itself: imports, the functions and numbers it uses, and last itself.
+
+    Raises :class:`NotKept` where the source is not known or uses a variable that is not a function, module or number.
+    """
+    found: dict[str, str] = {}
+    _collect(answer, found)
+    imports = sorted(line for line in found.values() if line.startswith(("import ", "from ")))
+    rest = [text for text in found.values() if not text.startswith(("import ", "from "))]
+    head = "\n".join(imports)
+    return "\n\n\n".join([head, *rest] if head else rest) + "\n"
+
+
+def _collect(answer: Callable, found: dict[str, str]) -> None:
+    """Put what ``answer`` needs into ``found``, and ``answer`` after it."""
+    node, source = _definition(answer)
+    found[node.name] = source  # so that two functions may call each other
+    known = vars(sys.modules[answer.__module__]) | getattr(answer, "__globals__", {})
+    for name in sorted(_globals(symtable.symtable(source, "answer", "exec"))):
+        if name in known and name not in found:  # else a builtin
+            found[name] = _as_source(name, known[name], answer, found)
+    found[node.name] = found.pop(node.name)
+
+
+def _globals(table: symtable.SymbolTable) -> set[str]:
+    """The names that a piece of source takes from around it."""
+    top = table.get_type() == "module"
+    names = {s.get_name() for s in table.get_symbols() if s.is_referenced() and (top or s.is_global())}
+    return names.union(*map(_globals, table.get_children()))
+
+
+def _as_source(name: str, value: Any, answer: Callable, found: dict[str, str]) -> str:
+    """A line, or a definition, that gives ``name`` its value."""
+    renamed = "" if getattr(value, "__name__", name) == name else f" as {name}"
+    if isinstance(value, types.ModuleType):
+        return f"import {value.__name__}{renamed}"
+    home = getattr(value, "__module__", None) if callable(value) else None
+    if home == answer.__module__:
+        _collect(value, found)
+        return found[value.__name__]
+    if home and getattr(sys.modules.get(home), getattr(value, "__name__", ""), None) is value:
+        return f"from {home} import {value.__name__}{renamed}"
+    try:
+        if ast.literal_eval(repr(value)) == value:
+            return f"{name} = {value!r}"
+    except (ValueError, SyntaxError):
+        pass
+    raise NotKept(f"it uses {name}, a variable of this notebook; pass it in, or make it inside the function")
+
+
+def _definition(answer: object) -> tuple[ast.FunctionDef | ast.ClassDef, str]:
+    """The syntax and the source of a function or class, from a cell as well as from a file."""
+    function = answer
+    if isinstance(answer, type):  # inspect finds no source of a class that was defined in a notebook
+        function = next((v for v in vars(answer).values() if isinstance(v, types.FunctionType)), None)
+    code = getattr(function, "__code__", None)
+    lines = linecache.getlines(code.co_filename) if code else []
+    wanted = getattr(answer, "__name__", "")
+    try:
+        nodes = [n for n in ast.walk(ast.parse("".join(lines))) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    except SyntaxError:
+        nodes = []
+    nodes = [n for n in nodes if n.name == wanted and n.lineno <= code.co_firstlineno <= (n.end_lineno or n.lineno)]
+    if not nodes:
+        raise NotKept("its source is not known")
+    start = min([nodes[0].lineno, *(d.lineno for d in nodes[0].decorator_list)])
+    text = "".join(lines[start - 1 : nodes[0].end_lineno])
+    indent = len(text) - len(text.lstrip())
+    return nodes[0], "\n".join(line[indent:] for line in text.splitlines())

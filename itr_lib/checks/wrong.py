@@ -1,0 +1,38 @@
+"""What a learner sees when an answer is wrong: the diagnosis and, after a crash, their own line. No library frame."""
+
+from __future__ import annotations
+
+import linecache
+import sysconfig
+import traceback
+from pathlib import Path
+
+import itr_lib
+
+_FOREIGN = tuple(
+    str(Path(folder).resolve())
+    for folder in (Path(itr_lib.__file__).parent, *map(sysconfig.get_path, ("stdlib", "platlib", "purelib")))
+)
+
+
+class WrongAnswer(AssertionError):
+    """An answer that is not right yet; its text is the diagnosis, and ends in how to go on without it."""
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython shows these lines in place of a traceback, whose frames would all be the check's own."""
+        return str(self).splitlines()
+
+
+def own_line(error: BaseException) -> str:
+    """Where an error left the learner's code: ``in mrsw, line 4: best = alignments.max(2)``; empty if not there."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _foreign(frame.filename)]
+    if not frames:
+        return ""
+    last = frames[-1]
+    text = (last.line or linecache.getline(last.filename, last.lineno or 0)).strip()
+    return f"in {last.name}, line {last.lineno}" + (f": {text}" if text else "")
+
+
+def _foreign(filename: str) -> bool:
+    """Python's own, an installed package's or this library's. A notebook's cell has a file of its own elsewhere."""
+    return filename.startswith("<frozen") or str(Path(filename).resolve()).startswith(_FOREIGN)

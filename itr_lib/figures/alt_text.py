@@ -1,0 +1,183 @@
+"""What a figure says to someone who cannot see it, read off the figure itself: titles, axes, and the data in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.container import BarContainer
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+LONGEST = 400  # letters: about twenty-five seconds read aloud
+MORE = "There is more in the figure."
+
+
+def alt_text(figure: Figure) -> str:
+    """Title, then what each panel shows, in sentences of up to :data:`LONGEST` letters together.
+
+    Of a line its label, first and last value; of bars their labels and heights; of a heat map its size and the scale
+    of its colours; of a table its header; of pictures how many and their captions; of a diagram its words.
+    """
+    panels = [axis for axis in figure.axes if axis.get_label() != "<colorbar>"]
+    pictures = [axis for axis in panels if _is_picture(axis)]
+    sentences = [_plain(figure.get_suptitle())]
+    if len(pictures) > 1:
+        captions = [caption for axis in pictures if (caption := _caption(axis))]
+        under = f": {'; '.join(captions)}" if captions else ""
+        sentences.append(f"{len(pictures)} pictures{under}")
+    for axis in panels:
+        if not (_is_picture(axis) and len(pictures) > 1):
+            sentences += _panel(axis)
+    return _shortened([sentence for sentence in sentences if sentence])
+
+
+def _panel(axis: Axes) -> list[str]:
+    """Sentences on one panel: its title, its axes, its data."""
+    title = _plain(axis.get_title()) or _plain(axis.get_title(loc="left"))
+    across, up = _plain(axis.get_xlabel()), _plain(axis.get_ylabel())
+    axes = " against ".join(label for label in (up, across) if label)
+    data = [*_images(axis), *_tables(axis), *_bars(axis), *_lines(axis), *_points(axis)]
+    words = [_plain(text.get_text()) for text in axis.texts]
+    if not data and any(words):
+        data = ["It reads: " + ", ".join(dict.fromkeys(word for word in words if word))]
+    return [title, axes, *data]
+
+
+def _is_picture(axis: Axes) -> bool:
+    return any(image.get_array() is not None and image.get_array().ndim == 3 for image in axis.images)
+
+
+def _caption(axis: Axes) -> str:
+    said = [axis.get_title(), axis.get_title(loc="left"), axis.get_xlabel(), *(text.get_text() for text in axis.texts)]
+    return next((plain for text in said if (plain := _plain(text))), "")
+
+
+def _images(axis: Axes) -> Iterator[str]:
+    """Heat maps with their size and scale; a photograph is a picture."""
+    for image in axis.images:
+        values = image.get_array()
+        if values is None or values.ndim == 3:
+            yield "A picture"
+            continue
+        low, high = image.get_clim()
+        rows, columns = values.shape
+        scale = f"coloured from {_number(low)} to {_number(high)} ({image.get_cmap().name})"
+        yield f"Heat map of {rows} rows and {columns} columns, {scale}"
+
+
+def _tables(axis: Axes) -> Iterator[str]:
+    for table in axis.tables:
+        cells = table.get_celld()
+        header = [_plain(cells[place].get_text().get_text()) for place in sorted(cells) if place[0] == 0]
+        yield f"A table with the columns {', '.join(word for word in header if word)}"
+
+
+def _bars(axis: Axes) -> Iterator[str]:
+    """Each group of bars with its label: the name of each bar and its height."""
+    for bars in axis.containers:
+        if not isinstance(bars, BarContainer):
+            continue
+        across = getattr(bars, "orientation", "vertical") == "horizontal"
+        told = []
+        for bar in bars.patches:
+            height = bar.get_width() if across else bar.get_height()
+            middle = bar.get_y() + bar.get_height() / 2 if across else bar.get_x() + bar.get_width() / 2
+            if np.isfinite(height):
+                told.append(f"{_tick(axis, middle, across)} {_number(height)}".strip())
+        yield f"{_label(bars) or 'Bars'}: {', '.join(told)}"
+
+
+def _lines(axis: Axes) -> Iterator[str]:
+    """Lines by their labels, from the first value to the last; of lines without any, how many there are."""
+    lines = [line for line in axis.lines if line.get_linestyle() not in ("None", "", " ") and len(line.get_xdata())]
+    named = [line for line in lines if _label(line)]
+    for line in named:
+        yield f"{_label(line)} {_course(line)}"
+    if not named and len(lines) == 1:
+        yield f"A line {_course(lines[0])}"
+    elif not named and lines and not axis.collections and not axis.containers:
+        yield f"{len(lines)} lines"
+    for lines_together in axis.collections:
+        if isinstance(lines_together, LineCollection) and _label(lines_together):
+            heights = np.concatenate([segment[:, 1] for segment in lines_together.get_segments()])
+            yield f"{_label(lines_together)} at {_range(heights)}"
+
+
+def _points(axis: Axes) -> Iterator[str]:
+    """Clouds of points with a label, and single labelled marks."""
+    for cloud in axis.collections:
+        if isinstance(cloud, PathCollection) and len(cloud.get_offsets()):
+            yield f"{len(cloud.get_offsets())} points{': ' + _label(cloud) if _label(cloud) else ''}"
+    for line in axis.lines:
+        if line.get_linestyle() in ("None", "", " ") and _label(line):
+            x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+            where = f" at {_number(x[0])}, {_number(y[0])}" if len(x) == 1 else f", {len(x)} points"
+            yield f"{_label(line)}{where}"
+    words = [_plain(text.get_text()) for text in axis.texts]
+    if any(isinstance(cloud, PathCollection) for cloud in axis.collections) and any(words):
+        yield "They are: " + ", ".join(word for word in words if word)
+
+
+def _course(line: Line2D) -> str:
+    """``"from 6.5 to 25.6"``, with its peak or its lowest point where that lies clearly between the ends."""
+    values = np.asarray(line.get_ydata(), dtype=float)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return "without a value"
+    first, last = values[0], values[-1]
+    if np.ptp(values) == 0:
+        return f"at {_number(first)}"
+    told = f"from {_number(first)} to {_number(last)}"
+    aside = 0.1 * np.ptp(values)
+    if values.max() > max(first, last) + aside:
+        told += f", in between up to {_number(values.max())}"
+    if values.min() < min(first, last) - aside:
+        told += f", in between down to {_number(values.min())}"
+    return told
+
+
+def _range(values: np.ndarray) -> str:
+    low, high = float(values.min()), float(values.max())
+    return _number(low) if low == high else f"{_number(low)} to {_number(high)}"
+
+
+def _tick(axis: Axes, middle: float, across: bool) -> str:
+    """What stands at the tick next to a bar."""
+    ticks = axis.get_yticks() if across else axis.get_xticks()
+    labels = axis.get_yticklabels() if across else axis.get_xticklabels()
+    if not len(ticks):
+        return ""
+    return _plain(labels[int(np.abs(np.asarray(ticks, dtype=float) - middle).argmin())].get_text())
+
+
+def _label(artist: Line2D | BarContainer | LineCollection | PathCollection) -> str:
+    """Its label in the legend; matplotlib's own ones begin with an underscore."""
+    label = str(artist.get_label() or "")
+    return "" if label.startswith("_") else _plain(label)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _plain(text: str) -> str:
+    """One line without the marks of formulas, arrows as words."""
+    text = re.sub(r"\\(?:mathbf|mathrm|text|hat)\b", "", text).replace("→", " to ")
+    return " ".join(re.sub(r"[$\\{}_^]", "", text).split()).rstrip(".")
+
+
+def _shortened(sentences: Sequence[str]) -> str:
+    """As many sentences as fit; a single one that is too long is cut at a word."""
+    told = ""
+    for sentence in sentences:
+        longer = f"{told} {sentence[0].upper()}{sentence[1:]}.".strip()
+        if len(longer) > LONGEST - len(MORE) - 1:
+            room = LONGEST - len(MORE) - len(told) - 4
+            cut = sentence[:room].rsplit(" ", 1)[0].rstrip(",;:") if room > 40 else ""
+            return f"{told} {cut}{'. ' if cut else ''}{MORE}".strip()
+        told = longer
+    return told
