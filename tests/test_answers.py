@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itr_lib.lessons.answers import sections
+from itr_lib.checks.answers import sections
 
 TEXT = '''"""What stands first belongs to no answer."""
 # %% mean-of-two

@@ -67,6 +67,16 @@ def library(slug: str) -> Callable:
     return exercise(slug).library
 
 
+def kept_or_library(slug: str) -> Callable:
+    """The learner's kept answer to an exercise, or else the library's; prints which."""
+    task = exercise(slug)
+    own = answers.load(slug)
+    whose = f"yours, from {answers.path().name}" if own else "the library's: none of yours is kept"
+    print(f"{slug}: {whose}")
+    answers.went_on_with(slug, "yours" if own else "library")
+    return _giving_tensors(own) if own and not isinstance(own, type) else own or task.library
+
+
 def check(slug: str, answer: Callable) -> Callable:
     """Check an answer to the exercise ``slug``; prints a line, and returns the function that the notebook goes on with.
 
@@ -131,4 +141,4 @@ def _giving_tensors(answer: Callable) -> Callable:
     return converted
 
 
-__all__ = ["WrongAnswer", "check", "exercise", "exercises", "library"]
+__all__ = ["WrongAnswer", "check", "exercise", "exercises", "kept_or_library", "library"]

@@ -23,7 +23,7 @@ import filelock
 
 from itr_lib.checks.wrong import own_line
 
-SECTION = re.compile(r"^# %% ([a-z0-9-]+)[ \t]*$", re.M)
+HEADER = re.compile(r"^# %% ([a-z0-9]+(?:-[a-z0-9]+)*)[ \t]*$", re.MULTILINE)
 ran_on: dict[str, str] = {}  # slug -> "yours", "library" or "too slow", in this notebook
 
 
@@ -42,9 +42,12 @@ def went_on_with(slug: str, whose: str) -> None:
 
 
 def sections(text: str) -> dict[str, str]:
-    """Source by slug, of a file of answers; what stands before the first section is left out."""
-    parts = SECTION.split(text)
-    return {slug: source.strip("\n") + "\n" for slug, source in zip(parts[1::2], parts[2::2], strict=True)}
+    """The source of each answer by its exercise: ``# %% slug`` at the start of a line, and all up to the next such.
+
+    What stands before the first of them belongs to no answer; where a slug stands twice, its last section counts.
+    """
+    _, *parts = HEADER.split(text.replace("\r\n", "\n"))
+    return {slug: source.strip("\n") for slug, source in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def keep(slug: str, answer: Callable) -> str:
@@ -63,7 +66,7 @@ def keep(slug: str, answer: Callable) -> str:
 def _write(target: Path, kept: dict[str, str]) -> None:
     """All of the file or nothing."""
     head = "# Your answers, kept by check(): plain Python, one section an exercise. Yours to read and to edit.\n"
-    text = head + "".join(f"\n# %% {slug}\n{source}" for slug, source in kept.items())
+    text = head + "".join(f"\n# %% {slug}\n{source}\n" for slug, source in kept.items())
     handle, part = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)
@@ -90,6 +93,21 @@ def load(slug: str) -> Callable | None:
             f"the section {slug} of {target.name} does not run: {type(error).__name__}: {error}"
         ) from error
     return module.__dict__[last.name]
+
+
+def whose_code_ran() -> str:
+    """What of this notebook ran on the learner's functions, in a sentence or two; "" where nothing was checked."""
+    words = {
+        "yours": "your own code",
+        "too slow": "the library's, since yours is right but slow",
+        "library": "the library's",
+    }
+    told = [
+        f"{', '.join(slug for slug, by in ran_on.items() if by == whose)} on {word}"
+        for whose, word in words.items()
+        if whose in ran_on.values()
+    ]
+    return f"Ran {'; '.join(told)}." if told else ""
 
 
 def begun(answer: object, parts: int) -> bool:
@@ -126,7 +144,7 @@ def standalone(answer: Callable) -> str:
     imports = sorted(line for line in found.values() if line.startswith(("import ", "from ")))
     rest = [text for text in found.values() if not text.startswith(("import ", "from "))]
     head = "\n".join(imports)
-    return "\n\n\n".join([head, *rest] if head else rest) + "\n"
+    return "\n\n\n".join([head, *rest] if head else rest)
 
 
 def _collect(answer: Callable, found: dict[str, str]) -> None:

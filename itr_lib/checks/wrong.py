@@ -7,11 +7,9 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-import itr_lib
-
 _FOREIGN = tuple(
     str(Path(folder).resolve())
-    for folder in (Path(itr_lib.__file__).parent, *map(sysconfig.get_path, ("stdlib", "platlib", "purelib")))
+    for folder in (Path(__file__).parents[1], *map(sysconfig.get_path, ("stdlib", "platlib", "purelib")))
 )
 
 

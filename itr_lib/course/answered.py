@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nbformat import NotebookNode
 
-from itr_lib.lessons.answers import sections
+from itr_lib.checks.answers import sections
+from itr_lib.course.source import Source
 
 
 def read_answers(place: Path, known: Iterable[str]) -> dict[str, str]:
-    """Answers by exercise from one file, or from all ``*.py`` of a folder (:func:`itr_lib.lessons.answers.sections`).
+    """Answers by exercise from one file, or from all ``*.py`` of a folder (:func:`itr_lib.checks.answers.sections`).
 
     Raises ``ValueError`` where there is no file or no answer, for a slug that is not ``known``, and for an exercise
     that is answered in two files.
@@ -45,3 +47,14 @@ def filled(notebook: NotebookNode, answers: Mapping[str, str]) -> NotebookNode:
     for cell in notebook.cells:
         cell.source = answers.get(slug_to_fill(cell), cell.source)
     return notebook
+
+
+def solved(sources: Iterable[Source]) -> str:
+    """The text of a file of answers with every solution of these lessons: imports and the solution cell."""
+    text = ""
+    for source in sources:
+        imports = next(cell.source for cell in source.cells if "open_lesson" in cell.source)
+        lines = [ast.unparse(n) for n in ast.parse(imports).body if isinstance(n, ast.Import | ast.ImportFrom)]
+        for exercise in source.exercises:
+            text += f"# %% {exercise.slug}\n" + "\n".join([*lines, "", source.cells[exercise.solution].source, "", ""])
+    return text

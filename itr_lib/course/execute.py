@@ -11,9 +11,11 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
+from itr_lib.course.answered import solved
 from itr_lib.course.build import METADATA, REPO, as_text, bare, build, code_hash, read_notebook, relative
 from itr_lib.course.kernels import QUIET, environment
 from itr_lib.course.run import ANSWERS, BUDGET_SECONDS, HUNG, Options, select
+from itr_lib.course.source import lesson_sources, read_source
 
 LARGEST_MB = 1.5
 WIDGETS = ("application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json")
@@ -24,11 +26,12 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 def execute(lessons: tuple[str, ...] = (), repo: Path = REPO, profile: str = "quick") -> list[str]:
     """Build, run the chosen solutions and write them with outputs; returns what is wrong, empty: all well.
 
-    Default: all, appendices too; what a lesson's checks keep is there for those after it.
+    Default: all, appendices too. A lesson finds the answers of all others, as a learner who has done them would.
     A lesson that fails, or whose outputs may not be committed, leaves the file as it was.
     """
     build(repo)
-    with tempfile.TemporaryDirectory() as kept, environment(ITR_ANSWERS=str(Path(kept, ANSWERS))):
+    with tempfile.TemporaryDirectory() as folder, environment(ITR_ANSWERS=str(Path(folder, ANSWERS))):
+        Path(folder, ANSWERS).write_text(solved(map(read_source, lesson_sources(repo))), encoding="utf-8")
         return _execute(select(Options(lessons=tuple(lessons)), repo, appendices=True), profile)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -19,6 +20,7 @@ WORDS = 3200  # of prose, folded help and solutions aside
 CODE_LINES = 450  # in the learner's notebook, blank lines too: what a reader scrolls past
 CELL_LINES = 25  # of a code cell, solution cells aside
 IMPORT_LINES = 8  # of the cell with the imports, and of imports in all
+GIVEN_AWAY, RUN = 2 / 3, 6  # share of an answer's code that a help may tell; characters in a row that count
 SHORTEST_REPEAT = 3  # lines: a shorter cell may stand in two lessons
 
 
@@ -27,7 +29,7 @@ class Measured:
     """One lesson as it stands.
 
     ``over`` has a sentence for each breach by the name of the limit: ``words``, ``code``, ``cells``, ``imports``,
-    ``repeats``, ``checks`` (a check beside the exercises') or ``helps`` (a help that is the whole answer).
+    ``repeats``, ``checks`` (a check beside the exercises') or ``helps`` (a help that is the answer).
     """
 
     lesson: str
@@ -45,16 +47,10 @@ def measured(repo: Path) -> list[Measured]:
     lessons, earlier = [], {}
     for path in lesson_sources(repo):
         source = read_source(path)
-        cells = code_cells(source)
+        cells = [c for c in make_notebook(source, "learner").cells if c.cell_type == "code"]
         lessons.append(_measure(source, cells, earlier))
         earlier |= {cell: source.name for cell in map(repeatable, cells) if cell and cell not in earlier}
     return lessons
-
-
-def code_cells(source: Source) -> list[NotebookNode]:
-    """The code cells that a learner sees, without the one of the parameters."""
-    cells = make_notebook(source, "learner").cells
-    return [c for c in cells if c.cell_type == "code" and "parameters" not in c.metadata.get("tags", [])]
 
 
 def import_lines(cell: NotebookNode) -> int:
@@ -64,29 +60,40 @@ def import_lines(cell: NotebookNode) -> int:
 
 
 def repeatable(cell: NotebookNode) -> str:
-    """A cell as another lesson may not have it: its code without comments; ``""`` for short ones and bare imports."""
+    """A cell as another lesson may not have it: code without comments; ``""`` for short ones, imports, parameters."""
     body = ast.parse(cell.source).body
-    bare = all(isinstance(node, ast.Import | ast.ImportFrom) for node in body)
+    bare = _role(cell) == "parameters" or all(isinstance(node, ast.Import | ast.ImportFrom) for node in body)
     short = sum(bool(line.strip()) for line in cell.source.splitlines()) < SHORTEST_REPEAT
     return "" if bare or short else ast.unparse(body)
 
 
-def given_away(source: Source) -> list[str]:
-    """The exercises one of whose folded helps has every line of the answer in it."""
+def given_away(source: Source) -> dict[str, float]:
+    """Exercises of which one folded help tells more than :data:`GIVEN_AWAY` of the answer's code, and how much."""
     starts = [exercise.text for exercise in source.exercises[1:]] + [len(source.cells)]
-    found = []
+    found = {}
     for exercise, stop in zip(source.exercises, starts, strict=True):
         prose = "\n".join(c.source for c in source.cells[exercise.text : stop] if c.cell_type == "markdown")
         answer = "\n".join(regions(source.cells[exercise.solution].source))
-        lines = [_squeezed(line) for line in answer.splitlines() if line.strip() and not line.strip().startswith("#")]
-        helps = [_squeezed(text) for text in FOLDED.findall(prose)]
-        if any(all(line in text for line in lines) for text in helps):
-            found.append(exercise.slug)
+        share = max((told(answer, text) for text in FOLDED.findall(prose)), default=0)
+        if share > GIVEN_AWAY:
+            found[exercise.slug] = share
     return found
 
 
-def _squeezed(code: str) -> str:
-    return "".join(code.strip().removeprefix("return ").split())
+def told(answer: str, text: str) -> float:
+    """The share of an answer's characters (comments, blanks and ``return`` aside) that a text has in runs, in order."""
+    lines = [line.strip().removeprefix("return ") for line in answer.splitlines()]
+    code = "".join("".join(line.split()) for line in lines if not line.startswith("#"))
+    blocks = SequenceMatcher(None, code, "".join(text.split()), autojunk=False).get_matching_blocks()
+    return sum(block.size for block in blocks if block.size >= RUN) / max(len(code), 1)
+
+
+def _role(cell: NotebookNode) -> str:
+    """``"parameters"``, ``"solution"``, ``"check"``, or ``""`` for any other code cell."""
+    if "parameters" in cell.metadata.get("tags", []):
+        return "parameters"
+    marks = cell.metadata.get("nbgrader")
+    return "" if marks is None else "solution" if marks["solution"] else "check"
 
 
 def _name(cell: NotebookNode) -> str:
@@ -94,34 +101,44 @@ def _name(cell: NotebookNode) -> str:
 
 
 def _measure(source: Source, cells: list[NotebookNode], earlier: dict[str, str]) -> Measured:
-    roles = [cell.id if "nbgrader" in cell.metadata else "" for cell in cells]  # solutions and checks
-    lengths = {_name(c): len(c.source.splitlines()) for c, role in zip(cells, roles, strict=True) if not role}
-    imports = [0 if role.endswith("-solution") else import_lines(c) for c, role in zip(cells, roles, strict=True)]
+    prose = [cell.source for cell in with_numbers(source).cells if cell.cell_type == "markdown"]
     found = Measured(
         lesson=source.name,
         minutes=total_minutes(source),
-        words=sum(words(c.source) for c in with_numbers(source).cells if c.cell_type == "markdown"),
-        code=sum(len(cell.source.splitlines()) for cell in cells),
-        longest=max(lengths.values(), default=0),
-        imports=sum(imports),
+        words=sum(map(words, prose)),
+        code=sum(map(_lines, cells)),
+        longest=max((_lines(cell) for cell in cells if _role(cell) != "solution"), default=0),
+        imports=sum(import_lines(cell) for cell in cells if _role(cell) == ""),
         exercises=len(source.exercises),
         over={},
     )
-    head = next((cell for cell, lines in zip(cells, imports, strict=True) if lines), None)
-    head_lines = sum(bool(line.strip()) for line in head.source.splitlines()) if head else 0
-    stray = [c for c, role in zip(cells, roles, strict=True) if not role.endswith("-check") and _calls_check(c)]
     breaches = {
         "words": [f"{found.words:,} words of prose"] * (found.words > WORDS),
         "code": [f"{found.code} lines of code in the learner's copy"] * (found.code > CODE_LINES),
-        "cells": [f"{name} has {lines} lines" for name, lines in lengths.items() if lines > CELL_LINES],
-        "imports": [f"{found.imports} lines of imports, {head_lines} lines in their first cell"]
-        * (max(found.imports, head_lines) > IMPORT_LINES),
+        "helps": [f"a help to {slug} tells {s:.0%} of the answer's code" for slug, s in given_away(source).items()],
+    }
+    found.over.update({limit: lines for limit, lines in (breaches | _of_cells(cells, earlier)).items() if lines})
+    return found
+
+
+def _of_cells(cells: list[NotebookNode], earlier: dict[str, str]) -> dict[str, list[str]]:
+    """What single code cells break: a sentence each."""
+    long = [cell for cell in cells if _role(cell) != "solution" and _lines(cell) > CELL_LINES]
+    imports = [cell for cell in cells if _role(cell) == "" and import_lines(cell)]
+    head = sum(bool(line.strip()) for line in imports[0].source.splitlines()) if imports else 0
+    total = sum(map(import_lines, imports))
+    stray = [cell for cell in cells if _role(cell) != "check" and _calls_check(cell)]
+    return {
+        "cells": [f"{_name(cell)} has {_lines(cell)} lines" for cell in long],
+        "imports": [f"{_name(cell)} has {head} lines, imports in all: {total}" for cell in imports[:1]]
+        * (max(head, total) > IMPORT_LINES),
         "repeats": [f"{_name(c)} stands in {earlier[repeatable(c)]} too" for c in cells if repeatable(c) in earlier],
         "checks": [f"{_name(cell)} calls check" for cell in stray],
-        "helps": [f"a help to {slug} is the whole answer" for slug in given_away(source)],
     }
-    found.over.update({limit: lines for limit, lines in breaches.items() if lines})
-    return found
+
+
+def _lines(cell: NotebookNode) -> int:
+    return len(cell.source.splitlines())
 
 
 def _calls_check(cell: NotebookNode) -> bool:

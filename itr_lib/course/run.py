@@ -21,8 +21,8 @@ from itr_lib.course.bands import Bands, load_bands, out_of_band, unbanded
 from itr_lib.course.build import FOLDERS, REPO, as_text, read_notebook, relative
 from itr_lib.course.kernels import QUIET, environment, watch_memory
 from itr_lib.course.source import is_appendix
-from itr_lib.lessons.lesson import expect_settings
 from itr_lib.lessons.machine import choose_device
+from itr_lib.lessons.start import expect_settings
 
 BUDGET_SECONDS = {"smoke": 180, "quick": 300, "full": 600}
 LONGER = {("quick", "05"): 360}  # lesson 05 trains two more models

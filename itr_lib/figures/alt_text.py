@@ -39,7 +39,7 @@ def _panel(axis: Axes) -> list[str]:
     """Sentences on one panel: its title, its axes, its data."""
     title = _plain(axis.get_title()) or _plain(axis.get_title(loc="left"))
     across, up = _plain(axis.get_xlabel()), _plain(axis.get_ylabel())
-    axes = " against ".join(label for label in (up, across) if label)
+    axes = f"{up} against {across}" if up and across else f"Axis: {up or across}" if up or across else ""
     data = [*_images(axis), *_tables(axis), *_bars(axis), *_lines(axis), *_points(axis)]
     words = [_plain(text.get_text()) for text in axis.texts]
     if not data and any(words):

@@ -229,7 +229,8 @@ def recall_bars(
         left, right = np.array(at) - 0.45, np.array(at) + 0.45
         axis.hlines([found[metrics[place]] for place in at], left, right, REFERENCE, style, lw=1.4, label=name)
     axis.set_xticks(range(len(metrics)), names or [metric_name(metric) for metric in metrics])
-    axis.set(ylabel="queries with a hit (%)", ylim=(0, 105), title=title)
+    unit = "queries with a hit (%)" if all("_r" in metric for metric in metrics) else "%"
+    axis.set(ylabel=unit, ylim=(0, 105), title=title)
     columns = min(4, len(results) + len(references or {}))
     axis.legend(frameon=False, fontsize=8, ncols=columns, loc="upper left", bbox_to_anchor=(0, -0.2))
     return figure

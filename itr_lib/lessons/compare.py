@@ -5,15 +5,12 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.lessons.recorded import recorded
-
-if TYPE_CHECKING:
-    from itr_lib.lessons.lesson import Lesson
 
 NAMES = {
     "swaps": "swapped twins",
@@ -32,6 +29,7 @@ NO_PERCENT = (
     "structure",
 )  # of another scale: in the table, not among the bars
 KNOWN = {"swaps": (50.0, 100.0), "replaces": (50.0, 100.0)}  # chance and ceiling of what is no retrieval
+RIGHT = "text-align: right; padding: 0.15em 0.6em"
 Run = Mapping[str, float]
 
 
@@ -45,29 +43,6 @@ class _Metrics(Protocol):
 
 # Of this run: metrics. Of the record: a variant, or a variant and the reading that its metrics begin with.
 Value = _Metrics | Run | str | tuple[str, str]
-
-
-def compare(lesson: Lesson, results: Mapping[str, Value], metrics: Sequence[str], title: str, bars: bool) -> None:
-    """What :meth:`itr_lib.lessons.lesson.Lesson.compare` shows."""
-    from IPython.display import display
-
-    from itr_lib import figures
-
-    rows, absent = rows_of_results(results, lesson.name, lesson.data)
-    if absent:
-        print(f"Not recorded for {lesson.data}, and left out: {', '.join(absent)}.")
-    if not rows:
-        return
-    expect_measured(rows, metrics)
-    lines = lesson.references()
-    drawn = [metric for metric in metrics if is_percent(metric)]
-    if bars and drawn:
-        names = [metric_title(metric).replace(" R@", "\nR@") for metric in drawn]
-        runs = {row.name: row.runs for row in rows}
-        lesson.show(figures.recall_bars(runs, lines, drawn, title, names))
-    rows += [Row(name, [found]) for name, found in lines.items() if any(metric in found for metric in metrics)]
-    text = {"text/html": table_html(rows, metrics, "" if bars and drawn else title)}
-    display(text | {"text/plain": table_text(rows, metrics)}, raw=True)
 
 
 @dataclass(frozen=True)
@@ -154,6 +129,27 @@ def is_percent(metric: str) -> bool:
     return not any(part in metric for part in NO_PERCENT)
 
 
+def show_rows(
+    rows: Sequence[Row], lines: Mapping[str, Run], metrics: Sequence[str], title: str = "", bars: bool = True
+) -> None:
+    """Bars with ``lines`` (chance, ceiling) across them, and a table in which these stand last.
+
+    Raises ``ValueError`` for a metric that no row has.
+    """
+    from IPython.display import display
+
+    from itr_lib import figures
+
+    expect_measured(rows, metrics)
+    drawn = [metric for metric in metrics if is_percent(metric)] if bars else []
+    if drawn:
+        names = [metric_title(metric).replace(" R@", "\nR@") for metric in drawn]
+        figures.show(figures.recall_bars({row.name: row.runs for row in rows}, lines, drawn, title, names))
+    known = [Row(name, [found]) for name, found in lines.items() if any(metric in found for metric in metrics)]
+    table = table_html([*rows, *known], metrics, "" if drawn else title)
+    display({"text/html": table, "text/plain": table_text([*rows, *known], metrics)}, raw=True)
+
+
 def expect_measured(rows: Sequence[Row], metrics: Sequence[str]) -> None:
     """Raise ``ValueError`` for metrics that no row has, with those that there are."""
     known = sorted({metric for row in rows for run in row.runs for metric in run})
@@ -168,11 +164,11 @@ def table_html(rows: Sequence[Row], metrics: Sequence[str], title: str = "") -> 
 
     Rows of this run are bold and marked. No colour of text or ground is set: the page's own serve in light and dark.
     """
-    heads = "".join(f'<th scope="col" style="text-align: right">{html.escape(metric_title(m))}</th>' for m in metrics)
+    heads = "".join(f'<th scope="col" style="{RIGHT}">{html.escape(metric_title(m))}</th>' for m in metrics)
     lines = "".join(f"<tr>{_head(row)}{''.join(_cell(row, metric) for metric in metrics)}</tr>" for row in rows)
     caption = f'<caption style="text-align: left">{html.escape(title)}</caption>' if title else ""
     head = f'<thead><tr><th scope="col" style="text-align: left">{_what_stands_there(rows)}</th>{heads}</tr></thead>'
-    return f'<table class="comparison">{caption}{head}<tbody>{lines}</tbody></table>'
+    return f'<table class="comparison" style="color: inherit">{caption}{head}<tbody>{lines}</tbody></table>'
 
 
 def _what_stands_there(rows: Sequence[Row]) -> str:
@@ -184,7 +180,7 @@ def _head(row: Row) -> str:
     seeds = f'<br><small style="font-weight: normal">{len(row.runs)} seeds</small>' if len(row.runs) > 1 else ""
     mark = '<br><small style="font-weight: normal">▸ this run</small>' if row.this_run else ""
     weight, edge = ("bold", "3px solid #0173b2") if row.this_run else ("normal", "3px solid transparent")
-    style = f"text-align: left; font-weight: {weight}; border-left: {edge}"
+    style = f"text-align: left; font-weight: {weight}; border-left: {edge}; padding: 0.15em 0.6em"
     return f'<th scope="row" style="{style}">{html.escape(row.name)}{mark}{seeds}</th>'
 
 
@@ -192,7 +188,7 @@ def _cell(row: Row, metric: str) -> str:
     mean, spread = mean_and_range(row.values(metric), metric)
     below = f'<br><small style="font-weight: normal">{spread}</small>' if spread else ""
     weight = "; font-weight: bold" if row.this_run else ""
-    return f'<td style="text-align: right{weight}">{mean}{below}</td>'
+    return f'<td style="{RIGHT}{weight}">{mean}{below}</td>'
 
 
 def table_text(rows: Sequence[Row], metrics: Sequence[str]) -> str:

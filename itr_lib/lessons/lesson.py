@@ -6,13 +6,13 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat
 
 from itr_lib.lessons.machine import choose_device, peak_memory_mb, versions
-from itr_lib.lessons.start import figure_style, quiet, seed_everything
+from itr_lib.lessons.start import expect_settings, figure_style, quiet, seed_everything
 
 if TYPE_CHECKING:  # torch and transformers are imported by the methods that need them, so that a lesson opens fast
     from matplotlib.figure import Figure
@@ -25,9 +25,6 @@ if TYPE_CHECKING:  # torch and transformers are imported by the methods that nee
     from itr_lib.lessons.compare import Value
     from itr_lib.objectives import Objective
     from itr_lib.training import History, TrainConfig
-
-PROFILES = ("smoke", "quick", "full")
-DATA = ("scenes", "flickr8k", "flickr30k", "coco", "entities")
 
 
 @dataclass
@@ -162,9 +159,13 @@ class Lesson:
         Raises:
             ValueError: for a variant or a metric that does not exist, with those that do; before :meth:`load`.
         """
-        from itr_lib.lessons.compare import compare
+        from itr_lib.lessons.compare import rows_of_results, show_rows
 
-        compare(self, results, metrics, title, bars)
+        rows, absent = rows_of_results(results, self.name, self.data)
+        if absent:
+            print(f"Not recorded for {self.data}, and left out: {', '.join(absent)}.")
+        if rows:
+            show_rows(rows, self.references(), metrics, title, bars)
 
     def runs(self, variant: str) -> list[dict[str, float]]:
         """The recorded metrics of a variant, a dictionary a seed; [] where nothing is recorded for these data.
@@ -184,6 +185,15 @@ class Lesson:
         if any(metric not in run for run in runs):
             raise ValueError(f"{variant!r} has no metric {metric!r}: recorded are {', '.join(sorted(runs[0]))}")
         return [float(run[metric]) for run in runs]
+
+    def answer(self, slug: str) -> Callable:
+        """The learner's kept answer to an exercise of any lesson, or the library's where none is kept; says which.
+
+        Raises ``ValueError`` for an exercise that does not exist, and where the kept source does not run.
+        """
+        from itr_lib.checks import kept_or_library
+
+        return kept_or_library(slug)
 
     def references(self) -> dict[str, dict[str, float]]:
         """Chance and, where the truth is known, ceiling on the test split: metrics in percent by name."""
@@ -212,7 +222,7 @@ class Lesson:
             self.metrics[name] = number
 
     def finish(self) -> None:
-        """Write the metrics for the runner, where one listens (environment variable ``ITR_METRICS``)."""
+        """Say what ran on the learner's own code, and write the metrics where a runner listens (``ITR_METRICS``)."""
         folder = os.environ.get("ITR_METRICS")
         if folder:
             path = Path(folder).expanduser() / f"{self.name}.json"
@@ -220,6 +230,10 @@ class Lesson:
             text = json.dumps(self.summary(), indent=1)
             path.with_suffix(".part").write_text(text, encoding="utf-8")
             path.with_suffix(".part").replace(path)
+        from itr_lib.checks.answers import whose_code_ran
+
+        if told := whose_code_ran():
+            print(told)
         many = "" if len(self.metrics) == 1 else "s"
         print(f"{self.name}: {len(self.metrics)} metric{many} recorded, profile {self.profile}")
 
@@ -265,14 +279,3 @@ def open_lesson(
     lesson = Lesson(name, profile, device, seed, data, str(Path(root).expanduser()) if root else "")
     print(f"{name} · profile {profile} · {device} · data {data} · seed {seed}")
     return lesson
-
-
-def expect_settings(profile: str, seed: int, data: str, root: str) -> None:
-    """Raise ``ValueError`` for what :func:`open_lesson` would refuse, so that a runner can say it once, and at once."""
-    for what, got, known in [("profile", profile, PROFILES), ("data", data, DATA)]:
-        if got not in known:
-            raise ValueError(f"{what} is {got!r}, expected one of {', '.join(known)}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed is {seed!r}, expected a whole number from 0 to {2**32 - 1}")
-    if data != "scenes" and not Path(root or "/nowhere").expanduser().is_dir():
-        raise ValueError(f"data is {data!r} and root is {root!r}: expected the data set's folder")

@@ -1,4 +1,4 @@
-"""What :func:`itr_lib.lessons.open_lesson` sets before a lesson begins: seeds, the figures' style, quiet libraries."""
+"""Before a lesson begins: settings that exist, seeds, the look of figures, and libraries that keep quiet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import os
 import random
 import sys
 import warnings
+from pathlib import Path
 
+PROFILES = ("smoke", "quick", "full")
+DATA = ("scenes", "flickr8k", "flickr30k", "coco", "entities")
 STYLE = {
     "figure.dpi": 110,
     "figure.figsize": (7.0, 3.6),
@@ -21,6 +24,17 @@ STYLE = {
     "image.cmap": "viridis",
     "savefig.bbox": "tight",
 }
+
+
+def expect_settings(profile: str, seed: int, data: str, root: str) -> None:
+    """Raise ``ValueError`` for what :func:`open_lesson` would refuse, so that a runner can say it once, and at once."""
+    for what, got, known in [("profile", profile, PROFILES), ("data", data, DATA)]:
+        if got not in known:
+            raise ValueError(f"{what} is {got!r}, expected one of {', '.join(known)}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed is {seed!r}, expected a whole number from 0 to {2**32 - 1}")
+    if data != "scenes" and not Path(root or "/nowhere").expanduser().is_dir():
+        raise ValueError(f"data is {data!r} and root is {root!r}: expected the data set's folder")
 
 
 def seed_everything(seed: int) -> None:
