@@ -77,7 +77,9 @@ class Log:
         if asked == wanted:
             return ""
         if asked == wanted[: len(asked)]:
-            return "only one epoch is trained: does a return stand inside the loop over epochs?" * (len(asked) == 1) or (
+            return "only one epoch is trained: does a return stand inside the loop over epochs?" * (
+                len(asked) == 1
+            ) or (
                 f"{len(asked)} epochs are trained, expected {len(wanted)}: range(epochs) gives as many as epochs says"
             )
         if asked[0] == 1 and asked[: len(wanted)] == [epoch + 1 for epoch in wanted][: len(asked)]:
@@ -106,8 +108,8 @@ class Log:
             return "the model comes in eval mode, where dropout is off: call model.train() before the first batch"
         if not all(loss.training for loss in losses):
             return (
-                "validate leaves the model in eval mode, so that later epochs train without dropout: call model.train() "
-                "at the beginning of every epoch"
+                "validate leaves the model in eval mode, so that later epochs train without dropout: call "
+                "model.train() at the beginning of every epoch"
             )
         return ""
 
@@ -207,7 +209,7 @@ class Log:
         """Are the graphs of earlier losses let go?"""
         if max(loss.held for loss in self.all("loss")) > 1:
             return (
-                "the losses are kept with their graphs, so that memory grows with every batch: keep numbers, loss.item()"
+                "the losses are kept with their graphs, and memory grows with every batch: keep loss.item(), a number"
             )
         return ""
 

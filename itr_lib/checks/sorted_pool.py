@@ -33,7 +33,7 @@ def pool_cases() -> Iterator[Case]:
     yield Case(_sets(1, 1, 4, 3, shift=-3.0), "real values are negative, and some places are padding")
     yield Case(_sets(2, 4, 7, 2, shift=3.0), "real values are positive, and some places are padding")
     yield Case(_sets(3, 2, 1, 3), "a set holds one vector")
-    yield Case(_sets(4, 2, 5, 3, shift=-6.0, scale=100.0), "real values lie far below -100")
+    yield Case(_sets(4, 2, 5, 3, shift=-6.0, scale=1000.0), "real values lie far below -1000")
     loose = _sets(6, 3, 5, 2, shift=-1.0)
     yield Case({**loose, "weights": 3 * loose["weights"]}, "the weights do not sum to 1")
 
@@ -60,7 +60,6 @@ def _pool(
     axis=1,
     after="filled",
     use="given",
-    flip=False,
 ) -> Tensor:
     """The pooling with all that a learner may change in it."""
     gone = mask if turned else ~mask
@@ -76,10 +75,9 @@ def _pool(
     theta = {
         "given": weights, "normalised": weights / weights.sum(dim=1, keepdim=True), "soft": weights.softmax(dim=1),
         "ones": (weights > 0).to(weights), "mean": (torch.arange(mask.shape[1], device=mask.device) < size) / size,
-        "masked": weights * mask, "over size": weights / size, "over width": weights / mask.shape[1],
+        "over size": weights / size, "over width": weights / mask.shape[1],
         "first": weights[:1].expand_as(weights), "square": weights**2,
     }[use]  # fmt: skip
-    theta = theta.flip(1) if flip else theta
     return (ordered * theta.to(tokens.dtype)[..., None]).sum(dim=1)
 
 
@@ -97,10 +95,13 @@ def _ordered(filled: Tensor, order: str, axis: int) -> Tensor:
 
 
 TOGGLES = {
-    "padding was filled with -inf and then sorted upwards, so it stands first: sort with descending=True": {
+    "sorted upwards, padding of -inf stands first and the smallest value next: sort with descending=True, the first "
+    "weight belongs to the largest value": {
         "order": "up",
     },
-    "you sorted upwards: the first weight belongs to the largest value": {"order": "up", "fill": 1e30},
+    "you sorted upwards, with padding last: the first weight belongs to the largest value": {
+        "order": "up", "fill": 1e30,
+    },
     "the mask is turned round: masked_fill fills where it is True, so give it ~mask": {"turned": True},
     "after the sort padding stands last, and your mask of the old places no longer fits": {"after": "old mask"},
     "-inf times a weight of 0 is NaN: after the sort set to 0 what is -inf (padding stands last now, your mask no "
@@ -113,7 +114,6 @@ TOGGLES = {
     "padding took part in the sort as -1, before lower values: fill it with -inf first": {"fill": -1.0},
     "padding took part in the sort as -100, and real values lie below: fill it with -inf first": {"fill": -100.0},
     "padding took part in the sort as -1000, and real values lie below: fill it with -inf first": {"fill": -1000.0},
-    "padding took part in the sort as the smallest positive number: fill it with -inf first": {"fill": 1e-9},
     "padding was filled with +inf, so it stands first: fill it with -inf": {"fill": 1e30},
     "nothing is sorted here: weight k belongs to the k-th largest value, not to token k": {"order": "none"},
     "you sorted whole tokens: each dimension is sorted for itself": {"order": "whole"},
@@ -123,12 +123,10 @@ TOGGLES = {
     "the weights went through a softmax: take them as they are": {"use": "soft"},
     "the weights are not used: this is the sum of the set": {"use": "ones"},
     "this is mean pooling: use the weights": {"use": "mean"},
-    "the weights are masked by the old places: they belong to ranks, not to tokens": {"use": "masked"},
     "the weighted sum is divided by the size of the set: it is a plain sum": {"use": "over size"},
     "this is the mean over the padded width: add up, do not average": {"use": "over width"},
     "all sets get the weights of the first: weights[b, k] belongs to set b": {"use": "first"},
     "the weights are squared": {"use": "square"},
-    "the weights are turned round: the first belongs to the largest value": {"flip": True},
 }  # fmt: skip
 
 
@@ -160,7 +158,10 @@ EXERCISE = Exercise(
     example=Case(_three(), worked=[[2.3, 3.8]]),
     cases=pool_cases,
     specification=pool_specification,
-    mistakes={"this is max pooling: use the weights": _only(0), "this is the smallest value: use the weights": _only(-1)},
+    mistakes={
+        "this is max pooling: use the weights": _only(0),
+        "this is the smallest value: use the weights": _only(-1),
+    },
     family=(_pool, TOGGLES),
     gradients=("tokens",),
     rehearsal=Rehearsal(lambda: _sets(7, 100, 36, 256), calls=30),

@@ -74,17 +74,20 @@ class Bench:
         }  # fmt: skip
 
     def batches_of(self, epoch: int) -> Any:
+        """The batches of an epoch, as a list or as an iterator."""
         self.log.add("batches", epoch)
         batches = self.batches[epoch] if 0 <= epoch < len(self.batches) else self.batches[-1]
         return iter(batches) if self.lazy else list(batches)
 
     def objective(self, model: nn.Module, batch: Tensor, epoch: int) -> Tensor:
+        """The squared error of one batch."""
         held = sum(mark() is not None for mark in self.marks)
         own = model is self.model
         self.log.add("loss", batch, epoch, getattr(model, "training", None), held, own, self.model.weight.tolist())
         return _Watched.apply((model(batch[:2]) - batch[2]) ** 2, self)
 
     def validate(self, epoch: int) -> None:
+        """Leaves the model in eval mode, as a look at other data does."""
         self.log.add("validate", epoch)
         self.model.eval()
 
@@ -211,7 +214,9 @@ def _about_losses(result: Any, means: list[float], values: list[list[float]], ep
         "the mean goes over all epochs so far: begin a new list in each epoch": [
             sum(sum(values[: e + 1], [])) / len(sum(values[: e + 1], [])) for e in range(epochs)
         ],
-        "the sum is divided by the number of epochs: divide by the number of batches": [sum(v) / epochs for v in values],
+        "the sum is divided by the number of epochs: divide by the number of batches": [
+            sum(v) / epochs for v in values
+        ],
         "these are the largest losses of each epoch: take the mean": [max(v) for v in values],
         "these are the smallest losses of each epoch: take the mean": [min(v) for v in values],
         "the losses stand in reverse order": means[::-1],

@@ -21,7 +21,10 @@ from itr_lib.objectives import triplet_loss
 def masked(owners: list[int], seed: int, scale: float = 1.0, shift: float = 0.0) -> Inputs:
     """Scores of a batch in which some captions are of one picture."""
     owner = torch.tensor(owners)
-    return {"scores": scale * (random_scores(len(owners), seed) - shift), "same_image": owner[:, None] == owner[None, :]}
+    return {
+        "scores": scale * (random_scores(len(owners), seed) - shift),
+        "same_image": owner[:, None] == owner[None, :],
+    }
 
 
 def masked_cases() -> Iterator[Case]:
@@ -45,7 +48,7 @@ def hardest_cases() -> Iterator[Case]:
 
 def hardest_specification(scores: Tensor, margin: float, same_image: Tensor) -> Tensor:
     """The worst negative of each query, in both directions; captions of the same picture are none."""
-    total = scores.new_zeros(())
+    total = 0 * scores.sum()  # a batch without negatives has a gradient, too: 0
     for i in range(len(scores)):
         captions = [scores[i, j] for j in range(len(scores)) if not same_image[i, j]]
         images = [scores[j, i] for j in range(len(scores)) if not same_image[j, i]]
@@ -62,6 +65,7 @@ def never(scores: Tensor, same_image: Tensor, mask: str, direction: int) -> Tens
         "same": full, "diagonal": diagonal, "none": torch.zeros_like(full), "turned": ~full, "others": full & ~diagonal,
         "rows": full if direction == 0 else diagonal, "columns": full if direction == 1 else diagonal,
         "rows alone": full & (direction == 0), "columns alone": full & (direction == 1),
+        "other rows": full & ~diagonal & (direction == 0), "other columns": full & ~diagonal & (direction == 1),
     }[mask]  # fmt: skip
 
 
@@ -89,12 +93,12 @@ def _hardest(
         if fill is not None:
             table = table.masked_fill(left_out, fill)
         cost = sign * (table - (positive if own else 0))
-        cost = scale * margin + cost if inside is True else cost
+        cost = scale * margin + cost if inside else cost
         cost = torch.relu(cost) if cut else cost
-        cost = cost + margin if inside == "each" else cost
+        cost = cost if inside else cost + margin
         if fill is None:
             cost = cost.masked_fill(left_out, -torch.inf if pick == "max" and not cut else 0 if pick != "min" else 1e9)
-        worst.append(_pick(cost, left_out, pick) + (0 if inside else margin))  # "each": already in
+        worst.append(_pick(cost, left_out, pick))
     total = torch.maximum(*worst).sum() if over == "worse" else rows * worst[0].sum() + columns * worst[1].sum()
     return total / {"queries": len(scores), "two": 2, "all": 2 * len(scores), "square": len(scores) ** 2}.get(over, 1)
 
@@ -108,13 +112,13 @@ def _pick(cost: Tensor, left_out: Tensor, pick: str) -> Tensor:
         return lowest.masked_fill(lowest > 1e8, 0)
     if pick == "second":
         return cost.sort(dim=1, descending=True).values[:, min(1, len(cost) - 1)]
-    return {"max": lambda: cost.amax(dim=1), "sum": lambda: cost.sum(dim=1), "axis": lambda: cost.amax(dim=0),
-            "one": lambda: cost.amax().reshape(1)}[pick]()  # fmt: skip
+    whole = {"max": lambda: cost.amax(dim=1), "sum": lambda: cost.sum(dim=1), "one": lambda: cost.amax().reshape(1)}
+    return whole[pick]()
 
 
 TOGGLES = {
-    "the positive is that of the candidate: it belongs to the query, a column [:, None] where images ask (rows), "
-    "a row [None, :] where captions do": {"own": "candidate"},
+    "positives and axis do not fit: where images ask, subtract them as a column [:, None] and take the maximum over "
+    "dim=1; where captions ask, as a row [None, :] and over dim=0": {"own": "candidate"},
     "the rows are counted twice: the second term goes down the columns": {"rows": 2, "columns": 0},
     "the columns are counted twice: the first term goes along the rows": {"rows": 0, "columns": 2},
     "captions of the same picture are pushed away as negatives: use same_image, not the diagonal alone": {
@@ -128,14 +132,12 @@ TOGGLES = {
     "this is the mean over each query's negatives: keep only the worst one (max)": {"pick": "mean"},
     "this is one worst negative for the whole batch: each query has its own, amax(dim=...)": {"pick": "one"},
     "you took the second hardest negative: after the mask the worst one is the maximum itself": {"pick": "second"},
-    "the maximum goes over the wrong axis: rows are an image's captions (dim=1), columns a caption's images (dim=0)": {
-        "pick": "axis",
-    },
     "only images ask here (rows): captions ask too, take the maximum of each column as well": {"columns": 0},
     "only captions ask here (columns): images ask too, take the maximum of each row as well": {"rows": 0},
     "only the worse direction of each pair is counted: add both": {"over": "worse"},
     "the positive takes part in the maximum: mask the diagonal before you look for the worst": {"mask": "none"},
-    "the positive takes part in the maximum: same_image is True on the diagonal, leave it so": {"mask": "others"},
+    "every query costs the margin at least: it stands outside the bracket, or the positive takes part in the maximum "
+    "(same_image is True on the diagonal, leave it so)": {"mask": "others"},
     "the mask is turned round: same_image is True at what is no negative": {"mask": "turned"},
     "you took the easiest negative (min): the hardest is the one with the highest score": {"pick": "min"},
     "a masked score became 0 before the maximum, so it can win where real scores are lower: fill with -torch.inf, "
@@ -144,8 +146,7 @@ TOGGLES = {
     "a masked score became -100 before the maximum: scores can be lower still; fill with -torch.inf": {"fill": -100.0},
     "a masked score became 1 before the maximum, and wins: fill with -torch.inf": {"fill": 1.0},
     "negatives that are far enough away must cost 0, not less: cut off with clamp(min=0)": {"cut": False},
-    "the margin stands outside the bracket: it belongs inside, before the cut at 0": {"inside": False},
-    "the margin is added after the cut: it belongs inside, before clamp(min=0)": {"inside": "each"},
+    "the margin is added after the cut: it belongs inside, before clamp(min=0)": {"inside": False},
     "the margin is missing: a negative must stay that far below its positive": {"scale": 0.0},
     "the margin is subtracted: add it": {"scale": -1.0},
     "the sign is turned round: a negative costs when margin + negative - positive is above 0": {"sign": -1},

@@ -69,7 +69,12 @@ def _hinge(
     keep = _keep(size, pairs).to(scores.device)
     add, after = (scale * margin, 0.0) if inside else (0.0, margin)
     costs = [add + sign * (scores - own), add + sign * (scores.T - own)]
-    hinge = {"each": torch.relu, "abs": torch.abs, "square": lambda x: torch.relu(x) ** 2, "low": lambda x: x.clamp(max=0)}
+    hinge = {
+        "each": torch.relu,
+        "abs": torch.abs,
+        "square": lambda x: torch.relu(x) ** 2,
+        "low": lambda x: x.clamp(max=0),
+    }
     costs = [hinge.get(cut, lambda x: x)(cost) + after for cost in costs]
     joint = torch.relu(costs[0] + costs[1]) if cut == "both" else rows * costs[0] + columns * costs[1]
     total = (joint * keep).sum() if over != "worst" else sum(_worst(c, keep) for c in costs)

@@ -112,7 +112,9 @@ def _expect_lists(result: Any) -> list[np.ndarray]:
     if result is None:
         raise AssertionError("your function returned None: is a return missing at its end?")
     if isinstance(result, GeneratorType | map | filter | zip):
-        raise AssertionError("your function returned an iterator, which can be read once: collect the batches in a list")
+        raise AssertionError(
+            "your function returned an iterator, which can be read once: collect the batches in a list"
+        )
     if isinstance(result, dict):
         raise AssertionError("your function returned a dict: return a list of batches")
     batches = [np.asarray(batch) for batch in result]
@@ -148,7 +150,7 @@ def _expect_each_once(drawn: np.ndarray, owner: np.ndarray) -> None:
             raise AssertionError("you drew one caption an image for the whole epoch: go on with the second, third, ...")
         if (per_image == per_image[per_image > 0].min())[np.bincount(owner) > 0].all():
             raise AssertionError(
-                f"{(count == 0).sum()} captions never come in this epoch: rounds go on until no image has a caption left"
+                f"{(count == 0).sum()} captions never come: rounds go on until no image has a caption left"
             )
         raise AssertionError(f"{(count == 0).sum()} captions never come in this epoch (a last, smaller batch dropped?)")
 

@@ -26,6 +26,7 @@ def warm_cases() -> Iterator[Case]:
         [
             (plain, 0, 1, ""),
             (plain, 2, 1, ""),
+            (plain, 0, 2, ""),
             (plain, 1, 1, "the warm-up has just ended (epoch 1, warmup_epochs 1)"),
             (plain, 1, 2, "the warm-up is in its last epoch (epoch 1, warmup_epochs 2)"),
             (plain, 0, 0, "there is no warm-up (warmup_epochs 0)"),
@@ -44,7 +45,7 @@ def warm_cases() -> Iterator[Case]:
 
 def warm_specification(scores: Tensor, margin: float, same_image: Tensor, epoch: int, warmup_epochs: int) -> Tensor:
     """A list of shortfalls for each query: all of them, or the largest; divided by the number of pairs."""
-    size, total = len(scores), scores.new_zeros(())
+    size, total = len(scores), 0 * scores.sum()
     for i in range(size):
         for asked in ([scores[i, j] for j in range(size) if not same_image[i, j]],
                       [scores[j, i] for j in range(size) if not same_image[j, i]]):  # fmt: skip
@@ -74,8 +75,10 @@ def _warm(
     scale=1.0,
 ) -> Tensor:
     """The loss with all that a learner may change in it."""
-    warm = {"<": epoch < warmup_epochs, "<=": epoch <= warmup_epochs, "late": epoch + 1 < warmup_epochs, "first": not epoch,
-            ">=": epoch >= warmup_epochs, "all": True, "hardest": False, "sum": True}[switch]  # fmt: skip
+    warm = {
+        "<": epoch < warmup_epochs, "<=": epoch <= warmup_epochs, "late": epoch + 1 < warmup_epochs,
+        "first": epoch == 0, ">=": epoch >= warmup_epochs, "all": True, "hardest": False, "sum": True,
+    }[switch]  # fmt: skip
     costs, totals = [], {"all": [], "hardest": []}
     for direction, table in enumerate((scores, scores.T)):
         positive = scores.diagonal()[:, None] if own == "query" else scores.diagonal()[None, :]
@@ -86,7 +89,9 @@ def _warm(
         totals["all"].append(weight * cost.masked_fill(never(scores, same_image, all_mask, direction), 0).sum())
         worst = cost.masked_fill(never(scores, same_image, hard_mask, direction), 0).amax(dim=1)
         totals["hardest"].append(weight * worst.sum())
-    everything, hardest = (_over(sum(totals[k]), over, scores) for k, over in (("all", all_over), ("hardest", hard_over)))
+    everything, hardest = (
+        _over(sum(totals[k]), over, scores) for k, over in (("all", all_over), ("hardest", hard_over))
+    )
     if switch == "sum":
         return everything + hardest if epoch < warmup_epochs else hardest
     return everything if warm else hardest
@@ -94,7 +99,9 @@ def _warm(
 
 def _over(total: Tensor, over: str, scores: Tensor) -> Tensor:
     size = len(scores)
-    return total / {"batch": size, "queries": 2 * size, "pairs": size**2, "negatives": size * max(1, size - 1)}.get(over, 1)
+    return total / {"batch": size, "queries": 2 * size, "pairs": size**2, "negatives": size * max(1, size - 1)}.get(
+        over, 1
+    )
 
 
 TOGGLES = {
@@ -144,7 +151,7 @@ TOGGLES = {
     "only images ask here (rows): add the captions, which go down the columns": {"columns": 0},
     "only captions ask here (columns): add the images, which go along the rows": {"rows": 0},
     "the rows are counted twice: the second term goes down the columns": {"rows": 2, "columns": 0},
-    "the positive is that of the candidate: it belongs to the query, [:, None] for rows, [None, :] for columns": {
+    "positives and axis do not fit: rows belong to images, positives[:, None] and dim=1, columns to captions": {
         "own": "candidate",
     },
     "the margin stands outside the bracket: it belongs inside, before the cut at 0": {"inside": False},
