@@ -55,7 +55,7 @@ def keep(slug: str, answer: Callable) -> str:
     try:
         source = standalone(answer)
         target = path()
-        with filelock.FileLock(str(target) + ".lock", timeout=10):
+        with filelock.FileLock(target.with_name(f".{target.name}.lock"), timeout=10):
             kept = sections(target.read_text(encoding="utf-8")) if target.exists() else {}
             _write(target, kept | {slug: source})
     except (NotKept, OSError, filelock.Timeout) as error:
