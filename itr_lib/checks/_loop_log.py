@@ -104,6 +104,8 @@ class Log:
         if any(loss.epoch != loss.place[0] for loss in losses):
             said = sorted({str(loss.epoch) for loss in losses})
             return f"objective's third argument is the epoch, counted from 0; you gave {', '.join(said)}"
+        if len(self.all("validate")) == len(losses) > len(self.batches):
+            return "validate is called after every batch: once an epoch, after its last batch, is enough"
         if not losses[0].training:
             return "the model comes in eval mode, where dropout is off: call model.train() before the first batch"
         if not all(loss.training for loss in losses):
@@ -194,8 +196,6 @@ class Log:
         asked, wanted = self.all("validate"), list(range(len(self.batches)))
         if not asked:
             return "validate(epoch) is never called: it belongs at the end of each epoch"
-        if len(asked) == len(self.all("loss")) > len(wanted):
-            return "validate is called after every batch: once an epoch, after its last batch, is enough"
         if len(asked) != len(wanted):
             return f"validate is called {len(asked)} times in {len(wanted)} epochs: once, at the end of each"
         if asked != wanted:

@@ -74,6 +74,7 @@ def _nce(
             asked = log_share.diagonal()
         else:
             goal = _goal(scores, temperature, same_image, target)
+            goal = goal if direction == 0 else goal.T
             asked = (goal * log_share.masked_fill(goal == 0, 0)).sum(dim=1)
         parts.append(weight * -sign * (asked.sum() if over in ("sum", "pairs") else asked.mean()) / math.log(base))
     total = sum(parts) / (1 if over == "added" else 2)

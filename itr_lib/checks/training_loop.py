@@ -270,15 +270,15 @@ def library(
 
 
 def _example() -> Inputs:
-    """A weight of 0 that is to become 1, then 2; the second weight has nothing to do."""
-    batches = [torch.tensor([1.0, 0.0, y], dtype=torch.float64) for y in (1.0, 2.0)]
+    """A weight of 0 that is to become 1, then 2, then 3; the second weight has nothing to do."""
+    batches = [torch.tensor([1.0, 0.0, y], dtype=torch.float64) for y in (1.0, 2.0, 3.0)]
     return Bench([batches]).inputs()
 
 
 EXERCISE = Exercise(
     "training-loop",
     library=library,
-    example=Case(_example(), worked=[2.12]),
+    example=Case(_example(), worked=[3.6667]),
     cases=training_cases,
     properties=training_properties,
 )

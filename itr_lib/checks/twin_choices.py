@@ -83,7 +83,12 @@ def _sums(scores: Tensor) -> float:
     return 100 * float(((gap > 0).double() + 0.5 * (gap == 0).double()).mean())
 
 
+def _recall(scores: Tensor) -> float:
+    return 100 * float((scores.argmax(dim=0).cpu() == torch.arange(len(scores))).double().mean())
+
+
 MISTAKES = {
+    "this is R@1, the best of all pictures by argmax: only the picture and its twin compete": _recall,
     "captions and pictures are both asked here: only captions are, each between two pictures (a column)": _both_sides,
     "both captions of a pair are compared with the same place: caption j has scores[j, j] and scores[j ^ 1, j]": _cross,
     "each pair of twins gets one answer here, from its sums: every caption answers for itself": _sums,
