@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import nbformat
 import pytest
+from toy_course import CHECK, EXERCISE, HEAD, TAIL, write
 
 from data_scripts import expect as expected
 from data_scripts.expect import band, widened
+from itr_lib.checks.answers import sections
 from itr_lib.course import build as builder
 from itr_lib.course.__main__ import COMMANDS, main
 from itr_lib.course.bands import Band, load_bands, out_of_band, unbanded
@@ -19,76 +22,16 @@ from itr_lib.course.execute import committed_problems, execute, output_problems
 from itr_lib.course.markdown import body
 from itr_lib.course.report import write_report
 from itr_lib.course.run import Options, Result, declared_parameters, exit_status, run, select
-from itr_lib.course.source import SourceError, read_source
+from itr_lib.course.solutions import folded
+from itr_lib.course.source import SourceError, is_appendix, lesson_sources, read_source
 from itr_lib.lessons import open_lesson
-
-HEAD = """\
-# %% [markdown]
-# # A small lesson
-#
-# A formula $\\frac{x^\\top y}{\\lVert x \\rVert}$ and $$\\sum_i s_{ij}$$
-
-# %% tags=["parameters"]
-import os
-
-profile = os.environ.get("ITR_PROFILE", "quick")
-device = "auto"
-seed = 0
-data = "scenes"
-root = ""
-"""
-EXERCISE = '''
-# %% [markdown] exercise="mean-of-two" difficulty=2 minutes=8 points=3
-# ### Two numbers
-#
-# Write the mean.
-#
-# <details><summary>First help</summary>Add.</details>
-#
-# <details><summary>Second help</summary>Halve.</details>
-
-# %% solution="mean-of-two"
-def mean_of_two(a, b):
-    """1, 3 -> 2"""
-    total = 0
-    for _ in range(1):
-        ### BEGIN SOLUTION
-        total = a + b
-        ### END SOLUTION
-    return total / 2
-
-# %% check="mean-of-two"
-check("mean-of-two", mean_of_two)
-'''
-CHECK = '''
-# %%
-def check(slug, answer):
-    """The frame of itr_lib.checks, small."""
-    try:
-        print(slug, answer(1, 3))
-    except NotImplementedError:
-        print(f"{slug}: not attempted yet")
-'''
-TAIL = """
-# %%
-import json
-from pathlib import Path
-
-summary = {"metrics": {"r1": 40.0, "extra": 1.0}, "seconds": 1.0, "peak_memory_mb": 10.0}
-Path(os.environ["ITR_METRICS"], "00_small.json").write_text(json.dumps(summary))
-"""
 
 
 @pytest.fixture
 def course(tmp_path: Path):
     """Write sources into a repository of their own; returns its folder."""
 
-    def make(text: str = HEAD + CHECK + EXERCISE + TAIL, name: str = "00_small") -> Path:
-        (tmp_path / "solutions").mkdir(exist_ok=True)
-        (tmp_path / "solutions" / f"{name}.py").write_text(text)
-        return tmp_path
-
-    return make
+    return partial(write, tmp_path)
 
 
 # --- the builder
@@ -119,8 +62,9 @@ def test_learner_gets_a_stub_of_the_same_indentation_and_no_solution(course) -> 
     repo = course()
     build(repo)
     text = (repo / "notebooks" / "00_small.ipynb").read_text()
-    assert "a + b" not in text and "SOLUTION" not in text
     cells = {cell.id: cell for cell in nbformat.reads(text, as_version=4).cells}
+    assert [name for name, cell in cells.items() if "a + b" in cell.source] == ["mean-of-two-folded"]
+    assert "SOLUTION" not in text
     assert cells["mean-of-two-solution"].source.splitlines()[3:] == [
         "    for _ in range(1):",
         "        # your code here",
@@ -130,6 +74,23 @@ def test_learner_gets_a_stub_of_the_same_indentation_and_no_solution(course) -> 
     assert all(not cell.get("outputs") for cell in cells.values())
     header = "**Exercise · mean-of-two** · difficulty ●●○○○ · 8 minutes · 3 points"
     assert cells["mean-of-two-text"].source.startswith(f"### Two numbers\n\n{header}\n\nWrite the mean.")
+
+
+def test_the_solution_is_folded_below_the_learners_check_and_nowhere_else(course) -> None:
+    repo = course()
+    build(repo)
+    cells = read_notebook(repo / "notebooks" / "00_small.ipynb").cells
+    place = [cell.id for cell in cells].index("mean-of-two-folded")
+    assert cells[place - 1].id == "mean-of-two-check" and cells[place].cell_type == "markdown"
+    code = EXERCISE.split('# %% solution="mean-of-two"\n')[1].split("\n# %%")[0]
+    code = "\n".join(line for line in code.splitlines() if "SOLUTION" not in line)
+    wanted = f"<details><summary>Solution</summary>\n\n```python\n{code}\n```\n\n</details>"
+    assert cells[place].source == wanted
+    assert not any("folded" in cell.id for cell in read_notebook(repo / "solutions" / "00_small.ipynb").cells)
+
+
+def test_a_fence_in_a_solution_does_not_end_the_folded_one() -> None:
+    assert folded('"""\n```\n"""').splitlines()[2:4] == ["````python", '"""']
 
 
 def test_nbgrader_metadata(course) -> None:
@@ -187,6 +148,11 @@ SOURCES_THAT_BREAK_A_RULE = {
     "region": (EXERCISE.replace("### END SOLUTION", ""), "END SOLUTION"),
     "check calls another": (EXERCISE.replace('check("mean-of-two", ', 'check("other", '), "exactly one statement"),
     "check has a value": (EXERCISE + "\n1 + 1\n", "exactly one statement"),
+    "check is dropped": (EXERCISE.replace("mean_of_two = check", "check"), 'name = check("mean-of-two", name)'),
+    "check under another name": (EXERCISE.replace("mean_of_two = check", "mean = check"), "exactly one statement"),
+    "check of another function": (EXERCISE.replace(", mean_of_two)", ", sum)"), "the solution defines: mean_of_two"),
+    "check of no function": (EXERCISE.replace("def mean_of_two(a, b):", "if True:"), "it defines none"),
+    "run minutes": (None, "run_minutes is 'two'"),
     "not runnable": ("# %%\ndef f(:\n", "is not runnable"),
     "a magic": ("# %%\n%matplotlib inline\n", "without magics and shell commands"),
     "a shell command": ("# %%\n!ls\n", "without magics and shell commands"),
@@ -199,7 +165,7 @@ SOURCES_THAT_BREAK_A_RULE = {
 @pytest.mark.parametrize("rule", SOURCES_THAT_BREAK_A_RULE)
 def test_a_source_that_breaks_a_rule_is_named_with_its_cell(course, rule: str) -> None:
     text, message = SOURCES_THAT_BREAK_A_RULE[rule]
-    repo = course(HEAD + text)
+    repo = course(HEAD + text if text else HEAD.replace("[markdown]", '[markdown] run_minutes="two"'))
     with pytest.raises(SourceError, match=r"solutions/00_small\.py, cell \d+ .*" + re.escape(message)):
         read_source(repo / "solutions" / "00_small.py")
 
@@ -231,6 +197,18 @@ def test_prose_that_looks_like_a_magic_stays_as_it_is_written(course) -> None:
     repo = course(HEAD + f"\n# %% [markdown]\n{lines}\n")
     build(repo)
     assert read_notebook(repo / "solutions" / "00_small.ipynb").cells[-1].source == prose
+
+
+@pytest.mark.parametrize("name", ["00_small", "04a_small", "12z_a_b"])
+def test_names_of_lessons_and_appendices(course, name: str) -> None:
+    (path,) = lesson_sources(course(name=name))
+    assert path.stem == name and is_appendix(name) == (name != "00_small")
+
+
+@pytest.mark.parametrize("name", ["4_small", "04A_small", "04ab_small", "04a", "04-small", "004_small"])
+def test_other_names_are_refused(course, name: str) -> None:
+    with pytest.raises(SourceError, match=f"solutions/{name}.py: expected a name like"):
+        lesson_sources(course(name=name))
 
 
 def test_a_slug_in_two_lessons_is_refused(course) -> None:
@@ -418,6 +396,113 @@ def test_an_unknown_lesson_is_an_error(course) -> None:
     build(repo)
     with pytest.raises(ValueError, match="no lesson '09': expected one of 00_small"):
         select(Options(lessons=("09",)), repo)
+
+
+def test_appendices_run_when_they_are_named_and_are_executed_with_all(course) -> None:
+    course()
+    course(HEAD + EXERCISE.replace("mean-of-two", "another"), name="00a_more")
+    repo = course(HEAD, name="01_other")
+    build(repo)
+
+    def names(*lessons: str, **how: bool) -> list[str]:
+        return [path.stem for path in select(Options(lessons=lessons), repo, **how)]
+
+    assert names() == ["00_small", "01_other"]
+    assert names(appendices=True) == ["00_small", "00a_more", "01_other"]
+    assert names("00a") == names("00a_more") == ["00a_more"] and names("00") == ["00_small"]
+    assert names("01", "00a") == ["00a_more", "01_other"]
+
+
+def test_an_appendix_has_bands_under_its_own_name(course) -> None:
+    repo = course(HEAD + TAIL.replace("00_small", "00a_more"), name="00a_more")
+    build(repo)
+    folder = repo / "tests" / "expected"
+    folder.mkdir(parents=True)
+    bands = {name: {"r1": {"low": low, "high": low + 20, "seeds": 3}} for name, low in [("00_a", 90), ("00a_more", 30)]}
+    (folder / "smoke.json").write_text(json.dumps({"scenes": bands}))
+    (result,) = run(Options(profile="smoke", lessons=("00a",)), repo)
+    assert (result.status, list(result.bands)) == ("passed", ["r1"])
+
+
+KEEPS = """
+# %%
+kept = Path(os.environ["ITR_ANSWERS"])
+print("found", kept.read_text() if kept.exists() else "nothing")
+kept.write_text("# %% one")
+"""
+
+
+def test_lessons_of_a_run_share_a_file_of_answers_that_starts_anew(course) -> None:
+    course(HEAD + "from pathlib import Path\n" + KEEPS)
+    repo = course(HEAD + "from pathlib import Path\n" + KEEPS, name="01_other")
+    build(repo)
+    for _ in range(2):
+        results = run(Options(profile="smoke"), repo)
+        texts = [Path(result.notebook).read_text() for result in results]
+        assert "found nothing" in texts[0] and "found # %% one" in texts[1]
+    assert (repo / "runs" / "smoke" / "my_answers.py").read_text() == "# %% one"
+
+
+def test_an_executed_lesson_finds_the_solutions_of_all_lessons(course) -> None:
+    course(HEAD + "from pathlib import Path\n" + KEEPS)
+    repo = course(HEAD + CHECK + EXERCISE, name="01_other")
+    assert execute(repo=repo, profile="smoke") == []
+    cells = read_notebook(repo / "solutions" / "00_small.ipynb").cells
+    shown = [out.get("text", "") for cell in cells for out in cell.get("outputs", [])]
+    kept = sections("".join(shown).removeprefix("found "))
+    assert list(kept) == ["mean-of-two"] and kept["mean-of-two"].startswith("import os\n")
+    names: dict = {}
+    exec(kept["mean-of-two"], names)
+    assert names["mean_of_two"](1, 3) == 2
+
+
+ANSWER = """# %% mean-of-two
+from statistics import fmean
+
+
+def mean_of_two(a, b):
+    return f"mine: {fmean([a, b])}"
+"""
+
+
+def test_answers_take_the_place_of_stubs(course) -> None:
+    course(HEAD + CHECK + EXERCISE.replace("mean-of-two", "left-out"), name="01_other")
+    repo = course()
+    build(repo)
+    (repo / "mine").mkdir()
+    (repo / "mine" / "00.py").write_text(ANSWER)
+    before = (repo / "notebooks" / "00_small.ipynb").read_bytes()
+    for place in ("mine", "mine/00.py"):
+        results = run(Options(profile="smoke", copies="learner", answers=str(repo / place)), repo)
+        texts = [Path(result.notebook).read_text() for result in results]
+        assert "mean-of-two mine: 2.0" in texts[0] and "left-out: not attempted yet" in texts[1]
+    assert (repo / "notebooks" / "00_small.ipynb").read_bytes() == before
+    assert list((repo / "runs" / "smoke" / "learner").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize(
+    "files, copies, message",
+    [
+        (
+            {"00.py": ANSWER.replace("mean-of-two", "mean-of-too")},
+            "learner",
+            "no exercise mean-of-too: expected mean-of",
+        ),
+        ({"00.py": ANSWER, "01.py": ANSWER}, "learner", "01.py: mean-of-two is answered in another file too"),
+        ({"00.py": "def mean_of_two(a, b): ...\n"}, "learner", "holds no section"),
+        ({"00.txt": ANSWER}, "learner", "no folder with files"),
+        ({"00.py": ANSWER}, "solutions", "add --copies learner"),
+    ],
+)
+def test_answers_that_will_not_do_get_a_sentence(course, monkeypatch, capsys, files, copies, message) -> None:
+    repo = course()
+    build(repo)
+    (repo / "mine").mkdir()
+    for name, text in files.items():
+        (repo / "mine" / name).write_text(text)
+    monkeypatch.setattr(builder, "REPO", repo)
+    command = ["run", "--profile", "smoke", "--copies", copies, "--answers", str(repo / "mine")]
+    assert main(command) == 2 and message in capsys.readouterr().err
 
 
 def test_help_stays_folded_and_pictures_come_inside(tmp_path: Path) -> None:

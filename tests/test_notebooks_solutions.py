@@ -35,7 +35,8 @@ def test_solutions_run_in_smoke_and_their_stable_outputs_are_the_same(repo: Path
     copy = shutil.copy(path, tmp_path)  # nbval runs a notebook in its own folder: keep the checkout clean
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-cell-timeout=300", "-q", "-c", os.devnull]
     command += ["-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(tmp_path), copy]
-    environment = os.environ | {"ITR_PROFILE": "smoke", "ITR_METRICS": str(tmp_path)}
+    answers = str(tmp_path / "my_answers.py")
+    environment = os.environ | {"ITR_PROFILE": "smoke", "ITR_METRICS": str(tmp_path), "ITR_ANSWERS": answers}
     for name in [name for name in environment if name.startswith("PYTEST_")]:
         environment.pop(name)
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -151,8 +151,8 @@ def test_the_bug_form_asks_for_the_doctor_and_the_lesson_form_for_a_lesson_there
         for name in ("bug.yml", "lesson.yml")
     )
     assert "make doctor" in bug["doctor"]["attributes"]["label"] and bug["doctor"]["validations"]["required"]
-    numbers = [path.stem[:2] for path in sorted((REPO / "solutions").glob("[0-9]*.py"))]
-    assert [option[:2] for option in lesson["lesson"]["attributes"]["options"]][:-1] == numbers
+    numbers = [path.stem.partition("_")[0] for path in sorted((REPO / "solutions").glob("[0-9]*.py"))]
+    assert [option.split()[0] for option in lesson["lesson"]["attributes"]["options"]][:-1] == numbers
 
 
 def test_hooks_run_from_the_environment_and_need_no_network() -> None:

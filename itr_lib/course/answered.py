@@ -50,11 +50,11 @@ def filled(notebook: NotebookNode, answers: Mapping[str, str]) -> NotebookNode:
 
 
 def solved(sources: Iterable[Source]) -> str:
-    """The text of a file of answers with every solution of these lessons: imports and the solution cell."""
+    """The text of a file of answers with every solution of these lessons, each with its lesson's imports."""
     text = ""
     for source in sources:
-        imports = next(cell.source for cell in source.cells if "open_lesson" in cell.source)
-        lines = [ast.unparse(n) for n in ast.parse(imports).body if isinstance(n, ast.Import | ast.ImportFrom)]
+        nodes = [node for cell in source.cells if cell.cell_type == "code" for node in ast.parse(cell.source).body]
+        lines = dict.fromkeys(ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
         for exercise in source.exercises:
             text += f"# %% {exercise.slug}\n" + "\n".join([*lines, "", source.cells[exercise.solution].source, "", ""])
     return text

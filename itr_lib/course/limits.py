@@ -69,9 +69,9 @@ def repeatable(cell: NotebookNode) -> str:
 
 def given_away(source: Source) -> dict[str, float]:
     """Exercises of which one folded help tells more than :data:`GIVEN_AWAY` of the answer's code, and how much."""
-    starts = [exercise.text for exercise in source.exercises[1:]] + [len(source.cells)]
+    stops = [*(exercise.text for exercise in source.exercises), len(source.cells)][1:]
     found = {}
-    for exercise, stop in zip(source.exercises, starts, strict=True):
+    for exercise, stop in zip(source.exercises, stops, strict=False):
         prose = "\n".join(c.source for c in source.cells[exercise.text : stop] if c.cell_type == "markdown")
         answer = "\n".join(regions(source.cells[exercise.solution].source))
         share = max((told(answer, text) for text in FOLDED.findall(prose)), default=0)

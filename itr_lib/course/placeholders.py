@@ -43,10 +43,13 @@ def _resolved(name: str, place: int, cell: NotebookNode) -> NotebookNode:
     def number(match: re.Match) -> str:
         if match[0] == MINUTES:
             return MINUTES
+        text, problem = "", ""
         try:
-            return _number(match[1].strip(), name)
+            text = _number(match[1].strip(), name)
         except ValueError as error:
-            require(False, Path(f"{name}.py"), place, cell, f"{match[0]}: {error}")
+            problem = f"{match[0]}: {error}"
+        require(not problem, Path(f"{name}.py"), place, cell, problem)
+        return text
 
     if cell.cell_type == "code":
         return cell

@@ -88,8 +88,8 @@ def _navigation(results: list[dict], notebooks: dict[str, NotebookNode | None], 
 def title(name: str, notebook: NotebookNode | None) -> str:
     """A lesson's number and its first heading."""
     headings = re.findall(r"^# +(.+)$", "\n".join(_prose(notebook)), flags=re.M)
-    heading = headings[0] if headings else name[3:].replace("_", " ")
-    number = name[:2]
+    number, _, words = name.partition("_")
+    heading = headings[0] if headings else words.replace("_", " ")
     return heading if heading.startswith(number) else f"{number} · {heading}"
 
 

@@ -7,13 +7,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.collections import LineCollection, PathCollection, QuadMesh
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.text import Annotation
 
 LONGEST = 400  # letters: about twenty-five seconds read aloud
 MORE = "There is more in the figure."
+SPOKEN = {"→": " to ", "✓": "right: ", "✗": "wrong: ", "▸": "marked: ", "·": ""}
 
 
 def alt_text(figure: Figure) -> str:
@@ -26,13 +29,13 @@ def alt_text(figure: Figure) -> str:
     pictures = [axis for axis in panels if _is_picture(axis)]
     sentences = [_plain(figure.get_suptitle())]
     if len(pictures) > 1:
-        captions = [caption for axis in pictures if (caption := _caption(axis))]
+        captions = [caption for axis in pictures if re.search(r"[^\W\d]", caption := _caption(axis))]  # no bare scores
         under = f": {'; '.join(captions)}" if captions else ""
         sentences.append(f"{len(pictures)} pictures{under}")
     for axis in panels:
         if not (_is_picture(axis) and len(pictures) > 1):
             sentences += _panel(axis)
-    return _shortened([sentence for sentence in sentences if sentence])
+    return _shortened([sentence for sentence in sentences if sentence]) or "A figure."
 
 
 def _panel(axis: Axes) -> list[str]:
@@ -41,9 +44,10 @@ def _panel(axis: Axes) -> list[str]:
     across, up = _plain(axis.get_xlabel()), _plain(axis.get_ylabel())
     axes = f"{up} against {across}" if up and across else f"Axis: {up or across}" if up or across else ""
     data = [*_images(axis), *_tables(axis), *_bars(axis), *_lines(axis), *_points(axis)]
-    words = [_plain(text.get_text()) for text in axis.texts]
-    if not data and any(words):
-        data = ["It reads: " + ", ".join(dict.fromkeys(word for word in words if word))]
+    words = list(dict.fromkeys(word for text in axis.texts if (word := _plain(text.get_text()))))
+    if words and not (data and axis.axison):  # without axes it is a diagram: its lines are arrows and frames
+        pictures = ["A picture"] if _is_picture(axis) else []
+        data = [*pictures, f"It reads: {', '.join(words)}"]
     return [title, axes, *data]
 
 
@@ -58,15 +62,16 @@ def _caption(axis: Axes) -> str:
 
 def _images(axis: Axes) -> Iterator[str]:
     """Heat maps with their size and scale; a photograph is a picture."""
-    for image in axis.images:
-        values = image.get_array()
-        if values is None or values.ndim == 3:
-            yield "A picture"
-            continue
-        low, high = image.get_clim()
+    if _is_picture(axis):
+        yield "A picture"
+        return
+    for drawn in [*axis.images, *(mesh for mesh in axis.collections if isinstance(mesh, QuadMesh))]:
+        values, (low, high) = np.ma.asarray(drawn.get_array()), drawn.get_clim()
         rows, columns = values.shape
-        scale = f"coloured from {_number(low)} to {_number(high)} ({image.get_cmap().name})"
-        yield f"Heat map of {rows} rows and {columns} columns, {scale}"
+        row, column = np.unravel_index(int(values.argmax()), values.shape)
+        scale = f"coloured from {_number(low)} to {_number(high)} ({drawn.get_cmap().name})"
+        highest = f"highest {_number(values.max())} in row {row}, column {column}"
+        yield f"Heat map of {rows} by {columns} (rows by columns), {scale}, {highest}"
 
 
 def _tables(axis: Axes) -> Iterator[str]:
@@ -77,18 +82,17 @@ def _tables(axis: Axes) -> Iterator[str]:
 
 
 def _bars(axis: Axes) -> Iterator[str]:
-    """Each group of bars with its label: the name of each bar and its height."""
+    """Each group of bars with its label: the name of each bar and its height, or of numbered bars their range."""
     for bars in axis.containers:
         if not isinstance(bars, BarContainer):
             continue
         across = getattr(bars, "orientation", "vertical") == "horizontal"
-        told = []
-        for bar in bars.patches:
-            height = bar.get_width() if across else bar.get_height()
-            middle = bar.get_y() + bar.get_height() / 2 if across else bar.get_x() + bar.get_width() / 2
-            if np.isfinite(height):
-                told.append(f"{_tick(axis, middle, across)} {_number(height)}".strip())
-        yield f"{_label(bars) or 'Bars'}: {', '.join(told)}"
+        told = [(_tick(axis, bar, across), bar.get_width() if across else bar.get_height()) for bar in bars.patches]
+        told = [(name, height) for name, height in told if np.isfinite(height)]
+        named = [f"{name} {_number(height)}" for name, height in told if re.search(r"[^\W\d]", name)]
+        if len(named) < len(told) or not told:
+            named = [f"{len(told)} of them, {_range(np.array([height for _, height in told]))}"] if told else []
+        yield f"{_label(bars) or 'Bars'}: {', '.join(named)}" if named else ""
 
 
 def _lines(axis: Axes) -> Iterator[str]:
@@ -97,9 +101,9 @@ def _lines(axis: Axes) -> Iterator[str]:
     named = [line for line in lines if _label(line)]
     for line in named:
         yield f"{_label(line)} {_course(line)}"
-    if not named and len(lines) == 1:
-        yield f"A line {_course(lines[0])}"
-    elif not named and lines and not axis.collections and not axis.containers:
+    if len(lines) - len(named) == 1:
+        yield f"A line {next(_course(line) for line in lines if not _label(line))}"
+    elif lines and not (named or axis.collections or axis.containers):
         yield f"{len(lines)} lines"
     for lines_together in axis.collections:
         if isinstance(lines_together, LineCollection) and _label(lines_together):
@@ -117,9 +121,10 @@ def _points(axis: Axes) -> Iterator[str]:
             x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
             where = f" at {_number(x[0])}, {_number(y[0])}" if len(x) == 1 else f", {len(x)} points"
             yield f"{_label(line)}{where}"
-    words = [_plain(text.get_text()) for text in axis.texts]
-    if any(isinstance(cloud, PathCollection) for cloud in axis.collections) and any(words):
-        yield "They are: " + ", ".join(word for word in words if word)
+    for text in axis.texts:  # a name beside its point
+        if isinstance(text, Annotation) and axis.axison and text.xycoords == "data" and _plain(text.get_text()):
+            x, y = text.xy
+            yield f"{_plain(text.get_text())} at {_number(x)}, {_number(y)}"
 
 
 def _course(line: Line2D) -> str:
@@ -145,12 +150,14 @@ def _range(values: np.ndarray) -> str:
     return _number(low) if low == high else f"{_number(low)} to {_number(high)}"
 
 
-def _tick(axis: Axes, middle: float, across: bool) -> str:
+def _tick(axis: Axes, bar: Rectangle, across: bool) -> str:
     """What stands at the tick next to a bar."""
-    ticks = axis.get_yticks() if across else axis.get_xticks()
-    labels = axis.get_yticklabels() if across else axis.get_xticklabels()
+    ticks, labels = (
+        (axis.get_yticks(), axis.get_yticklabels()) if across else (axis.get_xticks(), axis.get_xticklabels())
+    )
     if not len(ticks):
         return ""
+    middle = bar.get_y() + bar.get_height() / 2 if across else bar.get_x() + bar.get_width() / 2
     return _plain(labels[int(np.abs(np.asarray(ticks, dtype=float) - middle).argmin())].get_text())
 
 
@@ -161,23 +168,28 @@ def _label(artist: Line2D | BarContainer | LineCollection | PathCollection) -> s
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return "almost 0" if 0 < abs(value) < 1e-3 else f"{value:.3g}"
 
 
 def _plain(text: str) -> str:
-    """One line without the marks of formulas, arrows as words."""
-    text = re.sub(r"\\(?:mathbf|mathrm|text|hat)\b", "", text).replace("→", " to ")
-    return " ".join(re.sub(r"[$\\{}_^]", "", text).split()).rstrip(".")
+    """One line without the marks of formulas, signs as words."""
+    text = re.sub(r"\\(?:mathbf|mathrm|text|hat)\b", "", text)
+    for sign, word in SPOKEN.items():
+        text = text.replace(sign, word)
+    return " ".join(re.sub(r"[$\\{}_^]", "", text).split()).rstrip(".: ")
 
 
 def _shortened(sentences: Sequence[str]) -> str:
     """As many sentences as fit; a single one that is too long is cut at a word."""
     told = ""
     for sentence in sentences:
-        longer = f"{told} {sentence[0].upper()}{sentence[1:]}.".strip()
+        first = sentence[0].upper() if sentence[0].isascii() else sentence[0]  # a Greek letter is a name
+        longer = f"{told} {first}{sentence[1:]}.".strip()
         if len(longer) > LONGEST - len(MORE) - 1:
             room = LONGEST - len(MORE) - len(told) - 4
-            cut = sentence[:room].rsplit(" ", 1)[0].rstrip(",;:") if room > 40 else ""
+            cut = f"{first}{sentence[1:]}"[:room].rsplit(" ", 1)[0].rstrip(",;:") if room > 40 else ""
             return f"{told} {cut}{'. ' if cut else ''}{MORE}".strip()
         told = longer
     return told

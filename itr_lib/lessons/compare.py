@@ -92,6 +92,10 @@ def _row(name: str, value: Value, lesson: str, data: str) -> Row | None:
     if isinstance(value, str | tuple):
         variant, reading = (value, "") if isinstance(value, str) else value
         runs = runs_of_variant(lesson, variant, data)
+        if runs and not any(_reading(run, reading) for run in runs):
+            raise ValueError(
+                f"{variant!r} has no reading {reading!r}: none of its metrics begins with {reading + '_'!r}"
+            )
         return None if runs is None else Row(name, [_reading(run, reading) for run in runs])
     if isinstance(value, Mapping):
         return Row(name, [dict(value)], this_run=True)

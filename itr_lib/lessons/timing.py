@@ -93,7 +93,7 @@ def time_of_all(function: Callable[[Any], Tensor], images: Encoded, budget: floa
 
 
 def milliseconds(ask: Callable[[Any], object], queries: Sequence[Any], warm: int = 5) -> float:
-    """The median time of ``ask(query)`` over the queries, one by one; the first ``warm`` were asked once before."""
+    """The median time of ``ask(query)`` of all queries, one by one; the first ``warm`` were asked once before."""
     times = []
     for query in [*queries[:warm], *queries]:
         began = perf_counter()

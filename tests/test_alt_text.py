@@ -1,0 +1,90 @@
+"""What figures say to someone who cannot see them."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from itr_lib import figures
+from itr_lib.figures.alt_text import LONGEST, MORE, alt_text
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_lines_are_told_by_their_ends_and_a_peak():
+    figure, axis = plt.subplots()
+    axis.plot([1, 2, 3], [1, 5, 2], label="up and down")
+    axis.plot([1, 2, 3], [4, 4, 4], label="level")
+    axis.plot([1, 2, 3], [0, 9, 0])
+    axis.plot([1, 2], [1e-20, 1], label="μ = 30")
+    axis.axhline(0.5, label="chance")
+    axis.set(title="A finding", xlabel="$\\mu$ of it", ylabel="R@1 (%)")
+    assert alt_text(figure) == (
+        "A finding. R@1 (%) against mu of it. Up and down from 1 to 2, in between up to 5. Level at 4."
+        " μ = 30 from almost 0 to 1. Chance at 0.5. A line from 0 to 0, in between up to 9."
+    )
+
+
+def test_bars_are_told_by_label_and_height():
+    runs = {"yours": [{"t2i_r1": 20.0}], "theirs": [{"t2i_r1": 40.0, "i2t_r1": 50.0}, {"t2i_r1": 44.0, "i2t_r1": 50.0}]}
+    figure = figures.recall_bars(runs, {"chance": {"t2i_r1": 0.1}}, ["i2t_r1", "t2i_r1"], "A finding")
+    assert alt_text(figure) == (
+        "A finding. Axis: queries with a hit (%). Yours: text to image R@1 20."
+        " Theirs (2 seeds): image to text R@1 50, text to image R@1 42. Chance at 0.1."
+    )
+    figure, axis = plt.subplots()
+    axis.barh(["a", "b"], [1, 2])
+    assert alt_text(figure) == "Bars: a 1, b 2."
+    figure, axis = plt.subplots()
+    axis.bar(range(30), np.arange(30) / 10)
+    assert alt_text(figure) == "Bars: 30 of them, 0 to 2.9."
+
+
+def test_images_heat_maps_tables_points_and_diagrams():
+    figure, axes = plt.subplots(1, 2)
+    axes[0].imshow([[0.0, 2.0, 1.0]], vmin=-1)
+    axes[1].table([["1", "2"]], colLabels=["model", "R@1"])
+    assert alt_text(figure) == (
+        "Heat map of 1 by 3 (rows by columns), coloured from -1 to 2 (viridis), highest 2 in row 0, column 1."
+        " A table with the columns model, R@1."
+    )
+    figure, axis = plt.subplots()
+    axis.scatter([1, 2], [1, 2], label="captions")
+    axis.annotate("here", (1, 2.5))
+    assert alt_text(figure) == "2 points: captions. Here at 1, 2.5."
+    figure, axes = plt.subplots(1, 2)
+    for axis, name in zip(axes, ("a star", "a ring ✓"), strict=True):
+        axis.imshow(np.zeros((4, 4, 3)))
+        axis.set_xlabel(name)
+    figure.suptitle("Two of them")
+    assert alt_text(figure) == "Two of them. 2 pictures: a star; a ring right."
+    for axis in axes:
+        axis.set_xlabel("0.765")
+    assert alt_text(figure) == "Two of them. 2 pictures."
+    assert alt_text(plt.figure()) == "A figure."
+
+
+def test_drawings_of_the_library_are_read_out():
+    told = alt_text(figures.tgdt_diagram("One network, two scores"))
+    assert told.startswith("One network, two scores. It reads: ") and "no gradient passes down here" in told
+    epochs = [{"loss": 2.0, "t2i_r1": 1.0, "i2t_r1": 2.0}, {"loss": 1.0, "t2i_r1": 11.0, "i2t_r1": 12.0}]
+    assert "Run, text to image from 1 to 11" in alt_text(figures.training_curves({"run": epochs}, "It learns"))
+    told = alt_text(figures.similarity_heatmap(torch.eye(2), ["a", "b"], ["c", "d"]))
+    assert "Heat map of 2 by 2 (rows by columns), coloured from 0 to 1" in told
+
+
+def test_long_texts_end_at_a_sentence_or_a_word():
+    figure, axis = plt.subplots()
+    for place in range(40):
+        axis.plot([0, 1], [0, place + 1], label=f"line number {place}")
+    told = alt_text(figure)
+    assert LONGEST - 80 < len(told) <= LONGEST and told.endswith(f". {MORE}")
+    figure, axis = plt.subplots()
+    axis.set_title("word " * 200)
+    assert len(alt_text(figure)) <= LONGEST and f"word. {MORE}" in alt_text(figure)
