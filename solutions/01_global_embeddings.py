@@ -452,7 +452,8 @@ def warm_triplet(scores, margin, same_image, epoch, warmup_epochs):
 warm_triplet = check("warm-up", warm_triplet)
 
 # %% [markdown]
-# The **gradient** shows what the two phases ask for: which scores does a step push, and how hard?
+# The **gradient** shows what the two phases ask for: which scores does a step push, and how hard? Red scores are pushed
+# down, blue ones up.
 
 # %%
 g = torch.Generator().manual_seed(0)
@@ -709,8 +710,8 @@ for pooling in recall:
 
 # %%
 full = torch.ones(1, 36, dtype=torch.bool, device=lesson.device)
-lines = {pooling: weights_for(pooling, full)[0] for pooling in recall}
-lesson.show(figures.rank_weights(lines, "What each of 36 ranks counts"))
+lines = {pooling: weights_for(pooling, full)[0] for pooling in ("learnt", "mean")}
+lesson.show(figures.rank_weights(lines, "What each of 36 ranks counts; the maximum would be 1 at rank 0"))
 found = ", ".join(f"{pooling} {value:.1f} %" for pooling, value in recall.items())
 lesson.say(f"R@1 from text to image with each of these weights: {found}.")
 

@@ -42,17 +42,16 @@ def collapse_curves(
         switch: the step at which the warm-up ends, if there is one.
         title: what the figure shows.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(8.8, 3.2))
+    figure, axes = plt.subplots(1, 2, figsize=(9.2, 3.2))
     for (name, steps), colour in zip(runs.items(), cycle(COLOURS), strict=False):
         for axis, values in zip(axes, np.array(steps, float).T, strict=True):
             axis.plot(np.arange(len(values)), values, color=colour, lw=1.2, label=name)
     axes[0].axhline(floor, color=REFERENCE, ls="--", lw=1, label="all vectors the same")
     axes[0].set(yscale="log", xlabel="step", ylabel="loss per pair")
-    axes[1].axhline(1, color=REFERENCE, ls="--", lw=1)
-    axes[1].set(xlabel="step", ylabel="mean cosine of different images", ylim=(-0.05, 1.05))
-    for axis in axes:
-        if switch:
-            axis.axvline(switch, color=REFERENCE, ls=":", lw=1)
+    axes[1].axhline(1, color=REFERENCE, ls="--", lw=1, label="all vectors the same")
+    axes[1].set(xlabel="step", ylabel="cosine of different images", ylim=(-0.05, 1.05))
+    for axis in axes if switch else ():
+        axis.axvline(switch, color=REFERENCE, ls=":", lw=1, label="end of the warm-up")
     axes[0].legend(frameon=False, fontsize=8)
     figure.suptitle(title, x=0.01, ha="left")
     return figure
@@ -64,5 +63,6 @@ def rank_weights(weights: Mapping[str, Float[np.ndarray, " ranks"]], title: str 
     for (name, values), colour in zip(weights.items(), cycle(COLOURS), strict=False):
         axis.plot(np.arange(len(values)), as_array(values), "o-", ms=3.5, color=colour, label=name)
     axis.set(xlabel="rank of a value in its dimension (0: the largest)", ylabel="weight", title=title)
+    axis.set_ylim(bottom=0)
     axis.legend(frameon=False, fontsize=9)
     return figure
