@@ -16,6 +16,7 @@ from itr_lib.checks._inputs import random_scores
 from itr_lib.checks._mistakes import eye
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.triplet_hardest import batch_of_the_lesson, masked, masked_cases, never
+from itr_lib.checks.triplet_loop import rounded
 
 
 def info_nce_cases() -> Iterator[Case]:
@@ -47,31 +48,26 @@ def info_nce_specification(scores: Tensor, temperature: float, same_image: Tenso
 
 
 def _nce(
-    scores: Tensor,
-    temperature: float,
-    same_image: Tensor,
-    mask="others",
-    fill=-torch.inf,
-    before=False,
-    rows=1,
-    columns=1,
-    how="divided",
-    by="safe",
-    over="mean",
-    sign=1,
-    base=math.e,
-    target="diagonal",
-) -> Tensor:
+    scores: Tensor, temperature: float, same_image: Tensor, mask="others", fill=-torch.inf, before=False, rows=1,
+    columns=1, how="divided", by="safe", over="mean", sign=1, base=math.e, target="diagonal",
+    shifted=False,
+) -> Tensor:  # fmt: skip
     """The loss with all that a learner may change in it; ``before``: scores are filled, not logits."""
-    factor = {"divided": 1 / temperature, "times": temperature, "none": 1.0, "twice": temperature**-2,
-              "root": temperature**-0.5}[how]  # fmt: skip
+    factor = {
+        "divided": 1 / temperature, "times": temperature, "none": 1.0, "twice": temperature**-2,
+        "root": temperature**-0.5, "exp": math.exp(temperature), "exp less": math.exp(-temperature),
+    }[how]  # fmt: skip
     parts = []
     for direction, (table, weight) in enumerate(((scores, rows), (scores.T, columns))):
         left_out = never(scores, same_image, mask, direction)
         logits = table.masked_fill(left_out, fill) * factor if before else (table * factor).masked_fill(left_out, fill)
+        logits = logits - scores.amax(dim=1 + 0 * direction)[None, :] * factor if shifted and direction else logits
         log_share = _log_share(logits, by)
         if target == "diagonal":
             asked = log_share.diagonal()
+            asked = asked.exp().mean().log() if over == "log of mean" else asked
+        elif target == "all":
+            asked = log_share.mean(dim=1)
         else:
             goal = _goal(scores, temperature, same_image, target)
             goal = goal if direction == 0 else goal.T
@@ -95,6 +91,7 @@ def _log_share(logits: Tensor, by: str) -> Tensor:
         "others": lambda: logits - logits.masked_fill(own, -torch.inf).logsumexp(dim=1, keepdim=True),
         "none": lambda: logits,
         "one": lambda: logits - logits.logsumexp(dim=(0, 1)),
+        "joint": lambda: logits - torch.cat([logits, logits.T], dim=1).logsumexp(dim=1, keepdim=True),
         "mean": lambda: logits - logits.logsumexp(dim=1, keepdim=True) + math.log(len(logits)),
     }[by]()  # fmt: skip
 
@@ -104,6 +101,13 @@ def _goal(scores: Tensor, temperature: float, same_image: Tensor, target: str) -
         return ((scores + scores.T) / 2 * temperature).softmax(dim=-1)
     share = same_image.to(scores.dtype)
     return share / share.sum(dim=1, keepdim=True) if target == "spread" else share
+
+
+def _steps(scores: Tensor, temperature: float, same_image: Tensor) -> str:
+    """What each query of a case pays."""
+    logits = (scores / temperature).masked_fill(same_image & ~eye(scores), -torch.inf)
+    images, captions = (rounded(-logits.log_softmax(dim).diagonal()) for dim in (1, 0))
+    return f"the images that ask cost {images}, the captions {captions}"
 
 
 OVERFLOW = "at a low temperature exp overflows, or a share becomes 0 before its log: log_softmax and logsumexp are safe"
@@ -143,6 +147,17 @@ TOGGLES = {
     "this is a sum over queries: take the mean": {"over": "sum"},
     "this is divided by B x B: there are B queries a direction": {"over": "pairs"},
     "the sign is turned round: a loss is minus the log-probability": {"sign": -1},
+    "this is the log of a mean probability: take the mean of the logs": {"over": "log of mean"},
+    "the mean goes over all log-probabilities: only the diagonal is asked for": {"target": "all"},
+    "the scores are multiplied by e to the temperature: divide by the temperature itself": {"how": "exp"},
+    "the scores are divided by e to the temperature: divide by the temperature itself": {"how": "exp less"},
+    "rows and columns share one sum below the line: each direction has its own": {"by": "joint"},
+    "only the images' half is halved: the loss is the mean of both directions": {"columns": 2},
+    "only the captions' half is halved: the loss is the mean of both directions": {"rows": 2},
+    "the maximum of each row was subtracted for the columns, too, which changes them: log_softmax does it right": {
+        "shifted": True,
+    },
+    "all captions of the picture are targets, and are masked: only the diagonal is a target": {"target": "every"},
     "this is log2: the natural logarithm is meant": {"base": 2},
     "this is log10: the natural logarithm is meant": {"base": 10},
     "these are targets made from similarities, the mistake of a much-copied CLIP tutorial: the pairs are known, "
@@ -167,6 +182,7 @@ EXERCISE = Exercise(
     ),
     cases=info_nce_cases,
     specification=info_nce_specification,
+    steps=_steps,
     family=(_nce, TOGGLES),
     gradients=("scores",),
     rehearsal=Rehearsal(lambda: {**batch_of_the_lesson(), "temperature": 0.05}, calls=160),

@@ -51,16 +51,9 @@ def pool_specification(tokens: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
 
 
 def _pool(
-    tokens: Tensor,
-    mask: Tensor,
-    weights: Tensor,
-    fill=-1e30,
-    turned=False,
-    order="down",
-    axis=1,
-    after="filled",
+    tokens: Tensor, mask: Tensor, weights: Tensor, fill=-1e30, turned=False, order="down", axis=1, after="filled",
     use="given",
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """The pooling with all that a learner may change in it."""
     gone = mask if turned else ~mask
     filled = tokens if fill is None else tokens.masked_fill(gone[..., None], fill)
@@ -69,6 +62,13 @@ def _pool(
         ordered = ordered.masked_fill(ordered == fill, 0)
     if after == "old mask":
         ordered = ordered.masked_fill(~mask[..., None], 0)
+    if after == "relu":
+        ordered = ordered.clamp(min=0)
+    if after == "late":
+        ordered = torch.cat([0 * ordered[:, :1], ordered.masked_fill(ordered == fill, 0)[:, 1:]], dim=1)
+    if after == "shifted":
+        ordered = ordered.masked_fill(ordered == fill, 0).roll(-1, 1)
+        ordered[:, -1] = 0
     if after == "infinite":
         ordered = ordered.masked_fill(ordered == fill, -torch.inf)
     size = mask.sum(dim=1, keepdim=True)
@@ -76,9 +76,16 @@ def _pool(
         "given": weights, "normalised": weights / weights.sum(dim=1, keepdim=True), "soft": weights.softmax(dim=1),
         "ones": (weights > 0).to(weights), "mean": (torch.arange(mask.shape[1], device=mask.device) < size) / size,
         "over size": weights / size, "over width": weights / mask.shape[1],
+        "sorted": weights.sort(dim=1, descending=True).values, "compressed": _compressed(weights, mask),
         "first": weights[:1].expand_as(weights), "square": weights**2,
     }[use]  # fmt: skip
     return (ordered * theta.to(tokens.dtype)[..., None]).sum(dim=1)
+
+
+def _compressed(weights: Tensor, mask: Tensor) -> Tensor:
+    """weights[mask], set by set: those that stand where something real stands, moved to the front."""
+    rows = [row[real] for row, real in zip(weights, mask, strict=True)]
+    return torch.stack([torch.cat([row, row.new_zeros(mask.shape[1] - len(row))]) for row in rows])
 
 
 def _ordered(filled: Tensor, order: str, axis: int) -> Tensor:
@@ -91,6 +98,11 @@ def _ordered(filled: Tensor, order: str, axis: int) -> Tensor:
     if order == "first":
         places = filled[..., :1].argsort(dim=1, descending=True)
         return filled.gather(1, places.expand_as(filled))
+    if order in ("top", "places", "size"):
+        hidden = filled.masked_fill(filled == -1e30, 0).abs() if order == "size" else filled
+        ordered = hidden.sort(dim=1, descending=True)
+        top = ordered.values[:, :1].expand_as(filled)
+        return {"top": top, "places": ordered.indices, "size": ordered.values}[order]
     return filled if order == "none" else filled.sort(dim=axis, descending=order == "down").values
 
 
@@ -115,6 +127,16 @@ TOGGLES = {
     "padding took part in the sort as -100, and real values lie below: fill it with -inf first": {"fill": -100.0},
     "padding took part in the sort as -1000, and real values lie below: fill it with -inf first": {"fill": -1000.0},
     "padding was filled with +inf, so it stands first: fill it with -inf": {"fill": 1e30},
+    "negative values became 0: only padding is set to 0, after the sort": {"after": "relu"},
+    "rank 0 is left out: weights and ranks both begin at 0": {"after": "late"},
+    "the weights are one rank too late: weight 0 belongs to the largest value": {"after": "shifted"},
+    "only the largest value is used, with all the weights": {"order": "top"},
+    "sort returns values and places, and you took the places: take .values": {"order": "places"},
+    "you sorted by absolute values, and lost the signs: sort the values as they are": {"order": "size"},
+    "the weights are sorted, too: they are given rank by rank, take them as they are": {"use": "sorted"},
+    "you took weights[mask]: weights belong to ranks, the first ones to the real values, weights[:size]": {
+        "use": "compressed",
+    },
     "nothing is sorted here: weight k belongs to the k-th largest value, not to token k": {"order": "none"},
     "you sorted whole tokens: each dimension is sorted for itself": {"order": "whole"},
     "you sorted whole tokens by their length: each dimension is sorted for itself": {"order": "lengths"},
@@ -140,6 +162,19 @@ def _only(rank: int):
     return pool
 
 
+def _unit(tokens: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+    pooled = library(tokens, mask, weights)
+    return pooled / pooled.norm(dim=1, keepdim=True)
+
+
+def _steps(tokens: Tensor, mask: Tensor, weights: Tensor) -> str:
+    """How the first number of the result comes about."""
+    values = tokens[0, mask[0], 0].sort(descending=True).values
+    theta = weights[0, : len(values)]
+    products = " + ".join(f"{t:.3g} x {v:.3g}" for t, v in zip(theta.tolist(), values.tolist(), strict=True))
+    return f"set 0, dimension 0 gives {products} = {float((theta * values).sum()):.4g}"
+
+
 def library(tokens: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
     """What :class:`itr_lib.encoders.pooling.GPO` does once it has its weights."""
     ordered = tokens.masked_fill(~mask[..., None], -torch.inf).sort(dim=1, descending=True).values
@@ -158,9 +193,11 @@ EXERCISE = Exercise(
     example=Case(_three(), worked=[[2.3, 3.8]]),
     cases=pool_cases,
     specification=pool_specification,
+    steps=_steps,
     mistakes={
         "this is max pooling: use the weights": _only(0),
         "this is the smallest value: use the weights": _only(-1),
+        "the result is made to have length 1: leave it as it is": _unit,
     },
     family=(_pool, TOGGLES),
     gradients=("tokens",),

@@ -196,38 +196,40 @@ def _about_losses(result: Any, means: list[float], values: list[list[float]], ep
     mine = torch.as_tensor(result, dtype=torch.float64) if _is_numbers(result) else None
     if mine is None:
         return f"your function returned a {type(result).__name__}, expected a list of numbers, one an epoch"
-    flat = sum(values, [])
     if mine.ndim == 0 or (mine.numel() == 1 and epochs > 1):
         which = "the last epoch's" if abs(float(mine.reshape(())) - means[-1]) < 1e-5 else "one"
         return f"your function returned {which} loss alone: collect one an epoch in a list"
-    if mine.numel() == len(flat) != epochs:
+    if mine.numel() == sum(map(len, values)) != epochs:
         return "your function returned one loss a batch: take their mean in each epoch"
     if tuple(mine.shape) != (epochs,):
         return f"your function returned losses of shape {tuple(mine.shape)}, expected one an epoch: {epochs}"
-    wrong = {
-        "these are the sums of each epoch's losses: take the mean": [sum(v) for v in values],
-        "these are the losses of each epoch's last batch: take the mean over its batches": [v[-1] for v in values],
-        "these are the losses of each epoch's first batch: take the mean over its batches": [v[0] for v in values],
-        "the sum is not set back to 0 when an epoch begins": [
-            sum(sum(values[: e + 1], [])) / len(values[e]) for e in range(epochs)
-        ],
-        "the mean goes over all epochs so far: begin a new list in each epoch": [
-            sum(sum(values[: e + 1], [])) / len(sum(values[: e + 1], [])) for e in range(epochs)
-        ],
-        "the sum is divided by the number of epochs: divide by the number of batches": [
-            sum(v) / epochs for v in values
-        ],
-        "these are the largest losses of each epoch: take the mean": [max(v) for v in values],
-        "these are the smallest losses of each epoch: take the mean": [min(v) for v in values],
-        "the losses stand in reverse order": means[::-1],
-        "every entry is the mean of the last epoch: the list holds one and the same thing": means[-1:] * epochs,
-    }
     if _close(mine, means):
         return ""
-    named = next((message for message, losses in wrong.items() if _close(mine, losses)), None)
+    named = next((told for told, losses in _wrong_means(means, values).items() if _close(mine, losses)), None)
     shown = [round(float(loss), 4) for loss in mine]
     right = [round(loss, 4) for loss in means]
     return f"{named or 'the losses are not the means of each epoch'}\n(yours {shown}, expected {right})"
+
+
+def _wrong_means(means: list[float], values: list[list[float]]) -> dict[str, list[float]]:
+    """What else a learner may return: by what they are told."""
+    epochs = range(len(values))
+    so_far = [sum(values[: e + 1], []) for e in epochs]
+    return {
+        "these are the sums of each epoch's losses: take the mean": [sum(v) for v in values],
+        "these are the losses of each epoch's last batch: take the mean over its batches": [v[-1] for v in values],
+        "these are the losses of each epoch's first batch: take the mean over its batches": [v[0] for v in values],
+        "the sum is not set back to 0 when an epoch begins": [sum(so_far[e]) / len(values[e]) for e in epochs],
+        "the mean goes over all epochs so far: begin a new list in each epoch": [sum(s) / len(s) for s in so_far],
+        "the sum is divided by the number of epochs: divide by the number of batches": [
+            sum(v) / len(values) for v in values
+        ],
+        "the sum is divided by one batch too many: count the batches from 1": [sum(v) / (len(v) + 1) for v in values],
+        "these are the largest losses of each epoch: take the mean": [max(v) for v in values],
+        "these are the smallest losses of each epoch: take the mean": [min(v) for v in values],
+        "the losses stand in reverse order": means[::-1],
+        "every entry is the mean of the last epoch: the list holds one and the same thing": means[-1:] * len(values),
+    }
 
 
 def _is_numbers(result: Any) -> bool:

@@ -14,7 +14,7 @@ from itr_lib.checks._inputs import random_scores
 from itr_lib.checks._mistakes import eye
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
-from itr_lib.checks.triplet_loop import SMALL
+from itr_lib.checks.triplet_loop import SMALL, rounded
 from itr_lib.objectives import triplet_loss
 
 
@@ -70,37 +70,86 @@ def never(scores: Tensor, same_image: Tensor, mask: str, direction: int) -> Tens
 
 
 def _hardest(
-    scores: Tensor,
-    margin: float,
-    same_image: Tensor,
-    mask="same",
-    fill=None,
-    rows=1,
-    columns=1,
-    pick="max",
-    cut=True,
-    inside=True,
-    scale=1.0,
-    sign=1,
-    own="query",
-    over="sum",
-) -> Tensor:
+    scores: Tensor, margin: float, same_image: Tensor, mask="same", fill=None, rows=1, columns=1, pick="max",
+    cut=True, inside=True, scale=1.0, sign=1, own="query", over="sum",
+) -> Tensor:  # fmt: skip
     """The loss with all that a learner may change in it; ``fill``: masked scores instead of masked costs."""
     worst = []
     for direction, table in enumerate((scores, scores.T)):  # (query, candidate)
         left_out = never(scores, same_image, mask, direction)
-        positive = scores.diagonal()[:, None] if own == "query" else scores.diagonal()[None, :]
+        positive = _positive(scores, same_image, own, direction)
         if fill is not None:
-            table = table.masked_fill(left_out, fill)
+            table = table - left_out.to(table.dtype) if fill == "less" else table.masked_fill(left_out, fill)
         cost = sign * (table - (positive if own else 0))
         cost = scale * margin + cost if inside else cost
-        cost = torch.relu(cost) if cut else cost
+        cost = {
+            True: torch.relu,
+            "floor": lambda x: (x - margin).clamp(min=margin),
+            "square": lambda x: torch.relu(x) ** 2,
+            "abs": torch.abs,
+        }.get(cut, lambda x: x)(cost)
         cost = cost if inside else cost + margin
         if fill is None:
             cost = cost.masked_fill(left_out, -torch.inf if pick == "max" and not cut else 0 if pick != "min" else 1e9)
         worst.append(_pick(cost, left_out, pick))
+        worst[-1] = worst[-1].sum().clamp(min=0) if cut == "end" else worst[-1]
     total = torch.maximum(*worst).sum() if over == "worse" else rows * worst[0].sum() + columns * worst[1].sum()
     return total / {"queries": len(scores), "two": 2, "all": 2 * len(scores), "square": len(scores) ** 2}.get(over, 1)
+
+
+def _positive(scores: Tensor, same_image: Tensor, own: str, direction: int) -> Tensor:
+    """What is subtracted from (query, candidate)."""
+    diagonal = scores.diagonal()
+    if own == "best":
+        best = scores.masked_fill(~same_image, -torch.inf)
+        return best.amax(dim=1 - direction)[:, None]
+    return diagonal[None, :] if own in ("candidate", ("rows", "columns")[direction]) else diagonal[:, None]
+
+
+def _of_all(scores: Tensor, margin: float, same_image: Tensor, directions: int = 2) -> Tensor:
+    """The highest negative of the whole batch for every query."""
+    highest = scores.masked_fill(same_image, -torch.inf).amax()
+    return directions * torch.relu(margin + highest - scores.diagonal()).sum()
+
+
+def _joint(scores: Tensor, margin: float, same_image: Tensor, dim: int = 1) -> Tensor:
+    """Both directions added before the maximum."""
+    own = scores.diagonal()
+    cost = torch.relu(margin + scores - own[:, None]) + torch.relu(margin + scores - own[None, :])
+    return cost.masked_fill(same_image, 0).amax(dim=dim).sum()
+
+
+def _place(scores: Tensor, margin: float, same_image: Tensor) -> Tensor:
+    """argmax in place of the maximum."""
+    negatives = scores.masked_fill(same_image, -torch.inf)
+    places = negatives.argmax(dim=1), negatives.argmax(dim=0)
+    return sum(torch.relu(margin + place - scores.diagonal()).sum() for place in places)
+
+
+def _soft(scores: Tensor, margin: float, same_image: Tensor) -> Tensor:
+    negatives = scores.masked_fill(same_image, -torch.inf)
+    return sum(torch.relu(margin + negatives.logsumexp(dim) - scores.diagonal()).sum() for dim in (1, 0))
+
+
+def steps(scores: Tensor, margin: float, same_image: Tensor) -> str:
+    """What each query of a case pays for its hardest negative."""
+    negatives, own = scores.masked_fill(same_image, -torch.inf), scores.diagonal()
+    images, captions = (rounded(torch.relu(margin + negatives.amax(dim) - own)) for dim in (1, 0))
+    return f"the images that ask cost {images}, the captions {captions}"
+
+
+MISTAKES = {
+    "every query is held against the highest negative of the whole batch: each has its own, amax(dim=...)": _of_all,
+    "every image is held against the highest negative of the whole batch: each has its own; and captions ask too": (
+        lambda scores, margin, same_image: _of_all(scores, margin, same_image, 1)
+    ),
+    "the costs of both directions are added before the maximum: take the maximum of each, then add": _joint,
+    "the costs of both directions are added before the maximum, down the columns: take each maximum, then add": (
+        lambda scores, margin, same_image: _joint(scores, margin, same_image, 0)
+    ),
+    "argmax says where the highest negative stands: its score is amax": _place,
+    "logsumexp is a soft maximum: the hardest negative is amax": _soft,
+}
 
 
 def _pick(cost: Tensor, left_out: Tensor, pick: str) -> Tensor:
@@ -146,6 +195,14 @@ TOGGLES = {
     "a masked score became -100 before the maximum: scores can be lower still; fill with -torch.inf": {"fill": -100.0},
     "a masked score became 1 before the maximum, and wins: fill with -torch.inf": {"fill": 1.0},
     "negatives that are far enough away must cost 0, not less: cut off with clamp(min=0)": {"cut": False},
+    "you took max(margin, ...): the floor is 0, and the margin stands inside": {"cut": "floor"},
+    "you cut off once, after adding up: each query's cost is cut off at 0 for itself": {"cut": "end"},
+    "where images ask, the positive is that of the candidate: it is a column there, [:, None]": {"own": "rows"},
+    "where captions ask, the positive is that of the candidate: it is a row there, [None, :]": {"own": "columns"},
+    "the positive is the best caption of the picture: it is the diagonal, scores[i, i]": {"own": "best"},
+    "1 was subtracted from what is no negative: it can still be the highest; fill with -torch.inf": {"fill": "less"},
+    "each shortfall is squared: it counts as it is": {"cut": "square"},
+    "you took the absolute value: a negative that is far enough away costs 0": {"cut": "abs"},
     "the margin is added after the cut: it belongs inside, before clamp(min=0)": {"inside": False},
     "the margin is missing: a negative must stay that far below its positive": {"scale": 0.0},
     "the margin is subtracted: add it": {"scale": -1.0},
@@ -169,7 +226,9 @@ EXERCISE = Exercise(
     example=Case({"scores": SMALL, "margin": 0.2, "same_image": torch.eye(3).bool()}, worked=1.15),
     cases=hardest_cases,
     specification=hardest_specification,
+    mistakes=MISTAKES,
+    steps=steps,
     family=(_hardest, TOGGLES),
     gradients=("scores",),
-    rehearsal=Rehearsal(lambda: {**batch_of_the_lesson(), "margin": 0.2}, calls=160),
+    rehearsal=Rehearsal(lambda: {**batch_of_the_lesson(), "margin": 0.2}, calls=60),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from itr_lib.checks._inputs import random_scores
@@ -52,40 +53,72 @@ def _keep(size: int, pairs: str) -> Tensor:
 
 
 def _hinge(
-    scores: Tensor,
-    margin: float,
-    pairs="off",
-    rows=1,
-    columns=1,
-    cut="each",
-    inside=True,
-    scale=1.0,
-    sign=1,
-    positive=1,
-    over="sum",
-) -> Tensor:
+    scores: Tensor, margin: float, pairs="off", rows=1, columns=1, cut="each", inside=True, scale=1.0, sign=1,
+    positive=1, over="sum", uncut=None, lacks=None, diagonal=None,
+    turned=None,
+) -> Tensor:  # fmt: skip
     """The loss with all that a learner may change in it."""
     size, own = len(scores), positive * scores.diagonal()[:, None]
     keep = _keep(size, pairs).to(scores.device)
     add, after = (scale * margin, 0.0) if inside else (0.0, margin)
-    costs = [add + sign * (scores - own), add + sign * (scores.T - own)]
-    hinge = {
-        "each": torch.relu,
-        "abs": torch.abs,
-        "square": lambda x: torch.relu(x) ** 2,
-        "low": lambda x: x.clamp(max=0),
-    }
-    costs = [hinge.get(cut, lambda x: x)(cost) + after for cost in costs]
-    joint = torch.relu(costs[0] + costs[1]) if cut == "both" else rows * costs[0] + columns * costs[1]
-    total = (joint * keep).sum() if over != "worst" else sum(_worst(c, keep) for c in costs)
+    costs = [add + sign * (scores - own), add + sign * (scores.T - own)]  # (query, candidate)
+    costs = [costs[k] - margin if lacks == k else costs[k] for k in (0, 1)]
+    costs = [2 * margin - costs[k] if turned == k else costs[k] for k in (0, 1)]
+    if cut in ("both", "larger"):
+        joint = costs[0] + costs[1] if cut == "both" else torch.maximum(*costs)
+        costs = [torch.relu(joint), 0 * joint]
+    else:
+        costs = [_cut(cost, "none" if uncut == k else cut, margin) + after for k, cost in enumerate(costs)]
+    keeps = [keep | (torch.eye(size, device=keep.device) > 0) if diagonal == k else keep for k in (0, 1)]
+    parts = [_worst(c, k) if over == "worst" else (c * k).sum() for c, k in zip(costs, keeps, strict=True)]
+    total = rows * parts[0] + columns * parts[1]
     total = torch.relu(total) if cut == "end" else total
-    return total / {"queries": size, "all": size**2, "negatives": max(1, size * (size - 1)), "two": 2}.get(over, 1)
+    violations = sum(int(((c > 0) & k).sum()) for c, k in zip(costs, keeps, strict=True))
+    known = {"queries": size, "all": size**2, "negatives": size * (size - 1), "two": 2, "violations": violations}
+    return total / max(1, known.get(over, 1))
+
+
+def _cut(cost: Tensor, how: str, margin: float) -> Tensor:
+    """The hinge, or what a learner may take for it."""
+    return {
+        "each": torch.relu, "abs": torch.abs, "square": lambda x: torch.relu(x) ** 2,
+        "low": lambda x: x.clamp(max=0), "soft": F.softplus,
+        "step": lambda x: (x > 0).to(x.dtype), "won": lambda x: x * (x > margin),
+    }.get(how, lambda x: x)(cost)  # fmt: skip
 
 
 def _worst(cost: Tensor, keep: Tensor) -> Tensor:
     return cost.masked_fill(~keep, 0).amax(dim=1).sum()
 
 
+def _last_cost(scores: Tensor, margin: float, only_positive: bool = True) -> Tensor:
+    """``total = cost`` where ``total += cost`` was meant: the last one stays."""
+    total = scores.new_zeros(())
+    for i in range(len(scores)):
+        for j in range(len(scores)):
+            for negative in (scores[i, j], scores[j, i]) if i != j else ():
+                cost = margin + negative - scores[i, i]
+                total = cost if cost > 0 else total if only_positive else torch.zeros_like(cost)
+    return total
+
+
+def _steps(scores: Tensor, margin: float) -> str:
+    """What each query of a case pays."""
+    own, off = scores.diagonal(), ~torch.eye(len(scores), dtype=torch.bool)
+    images = (torch.relu(margin + scores - own[:, None]) * off).sum(dim=1)
+    captions = (torch.relu(margin + scores - own[None, :]) * off).sum(dim=0)
+    return f"the images that ask cost {rounded(images)}, the captions {rounded(captions)}"
+
+
+def rounded(values: Tensor) -> list[float]:
+    """Numbers to read."""
+    return [round(value, 4) for value in values.tolist()]
+
+
+MISTAKES = {
+    "only the last cost is kept: add to the total, +=": _last_cost,
+    "only the last pair is kept: add to the total, +=": lambda scores, margin: _last_cost(scores, margin, False),
+}
 TOGGLES = {
     "the rows are counted twice: the second term goes down column i, scores[j, i], and both subtract scores[i, i]": {
         "rows": 2, "columns": 0,
@@ -108,7 +141,8 @@ TOGGLES = {
     "the last negative of each query is missing: range(len(scores)) already ends one before": {"pairs": "candidates"},
     "the last pair never comes: range(len(scores)) already ends one before len(scores)": {"pairs": "short"},
     "pair 0 never comes: counting starts at 0": {"pairs": "late"},
-    "the margin stands outside the bracket: it belongs inside max(0, ...), where it makes near negatives cost": {
+    "the margin stands outside the bracket, margin + max(0, ...) or max(margin, ...): inside max(0, ...) it makes near "
+    "negatives cost": {
         "inside": False,
     },
     "the margin is missing: a negative must stay that far below its positive": {"scale": 0.0},
@@ -119,6 +153,20 @@ TOGGLES = {
     "both terms stand in one bracket: each is cut off for itself, max(0, ...) + max(0, ...)": {"cut": "both"},
     "you took min(0, ...): what counts is the shortfall above 0, max(0, ...)": {"cut": "low"},
     "you took the absolute value: a negative that is far enough away costs 0, max(0, ...)": {"cut": "abs"},
+    "the shortfall is rounded off (softplus): the hinge is max(0, ...)": {"cut": "soft"},
+    "violations are counted: add up by how much they fall short": {"cut": "step"},
+    "a negative costs only once it has beaten its positive: it costs as soon as it comes closer than the margin": {
+        "cut": "won",
+    },
+    "only the larger of the two terms is counted: add both": {"cut": "larger"},
+    "in the first term the sign is turned round: margin + negative - positive": {"turned": 0},
+    "in the second term the sign is turned round: margin + negative - positive": {"turned": 1},
+    "the first term is not cut off at 0: max(0, ...) for both": {"uncut": 0},
+    "the second term is not cut off at 0: max(0, ...) for both": {"uncut": 1},
+    "the first term lacks the margin": {"lacks": 0},
+    "the second term lacks the margin": {"lacks": 1},
+    "in one direction the positive counts as its own negative: leave out i == j in both": {"diagonal": 0},
+    "this is the mean over the negatives that cost something: the loss is a plain sum": {"over": "violations"},
     "each shortfall is squared: it counts as it is": {"cut": "square"},
     "the sign is turned round: a negative costs when margin + negative - positive is above 0": {"sign": -1},
     "the positive is not subtracted: a negative costs when it comes near to scores[i, i]": {"positive": 0},
@@ -136,5 +184,7 @@ EXERCISE = Exercise(
     example=Case({"scores": SMALL, "margin": 0.2}, worked=1.3),
     cases=triplet_cases,
     specification=triplet_specification,
+    mistakes=MISTAKES,
+    steps=_steps,
     family=(_hinge, TOGGLES),
 )

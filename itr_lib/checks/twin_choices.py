@@ -87,7 +87,33 @@ def _recall(scores: Tensor) -> float:
     return 100 * float((scores.argmax(dim=0).cpu() == torch.arange(len(scores))).double().mean())
 
 
+def _every_second(scores: Tensor) -> float:
+    """Pairs (0, 1), (1, 2), (2, 3), ... instead of (0, 1), (2, 3), ..."""
+    k = torch.arange(len(scores) // 2, device=scores.device)
+    gap = torch.cat([scores[k, k] - scores[k + 1, k], scores[k + 1, k + 1] - scores[k, k + 1]])
+    return 100 * float(((gap > 0).double() + 0.5 * (gap == 0).double()).mean())
+
+
+def _mean_gap(scores: Tensor) -> float:
+    j = torch.arange(len(scores), device=scores.device)
+    return 100 * float((scores[j, j] - scores[j ^ 1, j]).mean())
+
+
+def _steps(scores: Tensor) -> str:
+    """Who chooses what."""
+    values = scores.tolist()
+    pairs = [(values[j][j], values[j ^ 1][j]) for j in range(min(4, len(values)))]
+    told = ", ".join(f"caption {j}: own {own:.3g}, twin {twin:.3g}" for j, (own, twin) in enumerate(pairs))
+    return f"{told}{', ...' if len(values) > 4 else ''}"
+
+
 MISTAKES = {
+    "this is the mean difference of the scores: count who is higher": _mean_gap,
+    "the percentage is rounded: leave it as it is": lambda scores: round(_twin(scores)),
+    "the percentage is rounded, and a tie counts nothing: a tie counts one half": lambda scores: round(
+        _twin(scores, tie=0.0)
+    ),
+    "pair k is (2k, 2k + 1), not (k, k + 1): go on by two": _every_second,
     "this is R@1, the best of all pictures by argmax: only the picture and its twin compete": _recall,
     "captions and pictures are both asked here: only captions are, each between two pictures (a column)": _both_sides,
     "both captions of a pair are compared with the same place: caption j has scores[j, j] and scores[j ^ 1, j]": _cross,
@@ -100,6 +126,7 @@ TOGGLES = {
     "a tie counts one half: who sees no difference can do no better than guess": {"tie": 0.0},
     "a tie counts one half, not a whole: a model that sees nothing would be perfect": {"tie": 1.0},
     "a tie counts one half: not a quarter": {"tie": 0.25},
+    "a tie counts half a caption, not half a percent": {"tie": 0.005},
     "you compared with all other pictures (that is R@1): only the twin competes": {"rival": "best"},
     "you compared with the mean of the other pictures: only the twin competes": {"rival": "mean"},
     "this is a fraction: give percent, multiply by 100": {"give": 1},
@@ -129,6 +156,7 @@ EXERCISE = Exercise(
     example=Case({"scores": torch.tensor([[0.9, 0.1], [0.3, 0.8]], dtype=torch.float64)}, worked=100.0),
     cases=twin_cases,
     specification=twin_specification,
+    steps=_steps,
     mistakes=MISTAKES,
     family=(_twin, TOGGLES),
     exact=True,

@@ -13,7 +13,7 @@ from torch import Tensor
 from itr_lib.checks._mistakes import eye
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.triplet_hardest import batch_of_the_lesson, masked, never
-from itr_lib.checks.triplet_loop import SMALL
+from itr_lib.checks.triplet_loop import SMALL, rounded
 from itr_lib.objectives import triplet_loss
 
 MARGIN = 0.2
@@ -57,23 +57,10 @@ def warm_specification(scores: Tensor, margin: float, same_image: Tensor, epoch:
 
 
 def _warm(
-    scores: Tensor,
-    margin: float,
-    same_image: Tensor,
-    epoch: int,
-    warmup_epochs: int,
-    switch="<",
-    all_mask="same",
-    hard_mask="same",
-    rows=1,
-    columns=1,
-    inside=True,
-    cut=True,
-    own="query",
-    all_over="batch",
-    hard_over="batch",
-    scale=1.0,
-) -> Tensor:
+    scores: Tensor, margin: float, same_image: Tensor, epoch: int, warmup_epochs: int, switch="<", all_mask="same",
+    hard_mask="same", rows=1, columns=1, inside=True, cut=True, own="query", all_over="batch", hard_over="batch",
+    scale=1.0, pick="each",
+) -> Tensor:  # fmt: skip
     """The loss with all that a learner may change in it."""
     warm = {
         "<": epoch < warmup_epochs, "<=": epoch <= warmup_epochs, "late": epoch + 1 < warmup_epochs,
@@ -88,20 +75,23 @@ def _warm(
         costs.append(cost)
         totals["all"].append(weight * cost.masked_fill(never(scores, same_image, all_mask, direction), 0).sum())
         worst = cost.masked_fill(never(scores, same_image, hard_mask, direction), 0).amax(dim=1)
-        totals["hardest"].append(weight * worst.sum())
-    everything, hardest = (
-        _over(sum(totals[k]), over, scores) for k, over in (("all", all_over), ("hardest", hard_over))
-    )
+        totals["hardest"].append(weight * (worst.amax() if pick == "one" else worst.sum()))
+    totals["hardest"] = [_worse(costs, same_image, hard_mask)] if pick == "worse" else totals["hardest"]
+    negatives = int((~same_image).sum())
+    everything = _over(sum(totals["all"]), all_over, len(scores), negatives)
+    hardest = _over(sum(totals["hardest"]), hard_over, len(scores), negatives)
     if switch == "sum":
         return everything + hardest if epoch < warmup_epochs else hardest
     return everything if warm else hardest
 
 
-def _over(total: Tensor, over: str, scores: Tensor) -> Tensor:
-    size = len(scores)
-    return total / {"batch": size, "queries": 2 * size, "pairs": size**2, "negatives": size * max(1, size - 1)}.get(
-        over, 1
-    )
+def _over(total: Tensor, over: str, size: int, negatives: int) -> Tensor:
+    return total / {"batch": size, "queries": 2 * size, "pairs": size**2, "negatives": negatives}.get(over, 1)
+
+
+def _worse(costs: list[Tensor], same_image: Tensor, mask: str) -> Tensor:
+    rows, columns = (cost.masked_fill(never(cost, same_image, mask, k), 0).amax(dim=1) for k, cost in enumerate(costs))
+    return torch.maximum(rows, columns).sum()
 
 
 TOGGLES = {
@@ -127,6 +117,10 @@ TOGGLES = {
     "the warm-up is a mean over all B x B costs: it is the sum of all, divided by B": {"all_over": "pairs"},
     "both phases are divided by B x B: divide by B": {"all_over": "pairs", "hard_over": "pairs"},
     "the warm-up is a mean over each query's negatives: it is the sum of all, divided by B": {"all_over": "negatives"},
+    "after the warm-up one hardest negative of the whole batch is taken: each query has its own, amax(dim=...)": {
+        "pick": "one",
+    },
+    "after the warm-up only the worse direction of each pair is counted: add both": {"pick": "worse"},
     "captions of the same picture count as negatives: use same_image in both phases": {
         "all_mask": "diagonal", "hard_mask": "diagonal",
     },
@@ -160,6 +154,16 @@ TOGGLES = {
 }  # fmt: skip
 
 
+def _steps(scores: Tensor, margin: float, same_image: Tensor, epoch: int, warmup_epochs: int) -> str:
+    """What each query of a case pays in this epoch."""
+    own, warm = scores.diagonal(), epoch < warmup_epochs
+    costs = (margin + scores - own[:, None], (margin + scores - own[None, :]).T)
+    costs = [torch.relu(cost).masked_fill(same_image, 0) for cost in costs]
+    images, captions = (rounded(cost.sum(dim=1) if warm else cost.amax(dim=1)) for cost in costs)
+    phase = "all negatives count" if warm else "the hardest count"
+    return f"in this epoch {phase}: the images that ask cost {images}, the captions {captions}"
+
+
 def warm_triplet(scores: Tensor, margin: float, same_image: Tensor, epoch: int, warmup_epochs: int) -> Tensor:
     """What :class:`itr_lib.objectives.TripletObjective` does with the scores of a batch."""
     negatives = "all" if epoch < warmup_epochs else "hardest"
@@ -174,6 +178,7 @@ EXERCISE = Exercise(
     ),
     cases=warm_cases,
     specification=warm_specification,
+    steps=_steps,
     family=(_warm, TOGGLES),
     gradients=("scores",),
     rehearsal=Rehearsal(lambda: {**batch_of_the_lesson(), "margin": MARGIN, "epoch": 0, "warmup_epochs": 1}, calls=800),
