@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from collections import deque
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from itr_lib import objectives
-from itr_lib.models.user import enhance
 from itr_lib.momentum import FeatureQueue, momentum_update
 
 # --- right: by the library -------------------------------------------------------------------------------------------
@@ -38,21 +38,12 @@ class RingByLibrary:
         return self.queue.ids
 
 
-def queue_right(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma):
+def queue_right(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
     negative = image_ids[:, None] != queue_ids
-    return objectives.unified_queue_loss(queries, positive_keys, queue_keys, mu=mu, gamma=gamma, negative_mask=negative)
+    return objectives.unified_queue_loss(
+        queries, positive_keys, queue_keys, mu=mu, gamma=gamma, negative_mask=negative, floor=floor
+    )
 
-
-RIGHT = {
-    "unified-loss": lambda scores, mu, gamma, same_image: objectives.unified_loss(
-        scores, mu=mu, gamma=gamma, same_image=same_image
-    ),
-    "unified-weights": weights_right,
-    "ring-buffer": RingByLibrary,
-    "momentum-step": momentum_update,
-    "queue-loss": queue_right,
-    "enhance": enhance,
-}
 
 # --- other ways to be right ------------------------------------------------------------------------------------------
 
@@ -62,27 +53,27 @@ def _smooth(scores, mu, gamma, no_negative):
     return F.softplus((mu * (scores - gamma)).masked_fill(no_negative, -torch.inf).logsumexp(1)) / mu
 
 
-def unified_by_softplus(scores, mu, gamma, same_image):
+def unified_by_softplus(scores, mu, gamma, same_image, floor):
     both = _smooth(scores, mu, gamma, same_image) + _smooth(scores.T, mu, gamma, same_image.T)
-    return (both - torch.log(1 + torch.diag(scores).clamp(min=0))).mean()
+    return (both - torch.log(1 + torch.diag(scores).clamp(min=floor))).mean()
 
 
-def unified_in_loops(scores, mu, gamma, same_image):
+def unified_in_loops(scores, mu, gamma, same_image, floor):
     total = scores.new_zeros(())
     for i in range(len(scores)):
         for asked, own in ((scores[i], same_image[i]), (scores[:, i], same_image[:, i])):
             exponents = torch.cat([scores.new_zeros(1), mu * (asked[~own] - gamma)])
             total = total + torch.logsumexp(exponents, 0) / mu
-        total = total - torch.log1p(F.relu(scores[i, i]))
+        total = total - torch.log1p(scores[i, i].clamp(min=floor))
     return total / len(scores)
 
 
-def unified_with_large_numbers(scores, mu, gamma, same_image):
+def unified_with_large_numbers(scores, mu, gamma, same_image, floor):
     exponents = torch.where(same_image, -1e9, mu * (scores - gamma))
     zeros = torch.zeros(len(scores), 1, dtype=scores.dtype, device=scores.device)
     rows = torch.logsumexp(torch.hstack([zeros, exponents]), 1)
     columns = torch.logsumexp(torch.hstack([zeros, exponents.T]), 1)
-    return ((rows + columns) / mu - torch.log(1 + scores.diag().relu())).mean()
+    return ((rows + columns) / mu - torch.log(1 + scores.diag().clamp(min=floor))).mean()
 
 
 def weights_by_softmax(scores, mu, gamma, same_image):
@@ -175,38 +166,75 @@ def momentum_by_data(target, source, momentum):
         mine.data = other.data.clone()
 
 
-def queue_in_loops(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma):
+def queue_in_loops(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
     total = 0
     for query, key, image in zip(queries, positive_keys, image_ids, strict=True):
         exponents = mu * (queue_keys[queue_ids != image] @ query - gamma)
         total = total + torch.cat([exponents.new_zeros(1), exponents]).logsumexp(0) / mu
-        total = total - torch.log1p((query @ key).clamp(min=0))
+        total = total - torch.log1p((query @ key).clamp(min=floor))
     return total / len(queries)
 
 
-def queue_by_softplus(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma):
+def queue_by_softplus(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
     exponents = torch.where(image_ids[:, None] == queue_ids[None], -1e9, mu * (queries @ queue_keys.T - gamma))
     nothing = torch.full_like(queries[:, :1], -1e9)
     negatives = F.softplus(torch.cat([nothing, exponents], 1).logsumexp(1)) / mu
-    return (negatives - (queries @ positive_keys.T).diagonal().relu().log1p()).mean()
+    return (negatives - (queries @ positive_keys.T).diagonal().clamp(min=floor).log1p()).mean()
 
 
-def enhance_in_loops(regions, mask, guide, sharpness):
-    pictures = []
-    for x, real, g in zip(regions, mask, guide, strict=True):
-        b = torch.zeros_like(x[:, 0])
-        b[real] = F.normalize(F.softmax(sharpness * (x[real] @ g), dim=0), dim=0)
-        pictures.append(x + torch.outer(b, g))
-    return torch.stack(pictures)
+def choice_in_a_loop(momenta, recalls, kept, share):
+    best = None
+    for place in range(len(momenta)):
+        if recalls[place] >= share * max(recalls) and (best is None or kept[place] > kept[best]):
+            best = place
+    return momenta[best].item()
 
 
-def enhance_by_matrices(regions, mask, guide, sharpness):
-    products = (regions @ guide[..., None]).squeeze(-1) * sharpness
-    b = torch.where(mask, products, -1e9).softmax(-1) * mask
-    return regions + (b / b.norm(dim=-1, keepdim=True))[..., None] @ guide[:, None]
+def choice_by_sorting(momenta, recalls, kept, share):
+    rows = torch.stack([kept, momenta, recalls], dim=1)[recalls >= share * recalls.max()]
+    return sorted(rows.tolist())[-1][1]
+
+
+def choice_in_numpy(momenta, recalls, kept, share):
+    momenta, recalls, kept = (np.asarray(x) for x in (momenta, recalls, kept))
+    good = recalls >= share * recalls.max()
+    return momenta[good][kept[good].argmax()]
+
+
+def own_by_deque(batches, size):
+    queue, hits = deque(maxlen=size), []
+    for batch in batches:
+        if len(queue) == size:
+            hits += [image in queue for image in batch.tolist()]
+        queue.extend(batch.tolist())
+    return 100 * sum(hits) / len(hits) if hits else 0
+
+
+def own_by_ring(batches, size):
+    ring, met, asked = RingByPlaces(size, 1), 0, 0
+    for batch in batches:
+        if len(ring.ids()) == size:
+            met += int((batch[:, None] == ring.ids()).any(1).sum())
+            asked += len(batch)
+        ring.enqueue(torch.zeros(len(batch), 1), batch)
+    return torch.tensor([100 * met / max(asked, 1)])
+
+
+def own_in_numpy(batches, size):
+    came, found = np.zeros(0, dtype=int), [np.zeros(0)]
+    for batch in batches:
+        if len(came) >= size:
+            found.append(np.isin(batch, came[-size:]))
+        came = np.append(came, batch)
+    found = np.concatenate(found)
+    return 100 * found.mean() if len(found) else 0.0
 
 
 ALSO_RIGHT = [
+    ("unified-weights", weights_right),
+    ("ring-buffer", RingByLibrary),
+    ("momentum-step", momentum_update),
+    ("queue-loss", queue_right),
     ("unified-loss", unified_by_softplus),
     ("unified-loss", unified_in_loops),
     ("unified-loss", unified_with_large_numbers),
@@ -220,75 +248,78 @@ ALSO_RIGHT = [
     ("momentum-step", momentum_by_data),
     ("queue-loss", queue_in_loops),
     ("queue-loss", queue_by_softplus),
-    ("enhance", enhance_in_loops),
-    ("enhance", enhance_by_matrices),
+    ("choose-momentum", choice_in_a_loop),
+    ("choose-momentum", choice_by_sorting),
+    ("choose-momentum", choice_in_numpy),
+    ("false-negatives", own_by_deque),
+    ("false-negatives", own_by_ring),
+    ("false-negatives", own_in_numpy),
 ]
 
 # --- wrong -----------------------------------------------------------------------------------------------------------
 
 
-def _unified(scores, mu, gamma, no_negative, grown=None):
+def _unified(scores, mu, gamma, no_negative, floor):
     """As a learner writes it without a thought for overflow."""
-    grown = torch.exp(mu * (scores - gamma)) if grown is None else grown
-    grown = grown * ~no_negative
+    grown = torch.exp(mu * (scores - gamma)) * ~no_negative
     negatives = (torch.log(1 + grown.sum(1)) + torch.log(1 + grown.sum(0))) / mu
-    return (negatives - torch.log(1 + scores.diag().relu())).mean()
+    return (negatives - torch.log(1 + scores.diag().clamp(min=floor))).mean()
 
 
-def unified_naive(scores, mu, gamma, same_image):
-    return _unified(scores, mu, gamma, same_image)
+def unified_naive(scores, mu, gamma, same_image, floor):
+    return _unified(scores, mu, gamma, same_image, floor)
 
 
-def unified_false_negatives(scores, mu, gamma, same_image):
-    return unified_in_loops(scores, mu, gamma, torch.eye(len(scores), dtype=torch.bool, device=scores.device))
+def unified_false_negatives(scores, mu, gamma, same_image, floor):
+    return unified_in_loops(scores, mu, gamma, torch.eye(len(scores), dtype=torch.bool, device=scores.device), floor)
 
 
-def unified_own_positive(scores, mu, gamma, same_image):
-    return unified_in_loops(scores, mu, gamma, same_image & ~torch.eye(len(scores)).bool().to(scores.device))
+def unified_own_positive(scores, mu, gamma, same_image, floor):
+    return unified_in_loops(scores, mu, gamma, same_image & ~torch.eye(len(scores)).bool().to(scores.device), floor)
 
 
-def unified_zero_scores(scores, mu, gamma, same_image):
+def unified_zero_scores(scores, mu, gamma, same_image, floor):
     masked = scores * ~same_image
     everything = torch.zeros_like(same_image)
     both = _smooth(masked, mu, gamma, everything) + _smooth(masked.T, mu, gamma, everything)
-    return (both - scores.diag().relu().log1p()).mean()
+    return (both - scores.diag().clamp(min=floor).log1p()).mean()
 
 
-def unified_without_one(scores, mu, gamma, same_image):
+def unified_without_one(scores, mu, gamma, same_image, floor):
     exponents = (mu * (scores - gamma)).masked_fill(same_image, -torch.inf)
     both = (exponents.logsumexp(1) + exponents.logsumexp(0)) / mu
-    return (both - scores.diag().relu().log1p()).mean()
+    return (both - scores.diag().clamp(min=floor).log1p()).mean()
 
 
-def unified_without_scale(scores, mu, gamma, same_image):
+def unified_without_scale(scores, mu, gamma, same_image, floor):
     both = _smooth(scores, mu, gamma, same_image) + _smooth(scores.T, mu, gamma, same_image.T)
-    return (mu * both - scores.diag().relu().log1p()).mean()
+    return (mu * both - scores.diag().clamp(min=floor).log1p()).mean()
 
 
-def unified_bare_positive(scores, mu, gamma, same_image):
+def unified_bare_positive(scores, mu, gamma, same_image, floor):
     both = _smooth(scores, mu, gamma, same_image) + _smooth(scores.T, mu, gamma, same_image.T)
     return (both - scores.diag().log1p()).mean()
 
 
-def unified_rows_only(scores, mu, gamma, same_image):
-    return (_smooth(scores, mu, gamma, same_image) - scores.diag().relu().log1p()).mean()
+def unified_rows_only(scores, mu, gamma, same_image, floor):
+    return (_smooth(scores, mu, gamma, same_image) - scores.diag().clamp(min=floor).log1p()).mean()
 
 
-def unified_sum(scores, mu, gamma, same_image):
-    return len(scores) * unified_in_loops(scores, mu, gamma, same_image)
+def unified_sum(scores, mu, gamma, same_image, floor):
+    return len(scores) * unified_in_loops(scores, mu, gamma, same_image, floor)
 
 
-def unified_with_numbers(scores, mu, gamma, same_image):
-    return unified_in_loops(scores.detach(), mu, gamma, same_image)
+def unified_with_numbers(scores, mu, gamma, same_image, floor):
+    return unified_in_loops(scores.detach(), mu, gamma, same_image, floor)
 
 
-def unified_rows_returned(scores, mu, gamma, same_image):
-    return _smooth(scores, mu, gamma, same_image) - scores.diag().relu().log1p()
+def unified_rows_returned(scores, mu, gamma, same_image, floor):
+    return _smooth(scores, mu, gamma, same_image) - scores.diag().clamp(min=floor).log1p()
 
 
-def unified_in_place(scores, mu, gamma, same_image):
+def unified_in_place(scores, mu, gamma, same_image, floor):
     scores.detach()[same_image] = -torch.inf
-    return unified_in_loops(scores, mu, gamma, same_image)
+    return unified_in_loops(scores, mu, gamma, same_image, floor)
 
 
 def weights_naive(scores, mu, gamma, same_image):
@@ -471,107 +502,267 @@ def momentum_first_layer(target, source, momentum):
     momentum_update(target.layers[0], source.layers[0], momentum)
 
 
-def _queue(queries, positive_keys, queue_keys, negative, mu, gamma):
+def _queue(queries, positive_keys, queue_keys, negative, mu, gamma, floor):
     exponents = (mu * (queries @ queue_keys.T - gamma)).masked_fill(~negative, -torch.inf)
     negatives = F.pad(exponents, (1, 0)).logsumexp(1) / mu
-    return (negatives - (queries * positive_keys).sum(1).relu().log1p()).mean()
+    return (negatives - (queries * positive_keys).sum(1).clamp(min=floor).log1p()).mean()
 
 
-def queue_without_mask(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma):
+def queue_without_mask(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
     everything = torch.ones_like(image_ids[:, None] == queue_ids)
-    return _queue(queries, positive_keys, queue_keys, everything, mu, gamma)
+    return _queue(queries, positive_keys, queue_keys, everything, mu, gamma, floor)
 
 
-def queue_masks_the_batch(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma):
+def queue_masks_the_batch(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
     keep = ~torch.isin(queue_ids, image_ids)
-    return queue_in_loops(queries, positive_keys, queue_keys[keep], image_ids, queue_ids[keep], mu, gamma)
+    return queue_in_loops(queries, positive_keys, queue_keys[keep], image_ids, queue_ids[keep], mu, gamma, floor)
 
 
-def queue_mask_turned(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma):
-    return _queue(queries, positive_keys, queue_keys, image_ids[:, None] == queue_ids, mu, gamma)
+def queue_mask_turned(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
+    return _queue(queries, positive_keys, queue_keys, image_ids[:, None] == queue_ids, mu, gamma, floor)
 
 
-def queue_naive(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma):
+def queue_naive(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
     grown = torch.exp(mu * (queries @ queue_keys.T - gamma)) * (image_ids[:, None] != queue_ids)
-    positive = (queries * positive_keys).sum(1).relu()
+    positive = (queries * positive_keys).sum(1).clamp(min=floor)
     return (torch.log(1 + grown.sum(1)) / mu - torch.log(1 + positive)).mean()
 
 
-def queue_mask_multiplies(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma):
+def queue_mask_multiplies(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
     exponents = mu * (queries @ queue_keys.T - gamma) * (image_ids[:, None] != queue_ids)
     negatives = F.pad(exponents, (1, 0)).logsumexp(1) / mu
-    return (negatives - (queries * positive_keys).sum(1).relu().log1p()).mean()
+    return (negatives - (queries * positive_keys).sum(1).clamp(min=floor).log1p()).mean()
 
 
-def queue_all_positives(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma):
+def queue_all_positives(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
     exponents = (mu * (queries @ queue_keys.T - gamma)).masked_fill(image_ids[:, None] == queue_ids, -torch.inf)
     negatives = F.pad(exponents, (1, 0)).logsumexp(1) / mu
-    return negatives.mean() - (queries @ positive_keys.T).relu().log1p().mean()
+    return negatives.mean() - (queries @ positive_keys.T).clamp(min=floor).log1p().mean()
 
 
-def queue_bare_positive(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma):
+def queue_bare_positive(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
     exponents = (mu * (queries @ queue_keys.T - gamma)).masked_fill(image_ids[:, None] == queue_ids, -torch.inf)
     negatives = F.pad(exponents, (1, 0)).logsumexp(1) / mu
     return (negatives - (queries * positive_keys).sum(1).log1p()).mean()
 
 
-def queue_summed(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma):
-    return len(queries) * queue_in_loops(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma)
+def queue_summed(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
+    return len(queries) * queue_in_loops(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor)
 
 
-def queue_detached(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma):
-    return queue_in_loops(queries.detach(), positive_keys, queue_keys, image_ids, queue_ids, mu, gamma)
+def queue_detached(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
+    return queue_in_loops(queries.detach(), positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor)
 
 
-def _shares(regions, mask, guide, sharpness):
-    products = sharpness * torch.einsum("nrf,nf->nr", regions, guide)
-    return products.masked_fill(~mask, -torch.inf).softmax(1)
+def unified_rows_masked_only(scores, mu, gamma, same_image, floor):
+    diagonal = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    both = _smooth(scores, mu, gamma, same_image) + _smooth(scores.T, mu, gamma, diagonal)
+    return (both - scores.diag().clamp(min=floor).log1p()).mean()
 
 
-def enhance_softmax_only(regions, mask, guide, sharpness):
-    return regions + _shares(regions, mask, guide, sharpness)[..., None] * guide[:, None]
+def unified_top_lost(scores, mu, gamma, same_image, floor):
+    def cost(exponents):
+        top = exponents.amax(1, keepdim=True).clamp(min=-1e9)
+        return torch.log(1 + (exponents - top).exp().sum(1)) / mu
+
+    exponents = (mu * (scores - gamma)).masked_fill(same_image, -torch.inf)
+    return (cost(exponents) + cost(exponents.T) - scores.diag().clamp(min=floor).log1p()).mean()
 
 
-def enhance_ignores_padding(regions, mask, guide, sharpness):
-    return enhance_by_matrices(regions, torch.ones_like(mask), guide, sharpness)
+def unified_clamped_at_zero(scores, mu, gamma, same_image, floor):
+    return unified_in_loops(scores, mu, gamma, same_image, 0.0)
 
 
-def enhance_zero_logits(regions, mask, guide, sharpness):
-    b = F.normalize((sharpness * (regions @ guide[..., None])[..., 0] * mask).softmax(1), dim=1)
-    return regions + b[..., None] * guide[:, None]
+def unified_two_mistakes(scores, mu, gamma, same_image, floor):
+    return len(scores) * unified_rows_only(scores, mu, gamma, same_image, floor)
 
 
-def enhance_without_region(regions, mask, guide, sharpness):
-    return F.normalize(_shares(regions, mask, guide, sharpness), dim=1)[..., None] * guide[:, None]
+def unified_returns_early(scores, mu, gamma, same_image, floor):
+    total = 0
+    for i in range(len(scores)):
+        for asked, own in ((scores[i], same_image[i]), (scores[:, i], same_image[:, i])):
+            exponents = torch.cat([scores.new_zeros(1), mu * (asked[~own] - gamma)])
+            total = total + torch.logsumexp(exponents, 0) / mu
+        return total - torch.log1p(scores[i, i].clamp(min=floor))
 
 
-def enhance_weighs_regions(regions, mask, guide, sharpness):
-    return regions * (1 + F.normalize(_shares(regions, mask, guide, sharpness), dim=1)[..., None])
+def unified_upper(scores, mu, gamma, same_image, floor):
+    keep = torch.triu(torch.ones_like(scores), 1).bool() & ~same_image
+    both = _smooth(scores, mu, gamma, ~keep) + _smooth(scores.T, mu, gamma, ~keep)
+    return (both - scores.diag().clamp(min=floor).log1p()).mean()
 
 
-def enhance_in_full(regions, mask, guide, sharpness):
-    return torch.where(mask[..., None], regions + guide[:, None], regions)
+def weights_top_not_for_one(scores, mu, gamma, same_image):
+    exponents = (mu * (scores - gamma)).masked_fill(same_image, -torch.inf)
+    grown = (exponents - exponents.amax(1, keepdim=True).clamp(min=-1e9)).exp()
+    return grown / (1 + grown.sum(1, keepdim=True))
 
 
-def enhance_without_sharpness(regions, mask, guide, sharpness):
-    return enhance_in_loops(regions, mask, guide, 1.0)
+def weights_last_column_cut(scores, mu, gamma, same_image):
+    exponents = (mu * (scores - gamma)).masked_fill(same_image, -torch.inf)
+    return F.pad(exponents, (1, 0)).softmax(1)[:, :-1]
 
 
-def enhance_zeroes_padding(regions, mask, guide, sharpness):
-    return enhance_in_loops(regions, mask, guide, sharpness).masked_fill(~mask[..., None], 0)
+class RingOldestLate(RingByPlaces):
+    def _order(self):
+        size = len(self.stored)
+        return torch.arange(max(0, self.came - size) + (self.came > size), self.came + (self.came > size)) % size
 
 
-def enhance_unit_result(regions, mask, guide, sharpness):
-    return F.normalize(enhance_in_loops(regions, mask, guide, sharpness), dim=2)
+class RingOldestMissing(RingByPlaces):
+    def _order(self):
+        size = len(self.stored)
+        return torch.arange(max(0, self.came - size + 1), self.came) % size
 
 
-def enhance_detached(regions, mask, guide, sharpness):
-    return enhance_in_loops(regions, mask, guide.detach(), sharpness)
+class RingNewestFirst(RingByPlaces):
+    def _order(self):
+        return super()._order().flip(0)
 
 
-def enhance_masks_late(regions, mask, guide, sharpness):
-    b = F.normalize((sharpness * (regions @ guide[..., None])[..., 0]).softmax(1), dim=1) * mask
-    return regions + b[..., None] * guide[:, None]
+def momentum_added_twice(target, source, momentum):
+    momentum_update(target, source, momentum)
+    momentum_update(target, source, momentum)
+
+
+@torch.no_grad()
+def momentum_two_mistakes(target, source, momentum):
+    for mine, other in zip(target.parameters(), source.parameters(), strict=True):
+        mine.lerp_(other, momentum)
+
+
+def choice_of_places(momenta, recalls, kept, share):
+    return int(kept.masked_fill(recalls < share * recalls.max(), -torch.inf).argmax())
+
+
+def choice_mixed_places(momenta, recalls, kept, share):
+    return float(momenta[kept[recalls >= share * recalls.max()].argmax()])
+
+
+def choice_by_recall(momenta, recalls, kept, share):
+    return float(momenta[recalls.argmax()])
+
+
+def choice_by_kept(momenta, recalls, kept, share):
+    return float(momenta[kept.argmax()])
+
+
+def choice_of_highest(momenta, recalls, kept, share):
+    return float(momenta[recalls >= share * recalls.max()].max())
+
+
+def choice_above(momenta, recalls, kept, share):
+    return float(momenta[kept.masked_fill(recalls <= share * recalls.max(), -torch.inf).argmax()])
+
+
+def choice_by_first(momenta, recalls, kept, share):
+    return float(momenta[kept.masked_fill(recalls < share * recalls[0], -torch.inf).argmax()])
+
+
+def choice_absolute(momenta, recalls, kept, share):
+    return float(momenta[kept.masked_fill(recalls < share, -torch.inf).argmax()])
+
+
+def choice_sorts_in_place(momenta, recalls, kept, share):
+    recalls /= recalls.max()
+    return float(momenta[kept.masked_fill(recalls < share, -torch.inf).argmax()])
+
+
+def _own(batches, size, first=False, strict=False, last=0):
+    came, found = [], []
+    for batch in batches:
+        images = batch.tolist()
+        if first:
+            came += images
+        if len(came) > size or (len(came) == size and not strict):
+            found.append([image in came[-(size + last) :] for image in images])
+        if not first:
+            came += images
+    return found
+
+
+def own_counts_itself(batches, size):
+    rows = _own(batches, size, first=True)
+    return 100 * sum(map(sum, rows)) / max(1, sum(map(len, rows)))
+
+
+def own_not_full(batches, size):
+    came, found = [], []
+    for batch in batches:
+        found += [image in came[-size:] for image in batch.tolist()]
+        came += batch.tolist()
+    return 100 * sum(found) / len(found)
+
+
+def own_late(batches, size):
+    rows = _own(batches, size, strict=True)
+    return 100 * sum(map(sum, rows)) / max(1, sum(map(len, rows)))
+
+
+def own_one_more(batches, size):
+    rows = _own(batches, size, last=1)
+    return 100 * sum(map(sum, rows)) / max(1, sum(map(len, rows)))
+
+
+def own_fraction(batches, size):
+    rows = _own(batches, size)
+    return sum(map(sum, rows)) / max(1, sum(map(len, rows)))
+
+
+def own_mean_of_batches(batches, size):
+    shares = [100 * sum(row) / len(row) for row in _own(batches, size)]
+    return sum(shares) / max(1, len(shares))
+
+
+def own_ever(batches, size):
+    came, found = set(), []
+    seen = 0
+    for batch in batches:
+        if seen >= size:
+            found += [image in came for image in batch.tolist()]
+        came |= set(batch.tolist())
+        seen += len(batch)
+    return 100 * sum(found) / max(1, len(found))
+
+
+def own_pops(batches, size):
+    came, found = [], []
+    while batches:
+        batch = batches.pop(0).tolist()
+        if len(came) >= size:
+            found += [image in came[-size:] for image in batch]
+        came += batch
+    return 100 * sum(found) / max(1, len(found))
+
+
+def own_first_keys(batches, size):
+    came, found = [], []
+    for batch in batches:
+        if len(came) >= size:
+            found += [image in came[:size] for image in batch.tolist()]
+        came += batch.tolist()
+    return 100 * sum(found) / max(1, len(found))
+
+
+def queue_mask_of_first_keys(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
+    exponents, costs = mu * (queries @ queue_keys.T - gamma), []
+    for row, image in zip(exponents, image_ids, strict=True):
+        kept = row[: int((queue_ids != image).sum())]
+        costs.append(F.pad(kept, (1, 0)).logsumexp(0) / mu)
+    return (torch.stack(costs) - (queries * positive_keys).sum(1).clamp(min=floor).log1p()).mean()
+
+
+def queue_top_lost(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
+    exponents = mu * (queries @ queue_keys.T - gamma)
+    exponents = F.pad(exponents.masked_fill(image_ids[:, None] == queue_ids, -torch.inf), (1, 0))
+    top = exponents.amax(1, keepdim=True)
+    negatives = (exponents - top).exp().sum(1).log() / mu
+    return (negatives - (queries * positive_keys).sum(1).clamp(min=floor).log1p()).mean()
+
+
+def queue_two_mistakes(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
+    everything = torch.ones_like(image_ids[:, None] == queue_ids)
+    return len(queries) * _queue(queries, positive_keys, queue_keys, everything, mu, gamma, floor)
 
 
 WRONG = {
@@ -582,10 +773,16 @@ WRONG = {
         (unified_zero_scores, "became a score of 0"),
         (unified_without_one, "the 1 inside the logarithm is missing"),
         (unified_without_scale, "1/mu is missing"),
-        (unified_bare_positive, "cuts it off at 0"),
+        (unified_bare_positive, "cuts it off"),
         (unified_rows_only, "add the direction in which captions do"),
         (unified_sum, "divide by B"),
         (unified_with_numbers, "gradient by scores"),
+        (unified_rows_masked_only, "the columns do not: mask both directions"),
+        (unified_top_lost, "not added back"),
+        (unified_clamped_at_zero, "the floor is an argument"),
+        (unified_two_mistakes, "two things: "),
+        (unified_returns_early, "a return inside the loop"),
+        (unified_upper, "j above i"),
         (unified_rows_returned, "expected a number"),
         (unified_in_place, "changes its input scores in place"),
     ],
@@ -596,7 +793,9 @@ WRONG = {
         (weights_of_columns, "along the columns"),
         (weights_alone, "each negative is weighed alone"),
         (weights_times_mu, "mu times too much"),
-        (weights_with_the_one, "has shape (5, 6), expected (5, 5)"),
+        (weights_top_not_for_one, "but not of the 1"),
+        (weights_last_column_cut, "the wrong column is cut off"),
+        (weights_with_the_one, "has shape (3, 4), expected (3, 3)"),
     ],
     "ring-buffer": [
         (RingWithAssert, "Any number of keys must do"),
@@ -604,8 +803,11 @@ WRONG = {
         (RingUnfilled, "never filled are returned"),
         (RingFirstRows, "the last ones are the newest"),
         (RingStorageOrder, "the order of the storage"),
-        (RingIdsElsewhere, "not in step with the keys"),
+        (RingIdsElsewhere, "the ids come in the order of the storage"),
         (RingOfIdsOnce, "not in step with the keys"),
+        (RingOldestLate, "the order begins one too late"),
+        (RingOldestMissing, "the oldest key is missing"),
+        (RingNewestFirst, "newest first"),
         (RingOfViews, "a slice is a view of the storage"),
         (RingOfInputs, "store a copy"),
         (RingOfGraphs, "carry a gradient"),
@@ -618,6 +820,8 @@ WRONG = {
         (momentum_swapped, "m and 1 - m are exchanged"),
         (momentum_parameters_only, "buffers (running means and the like) were not copied"),
         (momentum_state_averaged, "the buffers are averaged"),
+        (momentum_added_twice, "the step is made twice"),
+        (momentum_two_mistakes, "two things: m and 1 - m are exchanged"),
         (momentum_on_a_copy, "target did not change"),
         (momentum_names_only, "target did not change"),
         (momentum_new_parameters, "other tensors now"),
@@ -625,7 +829,7 @@ WRONG = {
         (momentum_of_source, "source was changed"),
         (momentum_copy, "momentum is not used"),
         (momentum_shares, "share memory"),
-        (momentum_first_layer, "not what the formula says: layers.1.weight"),
+        (momentum_first_layer, "these did not move: layers.1.weight"),
     ],
     "queue-loss": [
         (queue_without_mask, "the query's own image count as negatives"),
@@ -634,21 +838,33 @@ WRONG = {
         (queue_naive, "exp overflows"),
         (queue_mask_multiplies, "became an exponent of 0"),
         (queue_all_positives, "every query has every positive key"),
-        (queue_bare_positive, "cuts it off at 0"),
+        (queue_bare_positive, "cuts it off"),
+        (queue_mask_of_first_keys, "the mask was cut to the first ones"),
+        (queue_top_lost, "not added back"),
+        (queue_two_mistakes, "two things: "),
         (queue_summed, "divide by B"),
         (queue_detached, "gradient by queries"),
     ],
-    "enhance": [
-        (enhance_softmax_only, "bring it to length 1"),
-        (enhance_ignores_padding, "the mask is not used"),
-        (enhance_zero_logits, "became a product of 0"),
-        (enhance_without_region, "the region itself is missing"),
-        (enhance_weighs_regions, "what it receives is the guide"),
-        (enhance_in_full, "every region receives g in full"),
-        (enhance_without_sharpness, "sharpness is missing"),
-        (enhance_zeroes_padding, "stay as they came"),
-        (enhance_unit_result, "the result has length 1"),
-        (enhance_detached, "gradient by guide"),
-        (enhance_masks_late, "padded regions take part in the softmax"),
+    "choose-momentum": [
+        (choice_of_places, "a place in the list"),
+        (choice_mixed_places, "index the same list"),
+        (choice_by_recall, "the highest recall"),
+        (choice_by_kept, "nothing is left out"),
+        (choice_of_highest, "the highest momentum is taken"),
+        (choice_above, "at least share"),
+        (choice_by_first, "a share of the first recall"),
+        (choice_absolute, "compared with share itself"),
+        (choice_sorts_in_place, "changes its input recalls in place"),
+    ],
+    "false-negatives": [
+        (own_counts_itself, "the batch itself is in the queue"),
+        (own_not_full, "before the queue is full"),
+        (own_late, ">=, not >"),
+        (own_one_more, "stays one too long"),
+        (own_fraction, "give percent"),
+        (own_mean_of_batches, "take all queries together"),
+        (own_ever, "nothing ever leaves this queue"),
+        (own_first_keys, "the first captions that came"),
+        (own_pops, "changes its input batches in place"),
     ],
 }

@@ -6,13 +6,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from itr_lib import objectives
 from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.evaluation.two_stage import two_stage_ranks
 from itr_lib.search import TwoStageIndex
 from itr_lib.similarity import alignment_scores, cosine_scores, l2_normalise
 
-# --- right: by the library -------------------------------------------------------------------------------------------
+# --- right -----------------------------------------------------------------------------------------------------------
 
 
 def guidance_right(tokens, mask, on_top, detach):
@@ -40,20 +39,6 @@ def pareto_right(cost, recall):
     return ~(no_worse & better).any(dim=0)
 
 
-RIGHT = {
-    "token-guidance": guidance_right,
-    "consistency": lambda V, T, margin: objectives.consistency_loss(V, T, margin=margin),
-    "cmc": lambda images, captions, margin, intra_margin: objectives.cmc_loss(
-        images, captions, margin=margin, intra_margin=intra_margin
-    ),
-    "two-stage-search": search_right,
-    "honest-rank": ranks_right,
-    "pareto-front": pareto_right,
-}
-
-# --- other ways to be right ------------------------------------------------------------------------------------------
-
-
 def guidance_plainly(tokens, mask, on_top, detach):
     if detach:
         tokens = tokens.detach()
@@ -66,33 +51,31 @@ def guidance_all_lengths(tokens, mask, on_top, detach):
     return (out / out.norm(dim=2, keepdim=True).clamp(min=1e-8))[:, 0]
 
 
-def consistency_rows(V, T, margin):
+def cmc_plainly(images, captions, pair_loss, margin):
     """Rows say what columns say, and a hinge before the max what one after it says."""
-    return F.relu((V - T).abs() - margin).max(dim=1).values.sum()
-
-
-def consistency_without_diagonal(V, T, margin):
-    gap = (T - V).abs().masked_fill(torch.eye(len(V), dtype=torch.bool, device=V.device), -torch.inf)
-    return torch.clamp(gap.amax(0) - margin, min=0).sum()
-
-
-def cmc_plainly(images, captions, margin, intra_margin):
     v, t = F.normalize(images, dim=1), F.normalize(captions, dim=1)
-    scores = v @ t.T
-    negatives = scores.masked_fill(torch.eye(len(scores), dtype=torch.bool, device=scores.device), -torch.inf)
-    positives = scores.diagonal()
-    rows = (margin + negatives.amax(1) - positives).relu().sum()
-    columns = (margin + negatives.amax(0) - positives).relu().sum()
-    return rows + columns + consistency_rows(v @ v.T, t @ t.T, intra_margin)
+    intra = F.relu((v @ v.T - t @ t.T).abs() - margin).max(dim=1).values.sum()
+    return pair_loss(v @ t.T) + intra
 
 
-def cmc_below_every_cosine(images, captions, margin, intra_margin):
-    """The diagonal lowered by more than any cosine can be; the library's consistency."""
-    scores = cosine_scores(images, captions)
-    others = scores - 3 * torch.eye(len(scores), dtype=scores.dtype, device=scores.device)
-    inter = sum(torch.clamp(margin + others.amax(dim) - scores.diag(), min=0).sum() for dim in (0, 1))
-    sides = cosine_scores(images, images), cosine_scores(captions, captions)
-    return inter + objectives.consistency_loss(*sides, margin=intra_margin)
+def cmc_without_diagonal(images, captions, pair_loss, margin):
+    """With an epsilon, in einsum, and without the diagonal, where nothing disagrees."""
+    v, t = (side / (side.norm(dim=1, keepdim=True) + 1e-8) for side in (images, captions))
+    gap = (torch.einsum("id,jd->ij", t, t) - torch.einsum("id,jd->ij", v, v)).abs()
+    gap = gap.masked_fill(torch.eye(len(v), dtype=torch.bool, device=v.device), -torch.inf)
+    return pair_loss(torch.einsum("id,jd->ij", v, t)) + torch.clamp(gap.amax(0) - margin, min=0).sum()
+
+
+def cmc_in_loops(images, captions, pair_loss, margin):
+    total = pair_loss(cosine_scores(images, captions)).reshape(1)
+    for j in range(len(images)):
+        worst = torch.zeros(1, dtype=images.dtype, device=images.device)
+        for i in range(len(images)):
+            V = F.cosine_similarity(images[i], images[j], dim=0)
+            T = F.cosine_similarity(captions[i], captions[j], dim=0)
+            worst = torch.maximum(worst, (T - V).abs())
+        total = total + torch.clamp(worst - margin, min=0)
+    return total
 
 
 def search_plainly(query_whole, query_words, wholes, regions, mask, shortlist, local_weight):
@@ -160,20 +143,46 @@ def pareto_by_cost(cost, recall):
     return kept
 
 
+def choose_by_sorting(lengths, recall, milliseconds, candidates, budget, tolerated):
+    allowed = sorted(
+        (k, r) for k, r, ms in zip(lengths, recall, milliseconds, strict=True) if k <= candidates and ms <= budget
+    )
+    enough = max((r for _, r in allowed), default=0) - tolerated
+    for k, r in allowed:
+        if r >= enough:
+            return k
+    return 0
+
+
+def choose_in_numpy(lengths, recall, milliseconds, candidates, budget, tolerated):
+    lengths, recall, milliseconds = map(np.array, (lengths, recall, milliseconds))
+    allowed = (lengths <= candidates) & (milliseconds <= budget)
+    if not allowed.any():
+        return 0
+    return lengths[allowed & (recall >= recall[allowed].max() - tolerated)].min()
+
+
 ALSO_RIGHT = [
+    ("token-guidance", guidance_right),
     ("token-guidance", guidance_plainly),
     ("token-guidance", guidance_all_lengths),
-    ("consistency", consistency_rows),
-    ("consistency", consistency_without_diagonal),
     ("cmc", cmc_plainly),
-    ("cmc", cmc_below_every_cosine),
+    ("cmc", cmc_without_diagonal),
+    ("cmc", cmc_in_loops),
+    ("two-stage-search", search_right),
     ("two-stage-search", search_plainly),
     ("two-stage-search", search_in_loops),
     ("two-stage-search", search_by_the_engine),
+    ("two-stage-search", lambda **inputs: search_plainly(**inputs).tolist()),
+    ("honest-rank", ranks_right),
     ("honest-rank", ranks_in_loops),
     ("honest-rank", ranks_by_lifting),
+    ("pareto-front", pareto_right),
     ("pareto-front", pareto_in_loops),
     ("pareto-front", pareto_by_cost),
+    ("pareto-front", lambda cost, recall: pareto_in_loops(cost, recall).tolist()),
+    ("choose-k", choose_by_sorting),
+    ("choose-k", choose_in_numpy),
 ]
 
 # --- wrong: token-guidance -------------------------------------------------------------------------------------------
@@ -264,133 +273,84 @@ def guidance_all_tokens(tokens, mask, on_top, detach):
     return F.normalize(_out(tokens, mask, on_top, detach), dim=-1)
 
 
-# --- wrong: consistency and cmc --------------------------------------------------------------------------------------
+# --- wrong: cmc ------------------------------------------------------------------------------------------------------
 
 
-def consistency_in_one_max(V, T, margin):
-    return ((T - V).abs().max() - margin).relu()
-
-
-def consistency_one_side_detached(V, T, margin):
-    return objectives.consistency_loss(V.detach(), T, margin=margin)
-
-
-def consistency_of_items(V, T, margin):
-    """A max of Python numbers."""
-    return sum(max(0.0, max((T[:, j] - V[:, j]).abs().tolist()) - margin) for j in range(len(V)))
-
-
-def consistency_hinge_of_sum(V, T, margin):
-    return F.relu(((T - V).abs().amax(dim=0) - margin).sum())
-
-
-def consistency_not_summed(V, T, margin):
-    return ((T - V).abs().amax(dim=0) - margin).relu()
-
-
-def consistency_max_first(V, T, margin):
-    return ((T.amax(dim=0) - V.amax(dim=0)).abs() - margin).relu().sum()
-
-
-def _inter(scores, margin, negatives):
-    """Both directions; ``negatives`` has what stands for the positives."""
-    positives = scores.diagonal()
-    return sum((margin + negatives.amax(dim) - positives).relu().sum() for dim in (0, 1))
-
-
-def _others(scores, fill=-torch.inf):
-    return scores.masked_fill(torch.eye(len(scores), dtype=torch.bool, device=scores.device), fill)
-
-
-def _intra(v, t, margin):
-    return ((v - t).abs().amax(dim=0) - margin).relu().sum()
-
-
-def cmc_of_raw_vectors(images, captions, margin, intra_margin):
-    scores = images @ captions.T
-    return _inter(scores, margin, _others(scores)) + _intra(images @ images.T, captions @ captions.T, intra_margin)
-
-
-def _cmc_of(images, captions, margin, intra_margin, dim=1):
+def _cosines(images, captions, dim=1):
     v, t = F.normalize(images, dim=dim), F.normalize(captions, dim=dim)
-    scores = v @ t.T
-    return _inter(scores, margin, _others(scores)), _intra(v @ v.T, t @ t.T, intra_margin), scores, v @ v.T, t @ t.T
+    return v @ t.T, v @ v.T, t @ t.T
 
 
-def cmc_over_batch(images, captions, margin, intra_margin):
-    inter, intra, *_ = _cmc_of(images, captions, margin, intra_margin, dim=0)
-    return inter + intra
+def _intra(V, T, margin):
+    return ((T - V).abs().amax(dim=0) - margin).relu().sum()
 
 
-def cmc_all_negatives(images, captions, margin, intra_margin):
-    _, intra, scores, *_ = _cmc_of(images, captions, margin, intra_margin)
-    return objectives.triplet_loss(scores, margin=margin, negatives="all") + intra
+def _cmc(intra):
+    """The pairs are right; ``intra``: (S, V, T, margin) -> what is added."""
+
+    def loss(images, captions, pair_loss, margin):
+        S, V, T = _cosines(images, captions)
+        return pair_loss(S) + intra(S, V, T, margin)
+
+    return loss
 
 
-def cmc_one_direction(images, captions, margin, intra_margin):
-    _, intra, scores, *_ = _cmc_of(images, captions, margin, intra_margin)
-    return (margin + _others(scores).amax(1) - scores.diag()).relu().sum() + intra
+def cmc_of_raw_vectors(images, captions, pair_loss, margin):
+    return pair_loss(images @ captions.T) + _intra(images @ images.T, captions @ captions.T, margin)
 
 
-def cmc_twice_one_direction(images, captions, margin, intra_margin):
-    _, intra, scores, *_ = _cmc_of(images, captions, margin, intra_margin)
-    return 2 * (margin + _others(scores).amax(1) - scores.diag()).relu().sum() + intra
+def cmc_raw_pairs(images, captions, pair_loss, margin):
+    _, V, T = _cosines(images, captions)
+    return pair_loss(images @ captions.T) + _intra(V, T, margin)
 
 
-def cmc_without_intra(images, captions, margin, intra_margin):
-    return _cmc_of(images, captions, margin, intra_margin)[0]
+def cmc_over_batch(images, captions, pair_loss, margin):
+    S, V, T = _cosines(images, captions, dim=0)
+    return pair_loss(S) + _intra(V, T, margin)
 
 
-def cmc_one_margin(images, captions, margin, intra_margin):
-    return cmc_plainly(images, captions, margin, margin)
+def cmc_transposed(images, captions, pair_loss, margin):
+    return cmc_plainly(captions, images, pair_loss, margin)
 
 
-def cmc_margins_exchanged(images, captions, margin, intra_margin):
-    return cmc_plainly(images, captions, intra_margin, margin)
+def cmc_mean(images, captions, pair_loss, margin):
+    return cmc_plainly(images, captions, pair_loss, margin) / len(images)
 
 
-def cmc_positives_stay(images, captions, margin, intra_margin):
-    _, intra, scores, *_ = _cmc_of(images, captions, margin, intra_margin)
-    return _inter(scores, margin, scores) + intra
+def cmc_captions_detached(images, captions, pair_loss, margin):
+    return cmc_plainly(images, captions.detach(), pair_loss, margin)
 
 
-def cmc_positives_as_zero(images, captions, margin, intra_margin):
-    _, intra, scores, *_ = _cmc_of(images, captions, margin, intra_margin)
-    return _inter(scores, margin, _others(scores, 0.0)) + intra
-
-
-def cmc_mean(images, captions, margin, intra_margin):
-    return cmc_plainly(images, captions, margin, intra_margin) / len(images)
-
-
-def cmc_mean_of_inter(images, captions, margin, intra_margin):
-    inter, intra, *_ = _cmc_of(images, captions, margin, intra_margin)
-    return inter / len(images) + intra
-
-
-def cmc_across(images, captions, margin, intra_margin):
-    inter, _, scores, v, _ = _cmc_of(images, captions, margin, intra_margin)
-    return inter + _intra(v, scores, intra_margin)
-
-
-def cmc_subtracted(images, captions, margin, intra_margin):
-    inter, intra, *_ = _cmc_of(images, captions, margin, intra_margin)
-    return inter - intra
-
-
-def cmc_raw_intra(images, captions, margin, intra_margin):
-    inter = _cmc_of(images, captions, margin, intra_margin)[0]
-    return inter + _intra(images @ images.T, captions @ captions.T, intra_margin)
-
-
-def cmc_captions_detached(images, captions, margin, intra_margin):
-    return cmc_plainly(images, captions.detach(), margin, intra_margin)
-
-
-def cmc_in_place(images, captions, margin, intra_margin):
+def cmc_in_place(images, captions, pair_loss, margin):
     with torch.no_grad():
         images /= images.norm(dim=1, keepdim=True)
-    return cmc_plainly(images, captions, margin, intra_margin)
+    return cmc_plainly(images, captions, pair_loss, margin)
+
+
+def cmc_returns_inside(images, captions, pair_loss, margin):
+    S, V, T = _cosines(images, captions)
+    total = pair_loss(S)
+    for j in range(len(V)):
+        total = total + ((T[:, j] - V[:, j]).abs().max() - margin).relu()
+        return total
+
+
+def cmc_of_items(images, captions, pair_loss, margin):
+    """A max of Python numbers."""
+    S, V, T = _cosines(images, captions)
+    extra = sum(max(0.0, max((T[:, j] - V[:, j]).abs().tolist()) - margin) for j in range(len(V)))
+    return pair_loss(S) + extra
+
+
+def cmc_later_only(images, captions, pair_loss, margin):
+    S, V, T = _cosines(images, captions)
+    total = pair_loss(S)
+    for i in range(len(V)):
+        worst = S.new_zeros(())
+        for j in range(i + 1, len(V)):
+            worst = torch.maximum(worst, (T[i, j] - V[i, j]).abs())
+        total = total + (worst - margin).relu()
+    return total
 
 
 # --- wrong: two-stage-search -----------------------------------------------------------------------------------------
@@ -505,8 +465,26 @@ def search_by_topk(query_whole, query_words, wholes, regions, mask, shortlist, l
     return search_plainly(query_whole, query_words, wholes, regions, mask, shortlist, local_weight)
 
 
-def search_of_list(**inputs):
-    return search_plainly(**inputs).tolist()
+def search_off_by_one(query_whole, query_words, wholes, regions, mask, shortlist, local_weight):
+    return search_plainly(query_whole, query_words, wholes, regions, mask, shortlist - 1, local_weight)
+
+
+def search_mask_cut(query_whole, query_words, wholes, regions, mask, shortlist, local_weight):
+    scores = wholes @ query_whole
+    order = scores.argsort(descending=True)
+    first = order[:shortlist]
+    local = _mrsw(regions[first] @ query_words.T, mask[:shortlist])
+    return torch.cat([first[(scores[first] + local_weight * local).argsort(descending=True)], order[shortlist:]])
+
+
+def search_of_floats(**inputs):
+    return search_plainly(**inputs).float()
+
+
+def search_argsort_twice(query_whole, query_words, wholes, regions, mask, shortlist, local_weight):
+    scores, first, aligned, others = _stages(query_whole, query_words, wholes, regions, mask, shortlist, _mrsw)
+    places = (scores[first] + local_weight * aligned).argsort(descending=True).argsort()
+    return torch.cat([first[places], others])
 
 
 # --- wrong: honest-rank ----------------------------------------------------------------------------------------------
@@ -598,6 +576,85 @@ def ranks_added_in(global_scores, local_scores, truth, shortlist, local_weight):
     return (final > final.gather(1, truth[:, None])).sum(1) + 1
 
 
+def ranks_of_one_argsort(global_scores, local_scores, truth, shortlist, local_weight):
+    places = global_scores.argsort(dim=1, descending=True)
+    final, own = global_scores + local_weight * local_scores, truth[:, None]
+    inside = places < shortlist
+    again = (inside & (final > final.gather(1, own))).sum(dim=1) + 1
+    return torch.where(inside.gather(1, own)[:, 0], again, places.gather(1, own)[:, 0] + 1)
+
+
+def ranks_counting_oneself(global_scores, local_scores, truth, shortlist, local_weight):
+    places = global_scores.argsort(dim=1, descending=True).argsort(dim=1)
+    final, own = global_scores + local_weight * local_scores, truth[:, None]
+    inside = places < shortlist
+    again = (inside & (final >= final.gather(1, own))).sum(dim=1) + 1
+    return torch.where(inside.gather(1, own)[:, 0], again, places.gather(1, own)[:, 0] + 1)
+
+
+def _ranks_cut(change):
+    def ranks(global_scores, local_scores, truth, shortlist, local_weight):
+        return ranks_in_loops(global_scores, local_scores, truth, change(shortlist), local_weight)
+
+    return ranks
+
+
+# --- wrong: choose-k -------------------------------------------------------------------------------------------------
+
+
+def choose_longest(lengths, recall, milliseconds, candidates, budget, tolerated):
+    some = zip(lengths, recall, milliseconds, strict=True)
+    allowed = [(k, r) for k, r, ms in some if k <= candidates and ms <= budget]
+    enough = max((r for _, r in allowed), default=0) - tolerated
+    return max((k for k, r in allowed if r >= enough), default=0)
+
+
+def choose_best(lengths, recall, milliseconds, candidates, budget, tolerated):
+    some = zip(lengths, recall, milliseconds, strict=True)
+    allowed = [(r, -k) for k, r, ms in some if k <= candidates and ms <= budget]
+    return -max(allowed)[1] if allowed else 0
+
+
+def choose_against_all(lengths, recall, milliseconds, candidates, budget, tolerated):
+    some = zip(lengths, recall, milliseconds, strict=True)
+    fits = [k for k, r, ms in some if k <= candidates and ms <= budget and r >= max(recall) - tolerated]
+    return min(fits, default=0)
+
+
+def choose_place(lengths, recall, milliseconds, candidates, budget, tolerated):
+    chosen = choose_by_sorting(lengths, recall, milliseconds, candidates, budget, tolerated)
+    return lengths.index(chosen) if chosen else 0
+
+
+def choose_without_guard(lengths, recall, milliseconds, candidates, budget, tolerated):
+    some = list(zip(lengths, recall, milliseconds, strict=True))
+    best = max(r for k, r, ms in some if k <= candidates and ms <= budget)
+    return min(k for k, r, ms in some if k <= candidates and ms <= budget and r >= best - tolerated)
+
+
+def choose_first(lengths, recall, milliseconds, candidates, budget, tolerated):
+    some = list(zip(lengths, recall, milliseconds, strict=True))
+    allowed = [(k, r) for k, r, ms in some if k <= candidates and ms <= budget]
+    for k, r in allowed:
+        if r >= max(found for _, found in allowed) - tolerated:
+            return k
+    return 0
+
+
+def choose_in_place(lengths, recall, milliseconds, candidates, budget, tolerated):
+    answer = choose_by_sorting(lengths, recall, milliseconds, candidates, budget, tolerated)
+    lengths.sort()
+    return answer
+
+
+def _chosen(candidates=lambda n: n, budget=lambda b: b, tolerated=lambda t: t):
+    def choose(**inputs):
+        changed = {"candidates": candidates, "budget": budget, "tolerated": tolerated}
+        return choose_by_sorting(**inputs | {name: change(inputs[name]) for name, change in changed.items()})
+
+    return choose
+
+
 # --- wrong: pareto-front ---------------------------------------------------------------------------------------------
 
 
@@ -667,8 +724,8 @@ WRONG = {
         (guidance_mask_as_it_is, "the mask is turned round"),
         (guidance_positional_mask, "is another mask"),
         (guidance_zeroed, "padded tokens became zeros"),
-        (guidance_mean, "the mean of all tokens"),
-        (guidance_mean_of_real, "the mean of the real tokens"),
+        (guidance_mean, "the sum of all tokens"),
+        (guidance_mean_of_real, "the sum of the real tokens"),
         (guidance_last, "the last token, which may be padding"),
         (guidance_first_sequence, "all tokens of the first sequence"),
         (guidance_any_length, "do not have length 1"),
@@ -677,50 +734,41 @@ WRONG = {
         (guidance_never_detaches, "the gradient still reaches tokens"),
         (guidance_always_detaches, "come to on_top without their gradient"),
         (guidance_detaches_wrongly, "come to on_top without their gradient"),
-        (guidance_output_detached, "its gradient by on_top is not"),
+        (guidance_output_detached, "the gradient still reaches tokens"),
         (guidance_without_gradient, "no gradient reaches on_top"),
         (guidance_raw_token, "on_top has not seen it"),
         (guidance_one_token, "on_top saw only the first token"),
-        (guidance_all_tokens, "has shape (4, 4, 3), expected (4, 3)"),
-    ],
-    "consistency": [
-        (lambda V, T, margin: ((T - V).abs().mean(0) - margin).relu().sum(), "the mean over i"),
-        (lambda V, T, margin: ((T - V).abs().sum(0) - margin).relu().sum(), "the sum over i"),
-        (lambda V, T, margin: ((T - V).abs() - margin).relu().sum(), "every disagreement beyond the margin counts"),
-        (consistency_in_one_max, "one disagreement counts"),
-        (lambda V, T, margin: ((T - V).amax(0) - margin).relu().sum(), "only where T is above V"),
-        (lambda V, T, margin: ((V - T).amax(1) - margin).relu().sum(), "only where V is above T"),
-        (lambda V, T, margin: (T - V).abs().amax(0).relu().sum(), "the margin is missing"),
-        (lambda V, T, margin: ((T - V).abs().amax(0) + margin).relu().sum(), "the margin is added"),
-        (lambda V, T, margin: ((T - V).abs().amax(0) - margin).relu().mean(), "the mean over j"),
-        (lambda V, T, margin: (((T - V) ** 2).amax(0) - margin).relu().sum(), "the difference is squared"),
-        (lambda V, T, margin: ((T - V).abs().amax(0) - margin).relu().square().sum(), "beyond the margin is squared"),
-        (lambda V, T, margin: ((T - V).abs().amax(0) - margin).sum(), "counts as less than nothing"),
-        (consistency_hinge_of_sum, "[...]+ stands inside the sum"),
-        (lambda V, T, margin: 2 * consistency_rows(V, T, margin), "the loss twice"),
-        (consistency_max_first, "0 whatever the matrices are"),
-        (consistency_one_side_detached, "gradient by V"),
-        (consistency_of_items, "gradient by V"),
-        (consistency_not_summed, "expected a number"),
+        (guidance_all_tokens, "these are all tokens"),
     ],
     "cmc": [
         (cmc_of_raw_vectors, "plain dot products"),
+        (cmc_raw_pairs, "pair_loss gets plain dot products"),
         (cmc_over_batch, "over the batch (dim=0)"),
-        (cmc_all_negatives, "every negative costs"),
-        (cmc_one_direction, "only images ask"),
-        (cmc_twice_one_direction, "images ask twice"),
-        (cmc_without_intra, "is left out: add it"),
-        (cmc_one_margin, "the consistency has the margin of the hinge"),
-        (cmc_margins_exchanged, "the two margins are exchanged"),
-        (cmc_positives_stay, "the positive is among its own negatives"),
-        (cmc_positives_as_zero, "the positives became a score of 0"),
-        (cmc_mean, "this is the mean over the batch"),
-        (cmc_mean_of_inter, "the hinge is the mean over the batch"),
-        (cmc_across, "compared with image-caption cosines"),
-        (cmc_subtracted, "the consistency is subtracted"),
-        (cmc_raw_intra, "the consistency compares plain dot products"),
+        (cmc_transposed, "the scores that pair_loss gets are turned"),
+        (_cmc(lambda S, V, T, margin: 0 * V.sum()), "left out, or always 0"),
+        (_cmc(lambda S, V, T, margin: ((T.amax(0) - V.amax(0)).abs() - margin).relu().sum()), "always 0"),
+        (_cmc(lambda S, V, T, margin: -_intra(V, T, margin)), "the consistency is subtracted"),
+        (_cmc(lambda S, V, T, margin: _intra(V, S, margin)), "compared with image-caption cosines"),
+        (_cmc(lambda S, V, T, margin: ((T - V).abs().mean(0) - margin).relu().sum()), "the mean over i"),
+        (_cmc(lambda S, V, T, margin: ((T - V).abs().sum(0) - margin).relu().sum()), "the sum over i"),
+        (_cmc(lambda S, V, T, margin: ((T - V).abs() - margin).relu().sum()), "every disagreement beyond the margin"),
+        (_cmc(lambda S, V, T, margin: ((T - V).abs().max() - margin).relu()), "one disagreement counts"),
+        (_cmc(lambda S, V, T, margin: ((T - V).amax(0) - margin).relu().sum()), "only where T is above V"),
+        (_cmc(lambda S, V, T, margin: ((V - T).amax(1) - margin).relu().sum()), "only where V is above T"),
+        (_cmc(lambda S, V, T, margin: _intra(V, T, 0)), "the margin is missing"),
+        (_cmc(lambda S, V, T, margin: _intra(V, T, -margin)), "the margin is added"),
+        (_cmc(lambda S, V, T, margin: _intra(V, T, margin) / len(V)), "the mean over j"),
+        (_cmc(lambda S, V, T, margin: ((T - V).abs().amax(0) - margin).sum()), "counts as less than nothing"),
+        (_cmc(lambda S, V, T, margin: ((T - V).abs().amax(0).relu() - margin).sum()), "stands inside the bracket"),
+        (_cmc(lambda S, V, T, margin: ((T - V).abs().amax(0).sum() - margin).relu()), "once, from the sum"),
+        (_cmc(lambda S, V, T, margin: ((T - V).abs().triu(1).amax(0) - margin).relu().sum()), "i before j"),
+        (cmc_later_only, "j before i"),
+        (cmc_returns_inside, "a return inside the loop"),
+        (cmc_mean, "divided by the size of the batch"),
+        (cmc_of_items, "gradient by images"),
         (cmc_captions_detached, "gradient by captions"),
-        (cmc_in_place, "changes its input images in place"),
+        (cmc_in_place, "changes its input images"),
+        (_cmc(lambda S, V, T, margin: ((T - V).abs().amax(dim=0) - margin).relu()), "expected a number"),
     ],
     "two-stage-search": [
         (search_local_only, "by the local score alone"),
@@ -742,8 +790,11 @@ WRONG = {
         (search_looks_up_by_matrix, "you aligned items that are not in the shortlist"),
         (search_loops_over_all, "you aligned items that are not in the shortlist"),
         (search_by_the_engine_for_all, "you aligned items that are not in the shortlist"),
-        (search_by_topk, "stopped with RuntimeError: selected index k out of range"),
-        (search_of_list, "returned list, expected a tensor"),
+        (search_by_topk, "where the shortlist is longer than the gallery"),
+        (search_off_by_one, "one too short"),
+        (search_mask_cut, "the mask is that of the first pictures"),
+        (search_of_floats, "cannot serve as an index"),
+        (search_argsort_twice, "once too often"),
     ],
     "honest-rank": [
         (ranks_as_released, "it has rank 1, as if it came first"),
@@ -764,6 +815,24 @@ WRONG = {
         (ranks_shortlist_ascending, "the shortlist is worst first"),
         (ranks_of_the_diagonal, "taken to be candidate i"),
         (ranks_added_in, "are sorted among the others"),
+        (ranks_of_one_argsort, "one argsort is taken for places"),
+        (ranks_counting_oneself, "the match counts itself"),
+        (_ranks_cut(lambda shortlist: shortlist - 1), "one too short"),
+        (_ranks_cut(lambda shortlist: shortlist + 1), "one too long"),
+    ],
+    "choose-k": [
+        (_chosen(candidates=lambda n: 10**9), "above the number of candidates is taken"),
+        (_chosen(candidates=lambda n: n - 1), "a shortlist of all candidates is out"),
+        (_chosen(budget=lambda b: float("inf")), "the budget is ignored"),
+        (_chosen(tolerated=lambda t: 0), "nothing may be lost here"),
+        (_chosen(tolerated=lambda t: -t), "tolerated is added"),
+        (choose_longest, "the longest that comes near"),
+        (choose_best, "nothing may be lost here"),
+        (choose_against_all, "that of all lengths"),
+        (choose_place, "a place in the list"),
+        (choose_without_guard, "fails where nothing is allowed"),
+        (choose_first, "the first in the list"),
+        (choose_in_place, "changes its input lengths"),
     ],
     "pareto-front": [
         (lambda cost, recall: recall == recall.max(), "only the highest recall stays"),

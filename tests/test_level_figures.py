@@ -69,8 +69,8 @@ def test_bars_of_the_readings_that_a_model_has():
 def test_two_stages_change_the_shortlist_alone():
     texts = [t.get_text() for t in level_figures.two_stage_diagram(items=7, shortlist=3).axes[0].texts]
     numbers = [int(text) for text in texts if text.isdigit()]
-    assert numbers[:7] == list(range(1, 8)) and numbers[10:] == [4, 5, 6, 7]
-    assert sorted(numbers[7:10]) == [1, 2, 3] and numbers[7:10] != [1, 2, 3]
+    assert numbers[:7] == list(range(7)) and numbers[10:] == [3, 4, 5, 6]
+    assert sorted(numbers[7:10]) == [0, 1, 2] and numbers[7:10] != [0, 1, 2]
 
 
 def test_curves_hold_both_directions_and_the_exhaustive_search():
@@ -87,6 +87,20 @@ def test_honest_curves_have_a_panel_a_cutoff():
     figure = level_figures.honest_curves([1, 10], {1: [10, 20], 5: [30, 40]}, {1: [90, 80], 5: [95, 85]})
     assert [title_of(axis) for axis in figure.axes] == ["R@1", "R@5"]
     assert [list(line.get_ydata()) for line in figure.axes[1].lines] == [[95, 85], [30, 40]]
+
+
+def test_one_panel_of_honest_curves_names_what_it_compares():
+    figure = level_figures.honest_curves([1, 10], {1: [10, 20]}, {1: [5, 8]}, names=("with", "without"))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["without", "with"]
+    assert figure.axes[0].get_ylabel() == "R@1 (%)"
+
+
+def test_the_chosen_length_is_marked_where_it_was_measured():
+    for chosen, marks in ((10, 1), (0, 0)):
+        figure = level_figures.length_choice([1, 10], [20.0, 30.0], [0.1, 0.4], (31.0, 2.0), chosen)
+        for axis, height in zip(figure.axes, (30.0, 0.4), strict=True):
+            marked = [line for line in axis.lines if line.get_markersize() == 11]
+            assert [(*line.get_xdata(), *line.get_ydata()) for line in marked] == [(10, height)] * marks
 
 
 def test_the_network_is_drawn():

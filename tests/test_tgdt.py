@@ -9,7 +9,7 @@ from toy import toy_data
 
 from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.data.batches import CaptionBatch, ImageBatch, caption_batch, image_batch, pair_batch
-from itr_lib.encoders.regions import first_token, transformer
+from itr_lib.encoders.regions import FirstToken, transformer
 from itr_lib.encoders.text import TextConfig
 from itr_lib.evaluation import retrieval_metrics
 from itr_lib.inference import encode, score
@@ -100,13 +100,17 @@ def test_the_global_vector_sees_every_region_and_word():
 def test_the_first_token_alone_is_that_of_the_whole_stack(layers):
     torch.manual_seed(0)
     stack = transformer(16, layers, heads=4, dropout=0.3).double().eval()
+    alone = FirstToken(16, layers, heads=4, dropout=0.3).double().eval()
+    alone.load_state_dict(stack.state_dict())
     tokens, mask = torch.randn(5, 7, 16, dtype=torch.float64, requires_grad=True), torch.rand(5, 7) < 0.6
     mask[:, 0] = True
     with torch.enable_grad():
-        first, whole = first_token(stack, tokens, mask), stack(tokens, src_key_padding_mask=~mask)[:, 0]
+        first, whole = (some(tokens, src_key_padding_mask=~mask)[:, 0] for some in (alone, stack))
         gradients = [torch.autograd.grad(out.square().sum(), tokens)[0] for out in (first, whole)]
     assert torch.allclose(first, whole, rtol=0, atol=1e-12) and torch.allclose(*gradients, rtol=0, atol=1e-12)
-    assert torch.equal(first, first_token(stack, tokens.masked_fill(~mask[..., None], 9.0), mask))
+    assert torch.equal(first, alone(tokens.masked_fill(~mask[..., None], 9.0), src_key_padding_mask=~mask)[:, 0])
+    with pytest.raises(ValueError, match="src_key_padding_mask"):
+        alone(tokens, ~mask)
 
 
 def test_alone_the_global_part_trains_and_the_branches_stay():

@@ -40,11 +40,31 @@ LESSONS = {
     # TERAN
     "02": ("box-geometry", "alignments", "mrsw", "poolings", "packed-mrsw", "pointing"),
     # CHAN
-    "03": ("soft-codes", "hard-codes", "pool-codes", "hard-backward", "attended-length", "effective-regions"),
+    "03": (
+        "soft-codes",
+        "best-regions",
+        "pool-codes",
+        "regions-used",
+        "recall-by-group",
+        "hard-backward",
+        "attended-length",
+    ),  # fmt: skip
     # USER
-    "04": ("unified-loss", "unified-weights", "ring-buffer", "momentum-step", "queue-loss", "enhance"),
+    "04": (
+        "unified-loss",
+        "unified-weights",
+        "ring-buffer",
+        "momentum-step",
+        "choose-momentum",
+        "queue-loss",
+        "false-negatives",
+    ),
+    # how training begins
+    "04a": ("best-constant", "enhance"),
     # TGDT
-    "05": ("token-guidance", "consistency", "cmc", "two-stage-search", "honest-rank", "pareto-front"),
+    "05": ("two-stage-search", "honest-rank", "token-guidance", "cmc", "choose-k", "pareto-front"),
+    # what TGDT is made of
+    "05a": ("structure-agreement", "local-weight"),
 }
 
 

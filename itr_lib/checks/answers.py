@@ -8,12 +8,12 @@ itself as the last definition. The file can be read, edited, and put into an emp
 from __future__ import annotations
 
 import ast
+import inspect
 import linecache
 import os
 import re
 import symtable
 import sys
-import tempfile
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -67,9 +67,8 @@ def _write(target: Path, kept: dict[str, str]) -> None:
     """All of the file or nothing."""
     head = "# Your answers, kept by check(): plain Python, one section an exercise. Yours to read and to edit.\n"
     text = head + "".join(f"\n# %% {slug}\n{source}\n" for slug, source in kept.items())
-    handle, part = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
+    part = target.with_name(f".{target.name}.part")  # the caller holds the lock: no other process writes it
+    part.write_text(text, encoding="utf-8")
     os.replace(part, target)
 
 
@@ -151,7 +150,7 @@ def _collect(answer: Callable, found: dict[str, str]) -> None:
     """Put what ``answer`` needs into ``found``, and ``answer`` after it."""
     node, source = _definition(answer)
     found[node.name] = source  # so that two functions may call each other
-    known = vars(sys.modules[answer.__module__]) | getattr(answer, "__globals__", {})
+    known = vars(sys.modules[answer.__module__]) | getattr(inspect.unwrap(answer), "__globals__", {})
     for name in sorted(_globals(symtable.symtable(source, "answer", "exec"))):
         if name in known and name not in found:  # else a builtin
             found[name] = _as_source(name, known[name], answer, found)
@@ -184,22 +183,26 @@ def _as_source(name: str, value: Any, answer: Callable, found: dict[str, str]) -
     raise NotKept(f"it uses {name}, a variable of this notebook; pass it in, or make it inside the function")
 
 
+def _first(node: ast.FunctionDef | ast.ClassDef) -> int:
+    """The line on which a definition begins, its decorators included."""
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+
+
 def _definition(answer: object) -> tuple[ast.FunctionDef | ast.ClassDef, str]:
     """The syntax and the source of a function or class, from a cell as well as from a file."""
     function = answer
     if isinstance(answer, type):  # inspect finds no source of a class that was defined in a notebook
         function = next((v for v in vars(answer).values() if isinstance(v, types.FunctionType)), None)
-    code = getattr(function, "__code__", None)
+    code = getattr(inspect.unwrap(function), "__code__", None) if function else None  # under @torch.no_grad(), too
     lines = linecache.getlines(code.co_filename) if code else []
     wanted = getattr(answer, "__name__", "")
     try:
         nodes = [n for n in ast.walk(ast.parse("".join(lines))) if isinstance(n, ast.FunctionDef | ast.ClassDef)]
     except SyntaxError:
         nodes = []
-    nodes = [n for n in nodes if n.name == wanted and n.lineno <= code.co_firstlineno <= (n.end_lineno or n.lineno)]
+    nodes = [n for n in nodes if n.name == wanted and _first(n) <= code.co_firstlineno <= (n.end_lineno or n.lineno)]
     if not nodes:
         raise NotKept("its source is not known")
-    start = min([nodes[0].lineno, *(d.lineno for d in nodes[0].decorator_list)])
-    text = "".join(lines[start - 1 : nodes[0].end_lineno])
+    text = "".join(lines[_first(nodes[0]) - 1 : nodes[0].end_lineno])
     indent = len(text) - len(text.lstrip())
     return nodes[0], "\n".join(line[indent:] for line in text.splitlines())

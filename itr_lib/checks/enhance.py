@@ -1,4 +1,4 @@
-"""``enhance``, lesson 04.
+"""``enhance``, lesson 04a.
 
 Regions that receive their share of a guide, beside shares picture by picture; gradients too.
 """
@@ -8,27 +8,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from itr_lib.checks._inputs import mask_last_real, normal, unit_vectors
-from itr_lib.checks._mistakes import variant
-from itr_lib.checks.frame import Exercise
+from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
+from itr_lib.models.user import enhance
 
 
-def enhance_cases() -> Iterator[Inputs]:
-    """Regions of several lengths, padding anywhere with large numbers in it, one region, one picture."""
-    for seed, (images, regions, dim, sharpness) in enumerate(
-        [(3, 5, 4, 1.5), (2, 4, 6, 0.5), (1, 3, 3, 8.0), (2, 1, 4, 1.0)]
-    ):
-        mask = mask_last_real(images, regions, seed=340 + seed)
-        vectors = normal(images, regions, dim, seed=350 + seed)
-        yield {
-            "regions": torch.where(mask[..., None], vectors, 3 * vectors),
-            "mask": mask,
-            "guide": unit_vectors(images, dim, seed=360 + seed),
-            "sharpness": sharpness,
-        }
+def _given(images: int, regions: int, dim: int, sharpness: float, seed: int, padding: bool = True) -> Inputs:
+    mask = mask_last_real(images, regions, seed=340 + seed)
+    vectors = normal(images, regions, dim, seed=350 + seed)
+    return {
+        "regions": torch.where(mask[..., None], vectors, 3 * vectors),
+        "mask": mask if padding else torch.ones_like(mask),
+        "guide": unit_vectors(images, dim, seed=360 + seed),
+        "sharpness": sharpness,
+    }
+
+
+def enhance_cases() -> Iterator[Case]:
+    """Padding anywhere with large numbers in it, one region, one picture, products far below -100."""
+    yield Case(_given(3, 4, 5, 1.5, seed=0, padding=False))
+    yield Case(_given(3, 5, 4, 1.5, seed=4), trap="some regions are padding")
+    yield Case(_given(2, 4, 6, 0.5, seed=1), trap="sharpness is below 1, and some regions are padding")
+    yield Case(_given(1, 3, 3, 8.0, seed=2), trap="there is one picture")
+    yield Case(_given(2, 1, 4, 1.0, seed=3), trap="a picture has one region")
+    low = _given(2, 5, 4, 1.0, seed=4)
+    low["guide"] = torch.eye(4, dtype=torch.float64)[:2]  # so that float32 holds the products exactly
+    far = (4 * low["regions"]).round() / 4 - 200 * low["guide"][:, None]
+    low["regions"] = torch.where(low["mask"][..., None], far, low["regions"])
+    yield Case(low, trap="all products are far below -100")
 
 
 def enhance_specification(regions: Tensor, mask: Tensor, guide: Tensor, sharpness: float) -> Tensor:
@@ -46,77 +57,94 @@ def enhance_specification(regions: Tensor, mask: Tensor, guide: Tensor, sharpnes
     return torch.stack(rows).view(regions.shape)
 
 
-def _enhance(
-    regions,
-    mask,
-    guide,
-    sharpness,
-    fill=-torch.inf,
-    length=2.0,
-    dim=1,
-    products=None,
-    residual=1.0,
-    late=False,
-    give=None,
-):
-    """Variants of giving the guide back."""
-    products = sharpness * torch.einsum("nrf,nf->nr", regions, guide) if products is None else products
-    share = products.masked_fill(~mask, fill).softmax(dim)
-    share = share if late else share.masked_fill(~mask, 0)
+def spoiled(
+    regions, mask, guide, sharpness, *, fill=-torch.inf, before=True, after=True, length=2.0, over="regions", scale="",
+    units="", give="guide", keep="region", order="", unit_result=False,
+):  # fmt: skip
+    """The step with one or two of its parts spoiled."""
+    unit = F.normalize
+    asked = unit(regions, dim=-1) if "regions" in units else regions
+    products = torch.einsum("nrf,nf->nr", asked, guide)
+    products = {"": sharpness * products, "none": products, "over": products / sharpness}[scale]
+    if order == "length first":
+        products = unit(products.masked_fill(~mask, 0), dim=1)
+    logits = products.masked_fill(~mask, fill) if before else products
+    if over == "sigmoid":
+        share = logits.sigmoid()
+    elif over == "none":
+        share = logits.masked_fill(~mask, 0)
+    else:
+        share = logits.nan_to_num(neginf=-1e30).softmax(0 if over == "pictures" else 1)
     if length:
-        share = share / share.norm(p=length, dim=1, keepdim=True).clamp(min=1e-12)
-    return residual * regions + share[..., None] * (guide[:, None] if give is None else give)
+        axis = 0 if length == "pictures" else 1
+        share = share / share.norm(dim=axis, keepdim=True).clamp(min=1e-12)
+    share = share.masked_fill(~mask, 0) if after else share
+    if give == "in full":
+        share = mask.to(share)
+    given = {"guide": guide[:, None], "in full": guide[:, None], "itself": regions, "one": torch.ones_like(regions)}[
+        give
+    ]
+    kept = {"region": regions, "none": 0 * regions, "shared": (1 + share[..., None]) * regions, "less": -regions}
+    kept["weighed"] = share[..., None] * regions
+    result = kept[keep] + share[..., None] * given
+    return unit(result, dim=-1) if unit_result else result
 
 
-ENHANCE_MISTAKES = {
-    "b is the softmax as it is: bring it to length 1, b / |b|": variant(_enhance, length=None),
-    "padded regions take part in the softmax: fill their products with -torch.inf first": lambda **given: torch.where(
-        given["mask"][..., None],
-        _enhance(**{**given, "mask": torch.ones_like(given["mask"])}),
-        given["regions"],
-    ),
-    "the mask is not used: padded regions take part in the softmax, and receive a share": lambda **given: _enhance(
-        **{**given, "mask": torch.ones_like(given["mask"])}
-    ),
-    "padding became a product of 0, and e^0 = 1 is a share: fill with -torch.inf": variant(
-        _enhance, fill=0.0, late=True
-    ),
-    "padded regions were set to 0: they stay as they came": lambda **given: (
-        _enhance(**given) * given["mask"][..., None]
-    ),
-    "the region itself is missing: x_r + b_r g, not b_r g alone": variant(_enhance, residual=0.0),
-    "each region is given back its own share of itself, b_r x_r: what it receives is the guide g": variant(
-        _enhance, give=lambda given: given["regions"]
-    ),
-    "every region receives g in full: times b_r": lambda **given: (
-        given["regions"] + given["mask"][..., None] * given["guide"][:, None]
-    ),
-    "the regions are multiplied by b_r before g is added: x_r + b_r g": lambda **given: (
-        _enhance(**given, residual=0.0) + (_enhance(**given, residual=0.0, give=1.0)[..., :1]) * given["regions"]
-    ),
-    "sharpness is missing: it multiplies the products": lambda **given: _enhance(**{**given, "sharpness": 1.0}),
-    "the products are divided by sharpness: multiply them": lambda **given: _enhance(
-        **{**given, "sharpness": 1 / given["sharpness"]}
-    ),
-    "the softmax runs over the pictures: each picture shares among its own regions, dim 1": variant(
-        _enhance, dim=0, fill=-1e30
-    ),
-    "b has length 1 before the softmax: the softmax comes first": lambda **given: _enhance(
-        **given,
-        length=None,
-        products=nn.functional.normalize(
-            (given["sharpness"] * torch.einsum("nrf,nf->nr", given["regions"], given["guide"])).masked_fill(
-                ~given["mask"], 0
-            ),
-            dim=1,
-        ),
-    ),
-    "the products are of unit vectors: x_r . g takes the regions as they are": lambda **given: _enhance(
-        **given,
-        products=given["sharpness"]
-        * torch.einsum("nrf,nf->nr", nn.functional.normalize(given["regions"], dim=-1), given["guide"]),
-    ),
-    "the result has length 1: leave it as it is": lambda **given: nn.functional.normalize(_enhance(**given), dim=-1),
+ENHANCE_TOGGLES = {
+    "b is the softmax as it is, which sums to 1: bring it to length 1, where the squares sum to 1": {"length": None},
+    "b has length 1 over the pictures: over the regions of each, dim=1": {"length": "pictures"},
+    "padded regions take part in the softmax: fill their products with -torch.inf first": {"before": False},
+    "the mask is not used: padded regions take part in the softmax, and receive a share": {
+        "before": False,
+        "after": False,
+    },
+    "padding became a product of 0, and e^0 = 1 is a share: fill with -torch.inf": {"fill": 0.0, "after": False},
+    "padding became a product of 0, and takes part in the softmax: fill with -torch.inf": {"fill": 0.0},
+    "padding became a product of -1, and takes part in the softmax: fill with -torch.inf": {
+        "fill": -1.0,
+        "after": False,
+    },
+    "padding became a product of -100, which is above real ones: fill with -torch.inf": {
+        "fill": -100.0,
+        "after": False,
+    },
+    "the region itself is missing: x_r + b_r g, not b_r g alone": {"keep": "none"},
+    "the regions come with a minus: x_r + b_r g": {"keep": "less"},
+    "each region is given back its own share of itself, b_r x_r: what it receives is the guide g": {"give": "itself"},
+    "every region receives g in full: times b_r": {"give": "in full"},
+    "b_r is added to every number of the region: it comes times g": {"give": "one"},
+    "the regions are multiplied by b_r before g is added: x_r + b_r g": {"keep": "weighed"},
+    "the regions are multiplied by 1 + b_r before g is added: x_r + b_r g": {"keep": "shared"},
+    "sharpness is missing: it multiplies the products": {"scale": "none"},
+    "the products are divided by sharpness: multiply them": {"scale": "over"},
+    "the softmax runs over the pictures: each picture shares among its own regions, dim=1": {"over": "pictures"},
+    "this is a sigmoid for each region: softmax shares among the regions of a picture": {"over": "sigmoid"},
+    "the softmax is missing": {"over": "none"},
+    "b has length 1 before the softmax: the softmax comes first": {"order": "length first", "length": None},
+    "the products are of unit vectors: x_r . g takes the regions as they are": {"units": "regions"},
+    "the result has length 1: leave it as it is": {"unit_result": True},
 }
 
-EXERCISE = Exercise("enhance", enhance_cases, enhance_specification, ENHANCE_MISTAKES, gradients=("regions", "guide"))
+
+def zeroed(regions: Tensor, mask: Tensor, guide: Tensor, sharpness: float) -> Tensor:
+    """Padding set to 0."""
+    return spoiled(regions, mask, guide, sharpness) * mask[..., None]
+
+
+EXERCISE = Exercise(
+    "enhance",
+    library=enhance,
+    example=Case(
+        {
+            "regions": torch.tensor([[[1.0, 0.0], [0.0, 1.0]]], dtype=torch.float64),
+            "mask": torch.tensor([[True, True]]),
+            "guide": torch.tensor([[1.0, 0.0]], dtype=torch.float64),
+            "sharpness": 1.0,
+        }
+    ),
+    cases=enhance_cases,
+    specification=enhance_specification,
+    mistakes={"padded regions were set to 0: they stay as they came": zeroed},
+    family=(spoiled, ENHANCE_TOGGLES),
+    gradients=("regions", "guide"),
+)

@@ -10,27 +10,39 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._exact import whole_numbers
 from itr_lib.checks._inputs import generator
-from itr_lib.checks.frame import Exercise
+from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
+from itr_lib.lessons.leaderboard import front
 
 
-def pareto_cases() -> Iterator[Inputs]:
-    """One method best in both; equal costs, recalls and points, on the front and behind it; one method; all alike."""
-    yield _methods([(2, 30), (1, 50), (3, 40), (2.5, 45)])
-    behind = [(3, 50), (1, 30), (8, 70), (3, 55), (7, 20), (7, 20)]
-    yield _methods([*behind, (2, 55), (1, 40), (4, 60), (5, 70), (2, 55), (4, 57)])
-    for seed, (methods, kinds) in enumerate([(9, 4), (12, 5), (6, 40), (5, 2)]):
-        drawn = torch.randint(kinds, (2, methods), generator=generator(560 + seed)).double()
-        yield {"cost": 1 + drawn[0] / 4, "recall": 20 + 2 * drawn[1]}
-    yield _methods([(2, 10)])
-    yield _methods([(4, 30), (4, 30), (4, 30)])
+def library_front(cost: Tensor, recall: Tensor) -> Tensor:
+    """The library's, which goes by names."""
+    points = dict(enumerate(zip(cost.tolist(), recall.tolist(), strict=True)))
+    kept = set(front(points))
+    return torch.tensor([i in kept for i in points], dtype=torch.bool, device=cost.device)
 
 
-def _methods(points: list[tuple[float, float]]) -> Inputs:
+def _methods(*points: tuple[float, float]) -> Inputs:
     cost, recall = torch.tensor(points, dtype=torch.float64).unbind(1)
     return {"cost": cost.contiguous(), "recall": recall.contiguous()}
+
+
+EXAMPLE = Case(_methods((1, 30), (2, 50), (3, 40), (3, 50)), worked=[1, 1, 0, 0])
+
+
+def pareto_cases() -> Iterator[Case]:
+    """One method best in both; equal costs, recalls and points, on the front and behind it; one method; all alike."""
+    yield Case(_methods((2, 30), (1, 50), (3, 40), (2.5, 45)), "one method is best in both")
+    yield Case(_methods((4, 55), (1, 30), (3, 50), (2, 40), (2.5, 35), (3.5, 45)))
+    behind = [(3, 50), (1, 30), (8, 70), (3, 55), (7, 20), (7, 20)]
+    yield Case(_methods(*behind, (2, 55), (1, 40), (4, 60), (5, 70), (2, 55), (4, 57)), "methods are equal")
+    for seed, (methods, kinds) in enumerate([(9, 4), (12, 5), (6, 40), (5, 2)]):
+        drawn = torch.randint(kinds, (2, methods), generator=generator(560 + seed)).double()
+        trap = "" if kinds == 40 else "methods are equal in cost, in recall or in both"
+        yield Case({"cost": 1 + drawn[0] / 4, "recall": 20 + 2 * drawn[1]}, trap)
+    yield Case(_methods((2, 10)), "there is one method")
+    yield Case(_methods((4, 30), (4, 30), (4, 30)), "all methods are alike")
 
 
 def pareto_specification(cost: Tensor, recall: Tensor) -> Tensor:
@@ -82,6 +94,32 @@ def _indices(cost, recall):
     return pareto_specification(cost, recall).nonzero()[:, 0]
 
 
+def _beats(cost: Tensor, recall: Tensor) -> Tensor:
+    """(n, n): i beats j."""
+    c, r = cost[:, None], recall[:, None]
+    return (c <= cost) & (r >= recall) & ((c < cost) | (r > recall))
+
+
+def _only_the_first(cost, recall):
+    return ~_beats(cost, recall)[:, 0].any()
+
+
+def _later_only(cost, recall):
+    return ~_beats(cost, recall).tril(-1).any(0)
+
+
+def _earlier_only(cost, recall):
+    return ~_beats(cost, recall).triu(1).any(0)
+
+
+def _beaten_twice(cost, recall):
+    return _beats(cost, recall).sum(0) < 2
+
+
+def _beats_somebody(cost, recall):
+    return _beats(cost, recall).any(1)
+
+
 PARETO_MISTAKES = {
     "only the highest recall stays: a cheaper method with less recall can be on the front, too": (
         lambda cost, recall: recall == recall.max()
@@ -94,7 +132,9 @@ PARETO_MISTAKES = {
     ),
     "this is the front for low recall: a higher recall is better": _turned(1, -1),
     "this is the front for high cost: a lower cost is better": _turned(-1, 1),
-    "this is the front for high cost and low recall: turn both comparisons round": _turned(-1, -1),
+    "this is the front for high cost and low recall: turn both comparisons round, or the axis of any()": _turned(
+        -1, -1
+    ),
     "True and False are exchanged: True is what stays on the front": lambda cost, recall: (
         ~pareto_specification(cost, recall)
     ),
@@ -124,11 +164,26 @@ PARETO_MISTAKES = {
     "in the order of cost, what reaches the best recall so far stays: one that costs more for the same recall is "
     "beaten, and at equal cost the order decides": _by_cost(lambda recall, before: recall >= max(before, default=-1)),
     "these are the places of the methods on the front: True or False for every method is asked for": _indices,
+    "recall per cost decides here: a method is on the front as long as no other beats it in both": (
+        lambda cost, recall: recall / cost == (recall / cost).max()
+    ),
+    "every method stays: one goes that another beats, no worse in both and better in one": (
+        lambda cost, recall: torch.ones_like(cost, dtype=torch.bool)
+    ),
+    "only the first method is compared with the others: every one is; a return inside the loop?": _only_the_first,
+    "each method is compared only with those that stand behind it in the list (j > i): with all": _later_only,
+    "each method is compared only with those that stand before it in the list (j < i): with all": _earlier_only,
+    "beaten by more than one is what goes here: one that beats it is enough": _beaten_twice,
+    "who beats somebody stays here: whom nobody beats stays": _beats_somebody,
 }
 
 EXERCISE = Exercise(
     "pareto-front",
-    pareto_cases,
+    library=library_front,
+    example=EXAMPLE,
+    cases=pareto_cases,
+    specification=pareto_specification,
     mistakes=PARETO_MISTAKES,
-    properties=whole_numbers(pareto_specification, PARETO_MISTAKES),
+    exact=True,
+    index=True,
 )

@@ -11,35 +11,55 @@ import torch
 from torch import Tensor
 
 from itr_lib.checks._inputs import normal, unit_vectors
-from itr_lib.checks._mistakes import unit, variant
-from itr_lib.checks.frame import Exercise
+from itr_lib.checks._mistakes import unit
+from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
-from itr_lib.checks.unified_loss import log_one_plus, negatives_term, overflow_explained
+from itr_lib.checks.unified_loss import (
+    SHARED_TOGGLES,
+    exponents_of,
+    filled,
+    log_one_plus,
+    negatives_term,
+    overflow_explained,
+    positive_term,
+    positives_of,
+)
+from itr_lib.objectives import unified_queue_loss
 
 
-def queue_cases() -> Iterator[Inputs]:
-    """Ids in the queue of the query's own image and of another query's; an empty queue; one key; overflow."""
-    yield _queue_case((0, 1, 2, 3), (5, 1, 0, 0, 7, 6, 3), seed=0) | {"mu": 8.0, "gamma": 0.1}
-    yield _queue_case((2, 4), (4, 9, -1, 8), seed=1) | {"mu": 20.0, "gamma": 0.5}
-    yield _queue_case((3,), (3,), seed=2) | {"mu": 10.0, "gamma": 0.0}
-    yield _queue_case((1, 0, 5), (), seed=3) | {"mu": 90.0, "gamma": 0.5}
-    close = unit(1 + 0.1 * normal(9, 5, seed=330))
-    vectors = {"queries": close[:2], "positive_keys": close[2:4], "queue_keys": close[4:]}
-    ids = {"image_ids": torch.tensor([0, 1]), "queue_ids": torch.tensor([1, 2, 3, 4, 5])}
-    yield vectors | ids | {"mu": 128.0, "gamma": 0.0}
-
-
-def _queue_case(ids: tuple[int, ...], queued: tuple[int, ...], seed: int) -> Inputs:
-    queries, positives = unit_vectors(len(ids), 5, seed=300 + seed), unit_vectors(len(ids), 5, seed=310 + seed)
-    positives[0] = -queries[0]  # a positive below 0
-    positives[1:] = (queries + 0.4 * positives)[1:]
+def _given(
+    ids: tuple[int, ...], queued: tuple[int, ...], mu: float, gamma: float, floor: float, seed: int, low: bool = False
+) -> Inputs:
+    queries, noise = unit_vectors(len(ids), 5, seed=300 + seed), unit_vectors(len(ids), 5, seed=310 + seed)
+    positives = unit(queries + 0.4 * noise)
+    if low:
+        positives[0] = unit(noise[0] - (0.4 + noise[0] @ queries[0]) * queries[0])  # a positive below 0
     return {
         "queries": queries,
-        "positive_keys": unit(positives),
+        "positive_keys": positives,
         "queue_keys": unit_vectors(len(queued), 5, seed=320 + seed) if queued else torch.zeros(0, 5).double(),
         "image_ids": torch.tensor(ids),
         "queue_ids": torch.tensor(queued, dtype=torch.long),
+        "mu": mu,
+        "gamma": gamma,
+        "floor": floor,
     }
+
+
+def queue_cases() -> Iterator[Case]:
+    """Ids in the queue of the query's own image and of another query's; an empty queue; one key; overflow."""
+    yield Case(_given((0, 1, 2, 3), (5, 8, 4, 9, 7, 6, 10), 8.0, 0.1, 0.0, seed=0))
+    own = "the queue holds a caption of a query's own picture"
+    yield Case(_given((0, 1, 2, 3), (5, 1, 0, 0, 7, 6, 3), 8.0, 0.1, 0.0, seed=4), trap=own)
+    yield Case(_given((2, 4), (9, -1, 8), 20.0, 0.5, 0.0, seed=1, low=True), trap="a positive lies below the floor")
+    yield Case(_given((2, 4, 5), (9, 2, 8), 6.0, 0.2, -0.9, seed=5, low=True), trap="the floor is below 0")
+    yield Case(_given((3,), (3,), 10.0, 0.0, 0.0, seed=2), trap="the queue's only key is of the query's own picture")
+    yield Case(_given((1, 0, 5), (), 90.0, 0.5, 0.0, seed=3), trap="the queue is empty")
+    close = unit(1 + 0.1 * normal(9, 5, seed=330))
+    vectors = {"queries": close[:2], "positive_keys": close[2:4], "queue_keys": close[4:]}
+    ids = {"image_ids": torch.tensor([0, 1]), "queue_ids": torch.tensor([1, 2, 3, 4, 5])}
+    numbers = {"mu": 128.0, "gamma": 0.0, "floor": 0.0}
+    yield Case(vectors | ids | numbers, trap="mu (S - gamma) is above 88, and its exp overflows")
 
 
 def queue_specification(
@@ -50,105 +70,125 @@ def queue_specification(
     queue_ids: Tensor,
     mu: float,
     gamma: float,
+    floor: float,
 ) -> Tensor:
     """Query by query, over the keys whose image is another one."""
     terms = []
     for query, own, owner in zip(queries, positive_keys, image_ids.tolist(), strict=True):
         others = [key for key, other in zip(queue_keys, queue_ids.tolist(), strict=True) if other != owner]
-        positive = query @ own
-        kept = positive if float(positive.detach()) > 0 else 0 * positive
         exponents = [mu * (query @ key - gamma) for key in others]
-        terms.append(log_one_plus(exponents, queries) / mu - torch.log(1 + kept))
+        terms.append(log_one_plus(exponents, queries) / mu - positive_term(query @ own, floor))
     return torch.stack(terms).mean()
 
 
-def _queue(
-    queries,
-    positive_keys,
-    queue_keys,
-    image_ids,
-    queue_ids,
-    mu,
-    gamma,
-    mask=None,
-    positive=None,
-    total=torch.mean,
-    **changed,
-):
-    """Variants of the loss against a queue."""
-    no_negative = image_ids[:, None] == queue_ids if mask is None else mask
-    negatives = negatives_term(queries @ queue_keys.T, mu, gamma, no_negative, **changed)
-    kept = (queries * positive_keys).sum(1).relu().log1p() if positive is None else positive
-    return total(negatives - kept)
-
-
-def _same(given: Inputs) -> Tensor:
-    return given["image_ids"][:, None] == given["queue_ids"]
-
-
-def _positives(given: Inputs) -> Tensor:
-    return (given["queries"] * given["positive_keys"]).sum(1)
-
-
-def _dots(given: Inputs) -> Tensor:
-    return given["queries"] @ given["queue_keys"].T
-
-
-def _queue_positive_matrix(queries, positive_keys, **rest):
-    return _queue(queries, positive_keys, **rest, positive=(queries @ positive_keys.T).relu().log1p().mean())
-
-
-def _queue_with_batch(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma):
-    return _queue(
-        queries,
-        positive_keys,
-        torch.cat([queue_keys, positive_keys]),
-        image_ids,
-        torch.cat([queue_ids, image_ids]),
-        mu,
-        gamma,
+def queue_loss(
+    queries: Tensor,
+    positive_keys: Tensor,
+    queue_keys: Tensor,
+    image_ids: Tensor,
+    queue_ids: Tensor,
+    mu: float,
+    gamma: float,
+    floor: float,
+) -> Tensor:
+    """The library's loss, as the exercise calls it."""
+    negative = image_ids[:, None] != queue_ids
+    return unified_queue_loss(
+        queries, positive_keys, queue_keys, mu=mu, gamma=gamma, negative_mask=negative, floor=floor
     )
 
 
-QUEUE_MISTAKES = {
-    "exp overflows when mu (S - gamma) is large: put a 0 beside the exponents and take logsumexp": variant(
-        _queue, naive=True
-    ),
-    "captions of the query's own image count as negatives: leave out keys whose queue_ids equal its image_ids": (
-        variant(_queue, mask=lambda given: torch.zeros_like(_same(given)))
-    ),
-    "a key is left out for all queries when its image is anywhere in the batch: compare it with each "
-    "query's own image": (variant(_queue, mask=lambda given: _same(given).any(0).expand_as(_same(given)))),
-    "the mask is turned round: what must go is where the ids are equal": variant(
-        _queue, mask=lambda given: ~_same(given)
-    ),
-    "what is no negative became an exponent of 0, and e^0 = 1 counts: fill with -torch.inf": variant(_queue, fill=0.0),
-    "what is no negative became a score of 0, and e^(-mu gamma) counts: fill the exponents with -torch.inf": variant(
-        _queue, fill=lambda given: -given["mu"] * given["gamma"]
-    ),
-    "the 1 inside the logarithm is missing: with no negative at all the loss would be minus infinity": variant(
-        _queue, one=False
-    ),
-    "1/mu is missing before the logarithm": variant(_queue, scale=False),
-    "gamma is missing: the exponent is mu (S - gamma)": variant(
-        _queue, exponents=lambda given: given["mu"] * _dots(given)
-    ),
-    "gamma stands outside mu: the exponent is mu (S - gamma), not mu S - gamma": variant(
-        _queue, exponents=lambda given: given["mu"] * _dots(given) - given["gamma"]
-    ),
-    "a positive below 0 goes into the logarithm as it is: log(1 + [S]+) cuts it off at 0": variant(
-        _queue, positive=lambda given: _positives(given).log1p()
-    ),
-    "the positive is added: it has a minus": variant(_queue, positive=lambda given: -_positives(given).relu().log1p()),
-    "the positive's logarithm is missing: log(1 + [S]+)": variant(
-        _queue, positive=lambda given: _positives(given).relu()
-    ),
-    "there is no positive term: without - log(1 + [S]+) nothing draws a pair together": variant(_queue, positive=0.0),
-    "every query has every positive key: query i has key i, (queries * positive_keys).sum(1)": _queue_positive_matrix,
-    "the other positives of the batch are negatives too: here only the queue's keys are": _queue_with_batch,
-    "this is the sum over the batch: divide by B": variant(_queue, total=lambda given: torch.sum),
-    "the mean over the keys instead of their sum": variant(_queue, mean=True),
-    "this is the loss twice: only one direction is asked for": lambda **given: 2 * _queue(**given),
+def spoiled(
+    queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor, *, mask="", own="", keys="",
+    fill=-torch.inf, form="", positive="", total="mean", one=1.0, scale="", pool="sum", guard="", factor=1.0,
+):  # fmt: skip
+    """UTO against a queue with one or two of its steps spoiled."""
+    same = image_ids[:, None] == queue_ids
+    if keys == "and the batch":
+        queue_keys, same = (
+            torch.cat([queue_keys, positive_keys]),
+            image_ids[:, None] == torch.cat([queue_ids, image_ids]),
+        )
+    if keys == "and the positive":
+        queue_keys = torch.cat([queue_keys, positive_keys])
+        same = torch.cat([same, ~torch.eye(len(queries), dtype=torch.bool, device=same.device)], dim=1)
+    no_negative = {
+        "": lambda: same,
+        "none": lambda: torch.zeros_like(same),
+        "any": lambda: same.any(0).expand_as(same),
+        "turned": lambda: ~same,
+        "unknown": lambda: same | (queue_ids == -1) if not keys else same,
+        "first": lambda: same[:1].expand_as(same),
+    }[mask]()
+    if keys == "first K":  # as many as are left, but the first ones
+        left = (~no_negative).sum(1, keepdim=True)
+        no_negative = torch.arange(same.shape[1], device=same.device) >= left
+    asked = positive_keys if own == "of keys" else queries
+    scores = asked @ queue_keys.T
+    exponents = filled(
+        exponents_of(scores, mu, gamma, form), no_negative, fill, exponents_of(0 * scores, mu, gamma, form)
+    )
+    if exponents.shape[1] == 0:
+        exponents, no_negative = queries[:, :1] * 0 - torch.inf, torch.ones_like(queries[:, :1], dtype=torch.bool)
+    costs = negatives_term(exponents, mu, ~no_negative, one, scale, pool, guard)
+    pairs = (queries * positive_keys).sum(1)
+    kept = positives_of(pairs, floor, positive)
+    if own == "matrix":
+        kept = positives_of(queries @ positive_keys.T, floor, positive).mean()
+    if own == "next":
+        kept = positives_of((queries * positive_keys.roll(1, 0)).sum(1), floor, positive)
+    terms = costs - kept
+    return (
+        factor * {"mean": terms.mean, "sum": terms.sum, "first": lambda: terms[0], "last": lambda: terms[-1]}[total]()
+    )
+
+
+QUEUE_TOGGLES = SHARED_TOGGLES | {
+    "captions of the query's own image count as negatives: leave out keys whose queue_ids equal its image_ids": {
+        "mask": "none"
+    },
+    "a key is left out for all queries when its image is anywhere in the batch: compare it with each query's own "
+    "image": {"mask": "any"},
+    "the mask is turned round: what must go is where the ids are equal": {"mask": "turned"},
+    "every query leaves out what the first one does: the mask has a row a query, (B, K)": {"mask": "first"},
+    "keys of unknown image (-1) are left out: they are negatives like any other": {"mask": "unknown"},
+    "as many keys are left out as should be, but not those: the mask was cut to the first ones; index with the mask "
+    "itself": {"keys": "first K"},
+    "the other positives of the batch are negatives too: here only the queue's keys are": {"keys": "and the batch"},
+    "the query's own positive is among its negatives: only the queue's keys are": {"keys": "and the positive"},
+    "every query has every positive key: query i has key i, (queries * positive_keys).sum(dim=1)": {"own": "matrix"},
+    "the positive keys are shifted by one: query i has key i": {"own": "next"},
+    "the positive keys ask the queue: the queries do, queries @ queue_keys.T": {"own": "of keys"},
 }
 
-EXERCISE = Exercise("queue-loss", queue_cases, queue_specification, QUEUE_MISTAKES, ("queries",), overflow_explained)
+
+def _rehearsal() -> Inputs:
+    """A step of the lesson: eight queries against a full queue."""
+    given = _given(tuple(range(8)), tuple(range(100, 356)) * 8, 30.0, 0.5, -0.9, seed=6)
+    sizes = {"queries": 8, "positive_keys": 8, "queue_keys": 2048}
+    wide = {name: unit_vectors(count, 128, seed=340 + count).float() for name, count in sizes.items()}
+    return given | wide
+
+
+EXERCISE = Exercise(
+    "queue-loss",
+    library=queue_loss,
+    example=Case(
+        {
+            "queries": torch.tensor([[1.0, 0.0]], dtype=torch.float64),
+            "positive_keys": torch.tensor([[0.6, 0.8]], dtype=torch.float64),
+            "queue_keys": torch.tensor([[0.8, 0.6], [0.0, 1.0]], dtype=torch.float64),
+            "image_ids": torch.tensor([3]),
+            "queue_ids": torch.tensor([3, 4]),
+            "mu": 10.0,
+            "gamma": 0.5,
+            "floor": 0.0,
+        }
+    ),
+    cases=queue_cases,
+    specification=queue_specification,
+    family=(spoiled, QUEUE_TOGGLES),
+    gradients=("queries",),
+    explain=overflow_explained,
+    rehearsal=Rehearsal(_rehearsal, calls=5000),
+)

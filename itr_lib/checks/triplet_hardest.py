@@ -90,7 +90,9 @@ def _hardest(
         }.get(cut, lambda x: x)(cost)
         cost = cost if inside else cost + margin
         if fill is None:
-            cost = cost.masked_fill(left_out, -torch.inf if pick == "max" and not cut else 0 if pick != "min" else 1e9)
+            cost = cost.masked_fill(
+                left_out, -torch.inf if pick == "max" and cut in (False, "end") else 0 if pick != "min" else 1e9
+            )
         worst.append(_pick(cost, left_out, pick))
         worst[-1] = worst[-1].sum().clamp(min=0) if cut == "end" else worst[-1]
     total = torch.maximum(*worst).sum() if over == "worse" else rows * worst[0].sum() + columns * worst[1].sum()

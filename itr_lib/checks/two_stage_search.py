@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._exact import whole_numbers
 from itr_lib.checks._inputs import Copied, mask_first_real, normal
 from itr_lib.checks._mistakes import unit
-from itr_lib.checks.frame import Exercise
+from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
+from itr_lib.similarity import alignment_scores
 
 ALIGNED_ALL = (
     "you aligned items that are not in the shortlist (their regions are NaN here, so it shows): take the shortlist's "
@@ -35,22 +35,51 @@ class _Gallery(Copied):
         return result
 
 
-def search_cases() -> Iterator[Inputs]:
+def library_search(query_whole, query_words, wholes, regions, mask, shortlist: int, local_weight: float) -> Tensor:
+    """The library's alignment, for the shortlist's rows."""
+    scores = wholes @ query_whole
+    order = scores.argsort(descending=True, stable=True)
+    rows, others = order[:shortlist], order[shortlist:]
+    local = alignment_scores(regions[rows], query_words[None], mask[rows])[:, 0]
+    return torch.cat([rows[(scores[rows] + local_weight * local).argsort(descending=True, stable=True)], others])
+
+
+EXAMPLE = Case(
+    {
+        "query_whole": torch.tensor([1.0, 0.0], dtype=torch.float64),
+        "query_words": torch.tensor([[1.0, 0.0]], dtype=torch.float64),
+        "wholes": torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]], dtype=torch.float64),
+        "regions": torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]], [[1.0, 0.0]]], dtype=torch.float64),
+        "mask": torch.ones(3, 1, dtype=torch.bool),
+        "shortlist": 2,
+        "local_weight": 2.0,
+    },
+    worked=[1, 0, 2],
+)
+SHAPES = [
+    (10, 4, 3, 6, 0.5, ""),
+    (7, 3, 2, 4, 2.0, ""),
+    (6, 3, 3, 10, 0.5, "the shortlist is longer than the gallery"),
+    (5, 2, 1, 1, 1.0, "the shortlist holds one item"),
+    (1, 3, 2, 5, 1.0, "the gallery holds one picture"),
+    (12, 3, 2, 9, 3.0, ""),
+    (14, 3, 2, 14, 0.25, "the shortlist is as long as the gallery"),
+    (9, 4, 3, 4, 0.7, "what lies outside the shortlist must not be aligned"),
+]
+
+
+def search_cases() -> Iterator[Case]:
     """Shortlists of one, of some, of more than all; padding that fits better; the best whole with no region that fits.
 
     In the last case the regions outside the shortlist are NaN.
     """
-    shapes = [(10, 4, 3, 6, 0.5), (7, 3, 2, 4, 2.0), (6, 3, 3, 10, 0.5), (5, 2, 1, 1, 1.0), (1, 3, 2, 5, 1.0)]
-    for seed, (items, regions, words, shortlist, weight) in enumerate([*shapes, (9, 4, 3, 4, 0.7)]):
+    for seed, (items, regions, words, shortlist, weight, trap) in enumerate(SHAPES):
         inputs = _search_case(items, regions, words, seed=1000 + 10 * seed)
-        if seed == 5:
+        if trap.startswith("what lies outside"):
             best_first = sorted(range(items), key=lambda n: -float(inputs["wholes"][n] @ inputs["query_whole"]))
             inputs["regions"][best_first[shortlist:]] = torch.nan
-        yield inputs | {
-            "regions": inputs["regions"].as_subclass(_Gallery),
-            "shortlist": shortlist,
-            "local_weight": weight,
-        }
+        gallery = {"regions": inputs["regions"].as_subclass(_Gallery)}
+        yield Case(inputs | gallery | {"shortlist": shortlist, "local_weight": weight}, trap)
 
 
 def _search_case(items: int, regions: int, words: int, seed: int) -> Inputs:
@@ -64,15 +93,7 @@ def _search_case(items: int, regions: int, words: int, seed: int) -> Inputs:
     return {"query_whole": query, "query_words": said, "wholes": wholes, "regions": seen, "mask": mask}
 
 
-def search_specification(
-    query_whole: Tensor,
-    query_words: Tensor,
-    wholes: Tensor,
-    regions: Tensor,
-    mask: Tensor,
-    shortlist: int,
-    local_weight: float,
-) -> Tensor:
+def search_specification(query_whole, query_words, wholes, regions, mask, shortlist, local_weight) -> Tensor:
     """Item by item the dot product; word by word the best region, for the first items only."""
     whole_scores = [sum((whole * query_whole).tolist()) for whole in wholes]
     order = sorted(range(len(wholes)), key=whole_scores.__getitem__, reverse=True)
@@ -117,31 +138,35 @@ def _then_others(first: Tensor, final: Tensor, others: Tensor) -> Tensor:
     return torch.cat([first[_down(final)], others])
 
 
-def _search(local=_mrsw, final=weighted, arrange=_then_others, order=_down) -> Callable:
-    """Variants of the search."""
-
-    def search(query_whole, query_words, wholes, regions, mask, shortlist, local_weight):
-        scores = wholes @ query_whole
-        rows = order(scores)
-        first, others = rows[:shortlist], rows[shortlist:]
-        aligned = local(query_words, regions[first], mask[first])
-        return arrange(first, final(scores[first], aligned, local_weight), others)
-
-    return search
+def _rows_of(regions: Tensor, mask: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    return regions[rows], mask[rows]
 
 
-def _search_everything(arrange: Callable) -> Callable:
-    """Variants that align all items."""
+def search_with(
+    query_whole, query_words, wholes, regions, mask, shortlist, local_weight,
+    order=_down, size=lambda shortlist: shortlist, take=_rows_of, local=_mrsw,
+    of_rows=lambda scores, rows: scores[rows], final=weighted, arrange=_then_others,
+) -> Tensor:  # fmt: skip
+    """The search, with options to spoil it."""
+    scores = wholes @ query_whole
+    rows = order(scores)
+    first, others = rows[: size(shortlist)], rows[size(shortlist) :]
+    aligned = local(query_words, *take(regions, mask, first))
+    return arrange(first, final(of_rows(scores, first), aligned, local_weight), others)
 
-    def search(query_whole, query_words, wholes, regions, mask, shortlist, local_weight):
-        scores = wholes @ query_whole
-        return arrange(scores, scores + local_weight * _mrsw(query_words, regions, mask), shortlist)
 
-    return search
+def _align_all(query_whole, query_words, wholes, regions, mask, shortlist, local_weight) -> tuple[Tensor, Tensor]:
+    scores = wholes @ query_whole
+    return scores, scores + local_weight * _mrsw(query_words, regions, mask)
 
 
-def _look_back(scores: Tensor, final: Tensor, shortlist: int) -> Tensor:
-    rows = _down(scores)
+def _all_anew(**inputs):
+    return _down(_align_all(**inputs)[1])
+
+
+def _look_back(**inputs):
+    scores, final = _align_all(**inputs)
+    rows, shortlist = _down(scores), inputs["shortlist"]
     return _then_others(rows[:shortlist], final[rows[:shortlist]], rows[shortlist:])
 
 
@@ -152,67 +177,113 @@ def _sorted_together(query_whole, query_words, wholes, regions, mask, shortlist,
     return _down(scores.index_add(0, first, (local_weight * aligned).as_subclass(Tensor)))
 
 
+def _best(change: Callable[[Tensor], Tensor]) -> Callable:
+    return lambda words, regions, mask: change(_best_regions(words, regions, mask))
+
+
+TOGGLES = {
+    "this is the global order: the shortlist is not ordered anew": {"final": lambda whole, local, weight: whole},
+    "the shortlist is ordered by the local score alone: global + local_weight * local": {
+        "final": lambda whole, local, weight: local
+    },
+    "local_weight is missing: global + local_weight * local": {"final": lambda whole, local, weight: whole + local},
+    "local_weight stands at the global score: global + local_weight * local": {
+        "final": lambda whole, local, weight: weight * whole + local
+    },
+    "the global score is shared out, (1 - local_weight) * global: global + local_weight * local": {
+        "final": lambda whole, local, weight: (1 - weight) * whole + weight * local
+    },
+    "the local score is subtracted: global + local_weight * local": {
+        "final": lambda whole, local, weight: whole - weight * local
+    },
+    "padded regions take part in the max: fill what mask says is padding with -torch.inf first": {
+        "local": lambda words, regions, mask: _mrsw(words, regions, torch.ones_like(mask))
+    },
+    "padding became a dot product of 0, and wins where no region fits: fill it with -torch.inf": {
+        "local": lambda words, regions, mask: _best_regions(words, regions, mask, 0.0).sum(1)
+    },
+    "the mask is turned round: it is True at real regions, and padding (~mask) is what is filled": {
+        "local": lambda words, regions, mask: _mrsw(words, regions, ~mask)
+    },
+    "the best word of each region is summed (MwSr): for each word its best region, summed over the words": {
+        "local": _mwsr
+    },
+    "this is the mean over the regions: each word takes its best region, max": {"local": _mean_region},
+    "this is the sum over the regions: each word takes its best region, max": {
+        "local": lambda words, regions, mask: (
+            torch.einsum("we,nre->nwr", words, regions).masked_fill(~mask[:, None], 0).sum((1, 2))
+        )
+    },
+    "this is the mean over the words: local is their sum (MrSw)": {"local": _best(lambda best: best.mean(1))},
+    "only the best word counts: the sum over the words": {"local": _best(lambda best: best.amax(1))},
+    "the mask is that of the first pictures, mask[:K]: take that of the shortlist's rows, mask[rows]": {
+        "take": lambda regions, mask, rows: (regions[rows], mask[: len(rows)])
+    },
+    "regions and mask are those of the first pictures, [:K]: take those of the shortlist's rows, [rows]": {
+        "take": lambda regions, mask, rows: (regions[: len(rows)], mask[: len(rows)])
+    },
+    "the global scores are those of the first pictures, [:K]: take those of the shortlist's rows, [rows]": {
+        "of_rows": lambda scores, rows: scores[: len(rows)]
+    },
+    "the shortlist is one too short: order[:shortlist] holds shortlist rows": {"size": lambda k: max(0, k - 1)},
+    "the shortlist is one too long: order[:shortlist] holds shortlist rows": {"size": lambda k: k + 1},
+    "only the shortlist is returned: the other items follow in their global order": {
+        "arrange": lambda first, final, others: first[_down(final)]
+    },
+    "the others follow by their place in the gallery: keep their global order": {
+        "arrange": lambda first, final, others: _then_others(first, final, others.sort().values)
+    },
+    "the others follow worst first: keep their global order, best first": {
+        "arrange": lambda first, final, others: _then_others(first, final, others.flip(0))
+    },
+    "the others come before the shortlist: they follow it": {
+        "arrange": lambda first, final, others: torch.cat([others, first[_down(final)]])
+    },
+    "the shortlist is worst first: sort descending": {
+        "arrange": lambda first, final, others: _then_others(first, -final, others)
+    },
+    "the shortlist holds the items with the lowest global scores: sort descending": {"order": torch.argsort},
+    "these are places that each picture has, not the pictures in their order: one argsort gives the order": {
+        "order": lambda scores: _down(scores).argsort()
+    },
+    "everything is worst first: sort descending": {
+        "arrange": lambda first, final, others: _then_others(first, final, others).flip(0)
+    },
+    "these are places within the shortlist: look up there which rows of the gallery they are, rows[order]": {
+        "arrange": lambda first, final, others: torch.cat([_down(final), others])
+    },
+    "the order of the places is taken once too often (argsort of an argsort): rows[final.argsort(descending=True)]": {
+        "arrange": lambda first, final, others: torch.cat([first[_down(final).argsort()], others])
+    },
+    "these are the places that each item gets: the items are asked for, best first": {
+        "arrange": lambda first, final, others: _then_others(first, final, others).argsort()
+    },
+}
+
 SEARCH_MISTAKES = {
-    "this is the global order: the shortlist is not ordered anew": _search(final=lambda whole, local, weight: whole),
-    "the shortlist is ordered by the local score alone: global + local_weight * local": _search(
-        final=lambda whole, local, weight: local
-    ),
-    "local_weight is missing: global + local_weight * local": _search(final=lambda whole, local, weight: whole + local),
-    "local_weight stands at the global score: global + local_weight * local": _search(
-        final=lambda whole, local, weight: weight * whole + local
-    ),
-    "padded regions take part in the max: fill what mask says is padding with -torch.inf first": _search(
-        local=lambda words, regions, mask: _mrsw(words, regions, torch.ones_like(mask))
-    ),
-    "padding became a dot product of 0, and wins where no region fits: fill it with -torch.inf": _search(
-        local=lambda words, regions, mask: _best_regions(words, regions, mask, 0.0).sum(1)
-    ),
-    "the best word of each region is summed (MwSr): for each word its best region, summed over the words": _search(
-        local=_mwsr
-    ),
-    "a word scores the mean of the regions: its best one, max": _search(local=_mean_region),
-    "this is the mean over the words: their sum is asked for, MrSw": _search(
-        local=lambda words, regions, mask: _best_regions(words, regions, mask).mean(1)
-    ),
-    "only the best word counts: the sum over the words": _search(
-        local=lambda words, regions, mask: _best_regions(words, regions, mask).amax(1)
-    ),
-    "only the shortlist is returned: the other items follow in their global order": _search(
-        arrange=lambda first, final, others: first[_down(final)]
-    ),
-    "the others follow by their place in the gallery: keep their global order": _search(
-        arrange=lambda first, final, others: _then_others(first, final, others.sort().values)
-    ),
-    "the others follow worst first: keep their global order, best first": _search(
-        arrange=lambda first, final, others: _then_others(first, final, others.flip(0))
-    ),
-    "the others come before the shortlist: they follow it": _search(
-        arrange=lambda first, final, others: torch.cat([others, first[_down(final)]])
-    ),
-    "the shortlist is worst first: sort descending": _search(
-        arrange=lambda first, final, others: _then_others(first, -final, others)
-    ),
-    "the shortlist holds the items with the lowest global scores: sort descending": _search(order=torch.argsort),
-    "everything is worst first: sort descending": _search(
-        arrange=lambda first, final, others: _then_others(first, final, others).flip(0)
-    ),
-    "these are places within the shortlist: look up there which rows of the gallery they are, rows[order]": _search(
-        arrange=lambda first, final, others: torch.cat([_down(final), others])
-    ),
-    "these are the places that each item gets: the items are asked for, best first": _search(
-        arrange=lambda first, final, others: _then_others(first, final, others).argsort()
-    ),
     "items of the shortlist are sorted among the others, where a low local score moves them behind what was never "
     "aligned: the shortlist stays in front": _sorted_together,
-    "all items are aligned and ordered anew: only the shortlist is, and the others keep their global order": (
-        _search_everything(lambda scores, final, shortlist: _down(final))
-    ),
-    ALIGNED_ALL: _search_everything(_look_back),
+    "all items are aligned and ordered anew: only the shortlist is, and the others keep their global order": _all_anew,
+    ALIGNED_ALL: _look_back,
 }
+
+
+def rehearsal() -> Inputs:
+    """A thousand pictures as the lesson has them."""
+    inputs = _search_case(1000, 36, 12, seed=0)
+    floats = {name: value.float() if value.is_floating_point() else value for name, value in inputs.items()}
+    return floats | {"shortlist": 50, "local_weight": 1.0}
+
 
 EXERCISE = Exercise(
     "two-stage-search",
-    search_cases,
+    library=library_search,
+    example=EXAMPLE,
+    cases=search_cases,
+    specification=search_specification,
     mistakes=SEARCH_MISTAKES,
-    properties=whole_numbers(search_specification, SEARCH_MISTAKES),
+    family=(search_with, TOGGLES),
+    exact=True,
+    index=True,
+    rehearsal=Rehearsal(rehearsal, calls=2000),
 )

@@ -6,13 +6,35 @@ The weights with which negatives push in the unified loss, beside exponentials r
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from itr_lib.checks._mistakes import eye, variant
-from itr_lib.checks.frame import Exercise
-from itr_lib.checks.unified_loss import overflow_explained, unified_cases
+from itr_lib.checks._inputs import generator
+from itr_lib.checks._mistakes import eye
+from itr_lib.checks.frame import Case, Exercise
+from itr_lib.checks.outcome import Inputs
+from itr_lib.checks.unified_loss import SMALL, batch_of, exponents_of, filled, overflow_explained
+
+
+def _given(ids: tuple[int, ...], mu: float, gamma: float, seed: int) -> Inputs:
+    inputs = batch_of(ids, mu, gamma, 0.0, seed)
+    del inputs["floor"]
+    return inputs
+
+
+def weights_cases() -> Iterator[Case]:
+    """Captions that share an image, one pair, all negatives far below gamma, and exponents that overflow."""
+    yield Case(_given((0, 1, 2, 3), 8.0, 0.2, seed=0))
+    yield Case(_given((3, 3, 1, 1, 2, 5), 5.0, -0.1, seed=3), trap="two captions share a picture")
+    yield Case(_given((2,), 90.0, 0.5, seed=4), trap="the batch has one pair")
+    low = _given((0, 1, 2), 90.0, 0.5, seed=1)
+    yield Case(low | {"scores": low["scores"] / 4 - 0.7}, trap="every negative is far below gamma")
+    near_one = 1 - torch.randint(0, 8, (4, 4), generator=generator(9)).double() / 128
+    large = {"scores": near_one, "mu": 128.0, "gamma": 0.0, "same_image": torch.eye(4, dtype=torch.bool)}
+    yield Case(large, trap="mu (S - gamma) is above 88, and its exp overflows")
 
 
 def weights_specification(scores: Tensor, mu: float, gamma: float, same_image: Tensor) -> Tensor:
@@ -27,62 +49,107 @@ def weights_specification(scores: Tensor, mu: float, gamma: float, same_image: T
     return result
 
 
-def _weights(scores, mu, gamma, same_image, one=True, dim=1, fill=-torch.inf, exponents=None):
-    exponents = mu * (scores - gamma) if exponents is None else exponents
-    exponents = exponents.masked_fill(same_image, fill)
-    if dim == 0:
-        return _weights(scores.T, mu, gamma, same_image.T).T
-    if one:
-        exponents = torch.cat([torch.zeros_like(exponents[:, :1]), exponents], dim=1)
-    return exponents.softmax(1)[:, int(one) :]
+def uto_weights(scores: Tensor, mu: float, gamma: float, same_image: Tensor) -> Tensor:
+    """The push on each negative of a row, as the notebook goes on with it."""
+    exponents = (mu * (scores - gamma)).masked_fill(same_image, -torch.inf)
+    return F.pad(exponents, (1, 0)).softmax(dim=1)[:, 1:]
 
 
-def _weights_naive(scores, mu, gamma, same_image):
-    grown = (mu * (scores - gamma)).masked_fill(same_image, -torch.inf).exp()
-    return grown / (1 + grown.sum(1, keepdim=True))
+def spoiled(
+    scores, mu, gamma, same_image, *, mask="", fill=-torch.inf, form="", one=1.0, guard="", over="rows",
+    late=False, cut="", scale="",
+):  # fmt: skip
+    """The weights with one or two of their steps spoiled."""
+    if over == "columns":
+        options = {"mask": mask, "fill": fill, "form": form, "one": one, "guard": guard, "late": late, "cut": cut}
+        return spoiled(scores.T, mu, gamma, same_image.T, **options, scale=scale).T
+    if over == "both":
+        options = {"mask": mask, "fill": fill, "form": form, "one": one, "guard": guard, "late": late, "scale": scale}
+        return sum(spoiled(scores, mu, gamma, same_image, **options, over=side) for side in ("rows", "columns"))
+    diagonal, nothing = eye(scores), torch.zeros_like(same_image)
+    by_mask = {"": same_image, "eye": diagonal, "same but diagonal": same_image & ~diagonal, "none": nothing}
+    by_mask |= {"turned": ~same_image, "upper": same_image | nothing.logical_not().tril()}
+    no_negative = nothing if late else by_mask[mask]
+    exponents = filled(
+        exponents_of(scores, mu, gamma, form), no_negative, fill, exponents_of(0 * scores, mu, gamma, form)
+    )
+    result = _shares(exponents, one, guard, over)
+    if late:
+        result = result.masked_fill(by_mask[mask], 0)
+    result = result.log() if cut == "log" else result
+    factor = {"": 1, "times mu": mu, "over mu": 1 / mu, "over B": 1 / len(scores), "minus": -1, "percent": 100}[scale]
+    return factor * result
 
 
-WEIGHTS_MISTAKES = {
-    "exp overflows and infinity over infinity is NaN: put a 0 beside the exponents, then softmax": _weights_naive,
-    "the 1 is missing below the line: these weights sum to 1, however far below gamma all negatives are": variant(
-        _weights, one=False
-    ),
-    "what is no negative gets a weight: fill its exponent with -torch.inf, the diagonal included": (
-        lambda scores, mu, gamma, same_image: _weights(scores, mu, gamma, torch.zeros_like(same_image))
-    ),
-    "captions of the same image get a weight: leave out every pair that same_image marks": (
-        lambda scores, mu, gamma, same_image: _weights(scores, mu, gamma, eye(scores))
-    ),
-    "what is no negative became an exponent of 0, and e^0 = 1 has a weight: fill with -torch.inf": variant(
-        _weights, fill=0.0
-    ),
-    "what is no negative still counts below the line: fill before you sum": lambda scores, mu, gamma, same_image: (
-        _weights(scores, mu, gamma, torch.zeros_like(same_image)).masked_fill(same_image, 0)
-    ),
-    "these are the weights along the columns, where captions ask: each row sums over its own j": variant(
-        _weights, dim=0
-    ),
-    "gamma is missing: it decides how the exponents compare with the 1": variant(
-        _weights, exponents=lambda given: given["mu"] * given["scores"]
-    ),
-    "gamma stands outside mu: the exponent is mu (S - gamma)": variant(
-        _weights, exponents=lambda given: given["mu"] * given["scores"] - given["gamma"]
-    ),
-    "mu times too much: 1/mu in the loss takes back the mu of the exponent": (
-        lambda scores, mu, gamma, same_image: mu * _weights(scores, mu, gamma, same_image)
-    ),
-    "divided by mu: 1/mu in the loss only takes back the mu of the exponent": (
-        lambda scores, mu, gamma, same_image: _weights(scores, mu, gamma, same_image) / mu
-    ),
-    "divided by B: the mean over the queries is left out here": lambda scores, mu, gamma, same_image: (
-        _weights(scores, mu, gamma, same_image) / len(scores)
-    ),
-    "each negative is weighed alone, against the 1: below the line stands the sum over all of the row": (
-        lambda scores, mu, gamma, same_image: (mu * (scores - gamma)).sigmoid().masked_fill(same_image, 0)
-    ),
-    "both directions added: only the rows are asked for": lambda scores, mu, gamma, same_image: (
-        _weights(scores, mu, gamma, same_image) + _weights(scores, mu, gamma, same_image, dim=0)
-    ),
+def _shares(exponents: Tensor, one: float, guard: str, over: str) -> Tensor:
+    """e^x over 1 plus their sum, or what is written in its place."""
+    top = exponents.amax(1, keepdim=True)
+    if guard == "naive":
+        grown = exponents.exp()
+        return grown / (one + grown.sum(1, keepdim=True))
+    if guard == "the 1 stays":
+        grown = (exponents - top.clamp(min=-1e30)).exp()
+        return grown / (one + grown.sum(1, keepdim=True))
+    if guard == "alone":
+        return exponents.sigmoid()
+    if guard == "numerator":
+        return exponents.exp()
+    if over == "whole":
+        both = torch.cat([exponents.new_zeros(1), exponents.flatten()])
+        return both.softmax(0)[1:].view(exponents.shape)
+    beside = torch.full_like(exponents[:, :1], math.log(one) if one else -torch.inf)
+    shares = torch.cat([beside, exponents], dim=1).softmax(1)
+    return shares[:, :-1] if guard == "last" else shares[:, 1:]
+
+
+WEIGHTS_TOGGLES = {
+    "exp overflows and infinity over infinity is NaN: put a 0 beside the exponents, then softmax": {"guard": "naive"},
+    "the largest exponent was taken out of the sum, but not of the 1: the 1 becomes e^(-largest)": {
+        "guard": "the 1 stays"
+    },
+    "the 1 is missing below the line: these weights sum to 1, however far below gamma all negatives are": {"one": 0.0},
+    "the 1 stands below the line twice: a 0 beside the exponents is the 1": {"one": 2.0},
+    "each negative is weighed alone, against the 1: below the line stands the sum over all of the row": {
+        "guard": "alone"
+    },
+    "these are the exponentials: divide them by 1 plus their sum along the row": {"guard": "numerator"},
+    "nothing is left out: what same_image marks has weight 0, the diagonal included": {"mask": "none"},
+    "the positive gets a weight: leave out the diagonal too (same_image is True there)": {"mask": "same but diagonal"},
+    "captions of the same image get a weight: leave out every pair that same_image marks": {"mask": "eye"},
+    "the mask is turned round: masked_fill fills where it is True, so give it same_image": {"mask": "turned"},
+    "only negatives with j above i are counted: every j but i's own counts": {"mask": "upper"},
+    "what is no negative became an exponent of 0, and e^0 = 1 has a weight: fill with -torch.inf": {"fill": 0.0},
+    "what is no negative became a score of 0, and e^(-mu gamma) has a weight: fill the exponents with -torch.inf": {
+        "fill": "score"
+    },
+    "what is no negative became an exponent of -1, and has a weight: fill with -torch.inf": {"fill": -1.0},
+    "what is no negative became an exponent of -10, and still has a weight: fill with -torch.inf": {"fill": -10.0},
+    "what is no negative still counts below the line: fill before you sum": {"late": True},
+    "these are the weights along the columns, where captions ask: each row sums over its own j": {"over": "columns"},
+    "both directions added: only the rows are asked for": {"over": "both"},
+    "one sum for the whole matrix: each row has its own (dim=1)": {"over": "whole"},
+    "gamma is missing: it decides how the exponents compare with the 1": {"form": "no gamma"},
+    "gamma is added: the exponent is mu (S - gamma)": {"form": "plus gamma"},
+    "gamma stands outside mu: the exponent is mu (S - gamma)": {"form": "gamma outside"},
+    "the scores are divided by mu: multiply them": {"form": "divided"},
+    "the sign in the exponent is turned: it is mu (S - gamma)": {"form": "turned"},
+    "mu is missing in the exponent: it is mu (S - gamma)": {"form": "no mu"},
+    "mu times too much: 1/mu in the loss takes back the mu of the exponent": {"scale": "times mu"},
+    "divided by mu: 1/mu in the loss only takes back the mu of the exponent": {"scale": "over mu"},
+    "divided by B: the mean over the queries is left out here": {"scale": "over B"},
+    "the sign is turned: how hard a negative is pushed is asked for, a number from 0 to 1": {"scale": "minus"},
+    "these are percent: shares from 0 to 1 are asked for": {"scale": "percent"},
+    "the wrong column is cut off: the first one is the 1 (gamma), so keep [:, 1:]": {"guard": "last"},
+    "these are logarithms: softmax, not log_softmax": {"cut": "log"},
 }
 
-EXERCISE = Exercise("unified-weights", unified_cases, weights_specification, WEIGHTS_MISTAKES, (), overflow_explained)
+
+EXERCISE = Exercise(
+    "unified-weights",
+    library=uto_weights,
+    example=Case({"scores": SMALL, "mu": 10.0, "gamma": 0.5, "same_image": torch.eye(3, dtype=torch.bool)}),
+    cases=weights_cases,
+    specification=weights_specification,
+    family=(spoiled, WEIGHTS_TOGGLES),
+    explain=overflow_explained,
+)

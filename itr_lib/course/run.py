@@ -25,7 +25,6 @@ from itr_lib.lessons.machine import choose_device
 from itr_lib.lessons.start import expect_settings
 
 BUDGET_SECONDS = {"smoke": 180, "quick": 300, "full": 600}
-LONGER = {("quick", "05"): 360}  # lesson 05 trains two more models
 NO_BANDS = 3  # exit status: neither passed nor failed (2 is argparse's own, for arguments that will not do)
 ANSWERS = "my_answers.py"  # the passing answers of a run's lessons, kept by the checks for later ones
 HUNG = 4  # a cell that takes this many budgets hangs: stop it
@@ -155,7 +154,7 @@ def run_lesson(path: Path, options: Options, out: Path, bands: Bands, strict_tim
     metrics.mkdir(exist_ok=True)
     for old in (target, metrics / f"{path.stem}.json"):
         old.unlink(missing_ok=True)
-    budget = LONGER.get((options.profile, path.stem[:2]), BUDGET_SECONDS[options.profile])
+    budget = BUDGET_SECONDS[options.profile]
     result = Result(path.stem, str(target), budget=budget, bands={k: asdict(b) for k, b in bands.items()})
     started = time.monotonic()
     folders = {"ITR_METRICS": str(metrics.resolve()), "ITR_ANSWERS": str((out / ANSWERS).resolve())}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from itr_lib.data.photographs.pictures import open_photograph
     from itr_lib.data.questions import questions_of, scene_questions
     from itr_lib.data.scenes.background import with_background
-    from itr_lib.data.tokenisation import load_tokenizer, tokenise, train_tokenizer
+    from itr_lib.data.tokenisation import load_tokenizer, tokenise, train_tokenizer, unknown_words
 
 _MODULE_OF = {
     "corrupt_words": "augment",
@@ -50,6 +50,7 @@ _MODULE_OF = {
     "load_tokenizer": "tokenisation",
     "tokenise": "tokenisation",
     "train_tokenizer": "tokenisation",
+    "unknown_words": "tokenisation",
 }
 __all__ = sorted(_MODULE_OF)
 

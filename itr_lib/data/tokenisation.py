@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -60,6 +61,12 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], max_to
     """Token ids of all captions, padded to the longest; what exceeds ``max_tokens`` is cut off before ``[SEP]``."""
     encoded = tokenizer(list(captions), padding=True, truncation=True, max_length=max_tokens, return_tensors="np")
     return TokenisedCaptions(encoded["input_ids"].astype(np.int32), encoded["attention_mask"].astype(bool))
+
+
+def unknown_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> list[str]:
+    """The words of a sentence that a trained tokenizer has only in pieces, or not at all: it never learnt them."""
+    words = re.findall(r"\w+", sentence.lower())
+    return [word for word in dict.fromkeys(words) if tokenizer.tokenize(word) != [word]]
 
 
 def load_pretrained(loader: type, name: str | os.PathLike, what: str):

@@ -23,16 +23,33 @@ def transformer(
     return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
 
 
-def first_token(
-    stack: nn.TransformerEncoder, tokens: Float[Tensor, "batch tokens dim"], mask: Bool[Tensor, "batch tokens"]
-) -> Float[Tensor, "batch dim"]:
-    """``stack(tokens)[:, 0]``, where the last layer computes nothing for the other tokens; mask: True = real."""
-    for layer in stack.layers[:-1]:
-        tokens = layer(tokens, src_key_padding_mask=~mask)
-    last, first = stack.layers[-1], tokens[:, :1]
-    read, _ = last.self_attn(first, tokens, tokens, key_padding_mask=~mask, need_weights=False)
-    first = last.norm1(first + last.dropout1(read))
-    return last.norm2(first + last.dropout2(last.linear2(last.dropout(last.activation(last.linear1(first))))))[:, 0]
+class FirstToken(nn.TransformerEncoder):
+    """A stack that returns its first token alone, (B, 1, D): the last layer computes nothing for the others."""
+
+    def __init__(self, dim: int, layers: int, heads: int, dropout: float, feed_forward: int | None = None):
+        layer = nn.TransformerEncoderLayer(dim, heads, feed_forward or 2 * dim, dropout, batch_first=True)
+        super().__init__(layer, layers, enable_nested_tensor=False)
+
+    def forward(
+        self,
+        src: Float[Tensor, "batch tokens dim"],
+        mask: None = None,
+        src_key_padding_mask: Bool[Tensor, "batch tokens"] | None = None,
+        is_causal: bool | None = None,
+    ) -> Float[Tensor, "batch 1 dim"]:
+        """One token a sequence; in the mask True = padding, as torch has it. No ``mask`` of who may look at whom.
+
+        Raises:
+            ValueError: for a ``mask``, torch's second argument.
+        """
+        if mask is not None:
+            raise ValueError("mask is given, torch's second argument: name the other one, src_key_padding_mask=")
+        for layer in self.layers[:-1]:
+            src = layer(src, src_key_padding_mask=src_key_padding_mask)
+        last, first = self.layers[-1], src[:, :1]
+        read, _ = last.self_attn(first, src, src, key_padding_mask=src_key_padding_mask, need_weights=False)
+        first = last.norm1(first + last.dropout1(read))
+        return last.norm2(first + last.dropout2(last.linear2(last.dropout(last.activation(last.linear1(first))))))
 
 
 class RegionEncoder(nn.Module):

@@ -8,7 +8,7 @@ from itr_lib.evaluation.pointing import (
     pointing_accuracy,
     question_alignments,
 )
-from itr_lib.evaluation.probes import pair_accuracy, structure_agreement
+from itr_lib.evaluation.probes import kinds_of_miss, pair_accuracy, structure_agreement
 from itr_lib.evaluation.recall import (
     RetrievalMetrics,
     caption_ranks,
@@ -18,4 +18,4 @@ from itr_lib.evaluation.recall import (
     retrieval_metrics,
 )
 from itr_lib.evaluation.relevance import rouge_relevance
-from itr_lib.evaluation.two_stage import two_stage_metrics
+from itr_lib.evaluation.two_stage import best_weight, shortest_shortlist, two_stage_metrics

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Iterable
 
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from itr_lib.data.dataset import RetrievalData
 from itr_lib.evaluation.inputs import Scores, as_matrix, percent
 
 
@@ -61,3 +66,37 @@ def structure_agreement(image_scores: Scores, text_scores: Scores) -> dict[str, 
         "structure_gap": float((texts - images).abs().amax(dim=0).mean()),
         "structure_correlation": float(torch.corrcoef(pairs)[0, 1]) if varied else 0.0,
     }
+
+
+def kinds_of_miss(data: RetrievalData, winners: Int[np.ndarray, " captions"]) -> dict[str, float]:
+    """What is wrong with the picture that comes first for each caption, in percent of the captions; they add up to 100.
+
+    Args:
+        data: a split of known scenes.
+        winners: of each caption the row of the picture that comes first.
+
+    Raises:
+        ValueError: for data without known scenes.
+    """
+    if data.truth is None:
+        raise ValueError(f"{data.name!r} has no known scenes to compare captions with")
+    from itr_lib.data.scenes import truth_matrix
+
+    fits = truth_matrix(data.truth.scenes, data.truth.captions)[winners, np.arange(len(winners))]
+    seen = [_parts(scene.objects) for scene in data.truth.scenes]
+    meanings = [caption.meaning for caption in data.truth.captions]
+    said = [_parts([*m.objects, *([m.count[0]] if m.count else [])]) for m in meanings]
+    has_parts = np.array([said[caption] <= seen[row] for caption, row in enumerate(winners)])
+    wrong = winners != data.image_of_caption
+    kinds = {
+        "right": ~wrong,
+        "the caption is true of it, too": wrong & fits,
+        "all parts are there, not as said": wrong & ~fits & has_parts,
+        "a part is missing": wrong & ~fits & ~has_parts,
+    }
+    return {kind: percent(some) for kind, some in kinds.items()}
+
+
+def _parts(things: Iterable) -> set[str]:
+    """All shapes, colours and textures of some objects, whoever has which."""
+    return {getattr(thing, kind) for thing in things for kind in ("shape", "colour", "texture")} - {None}

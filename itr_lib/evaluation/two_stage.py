@@ -1,6 +1,8 @@
-"""Ranks of a search in two stages, misses included."""
+"""Ranks of a search in two stages, misses included; and how long its shortlist must be."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -53,6 +55,52 @@ def two_stage_metrics(
     expect_finite("local_weight", local_weight)
     i2t = two_stage_ranks(first, second, _captions_of_images(owner, len(first)), shortlist, local_weight)
     return metrics_of_ranks(i2t, two_stage_ranks(first.T, second.T, owner[:, None], shortlist, local_weight))
+
+
+def shortest_shortlist(
+    lengths: Sequence[int],
+    recall: Sequence[float],
+    milliseconds: Sequence[float],
+    candidates: int,
+    budget: float,
+    tolerated: float,
+) -> int:
+    """The shortest shortlist that finds nearly what may be found, from measurements on validation data.
+
+    Args:
+        lengths: of shortlists, in any order.
+        recall: at each length, in percent.
+        milliseconds: of a query, at each length.
+        candidates: how many there are; a longer shortlist does not exist.
+        budget: what a query may take, in milliseconds.
+        tolerated: how many points of recall may be lost against the best that the budget allows.
+
+    Returns:
+        One of ``lengths``, or 0 where none of them is allowed: no second stage.
+    """
+    measured = zip(lengths, recall, milliseconds, strict=True)
+    allowed = {length: found for length, found, cost in measured if length <= candidates and cost <= budget}
+    enough = max(allowed.values(), default=0.0) - tolerated
+    return min((length for length, found in allowed.items() if found >= enough), default=0)
+
+
+def best_weight(
+    weights: Sequence[float],
+    global_scores: Real[Tensor, "queries candidates"],
+    local_scores: Real[Tensor, "queries candidates"],
+    truth: Int[Tensor, " queries"],
+) -> float:
+    """The weight of the local score with the highest R@1 on validation data; of equally good ones the smallest.
+
+    A query is found where its match, column ``truth``, scores higher than every other candidate by
+    ``global + weight * local``; a tie is decided against the model.
+    """
+    found = {}
+    for weight in sorted(weights):
+        scores = wide(global_scores) + weight * wide(local_scores)
+        own = scores.gather(1, truth[:, None])
+        found[weight] = int(((scores >= own).sum(dim=1) == 1).sum())
+    return max(found, key=lambda weight: found[weight])
 
 
 def _captions_of_images(owner: Int[Tensor, " captions"], images: int) -> Int[Tensor, "images most"]:

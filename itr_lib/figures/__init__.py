@@ -1,12 +1,19 @@
 """What a learner looks at. Functions return a matplotlib figure; :func:`show` displays it with its alt text."""
 
 from itr_lib.figures._draw import COLOURS, MATCH, MISS, OBJECT, RECALLS, REFERENCE, metric_name
-from itr_lib.figures.alignment import alignment_heatmap, as_alignment, attention_boxes, word_boxes
+from itr_lib.figures.alignment import (
+    alignment_heatmap,
+    as_alignment,
+    attended_vectors,
+    attention_boxes,
+    word_boxes,
+)
 from itr_lib.figures.alt_text import alt_text
 from itr_lib.figures.explorer import aligner, explorer
 from itr_lib.figures.gallery import (
     boxes_on_picture,
     caption_gallery,
+    found_pictures,
     image_gallery,
     pair_figure,
     picture_grid,
@@ -26,12 +33,17 @@ from itr_lib.figures.training import (
     batch_and_queue,
     follower_curves,
     guide_diagram,
+    key_ages,
+    plateau,
+    push_panels,
     recall_against,
     ring_diagram,
+    seed_lines,
     training_curves,
 )
 from itr_lib.figures.two_stage import (
     honest_curves,
+    length_choice,
     reading_bars,
     shortlist_curves,
     structure_maps,

@@ -203,6 +203,31 @@ def _weight_bars(axis: Axes, values: Real[np.ndarray, " regions"], most: int = 1
     axis.tick_params(axis="x", labelsize=7.5)
 
 
+def attended_vectors(
+    regions: Float[np.ndarray, "regions 2"],
+    word: Float[np.ndarray, " 2"],
+    temperatures: Sequence[float],
+    title: str = "",
+) -> Figure:
+    """A word and regions on the unit circle, and what the word attends to at each temperature."""
+    figure, axis = plt.subplots(figsize=(5.4, 4.4))
+    around = np.linspace(-0.5, np.pi / 2, 100)
+    axis.plot(np.cos(around), np.sin(around), color="#cccccc", lw=1)
+    for r, end in enumerate(regions):
+        axis.annotate("", end, (0, 0), arrowprops={"arrowstyle": "->", "color": "#555555"})
+        axis.text(*(1.06 * end), f"region {r}", va="center")
+    axis.annotate("", word, (0, 0), arrowprops={"arrowstyle": "->", "color": COLOURS[0], "lw": 2})
+    axis.text(*(1.06 * word), "the word", color=COLOURS[0], va="center")
+    for place, tau in enumerate(temperatures):
+        weight = np.exp((regions @ word - (regions @ word).max()) / tau)
+        attended = weight @ regions / weight.sum()
+        axis.plot(*attended, "o", color=COLOURS[place + 1], ms=8, label=f"attended, τ = {tau:g}")
+    axis.set(xlim=(-0.05, 1.4), ylim=(-0.4, 1.15), aspect="equal", xlabel="dimension 0", ylabel="dimension 1")
+    axis.set_title(title)
+    axis.legend(frameon=False, loc="upper right", fontsize=9)
+    return figure
+
+
 def as_alignment(
     alignment: Alignment, words: Sequence[str], mask: Bool[np.ndarray, " regions"] | None = None
 ) -> Float[np.ndarray, "regions words"]:

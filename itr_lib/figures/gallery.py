@@ -89,6 +89,16 @@ def image_gallery(data: RetrievalData, scores: Scores, captions: Sequence[int], 
     return figure
 
 
+def found_pictures(data: RetrievalData, rows: Sequence[int], notes: Sequence[str], title: str = "") -> Figure:
+    """The pictures that a search returned, best first, each over a note; without a true one, which nobody knows."""
+    figure, axes = plt.subplots(1, len(rows), figsize=(2.3 * len(rows), 2.7), squeeze=False)
+    for axis, row, note in zip(axes[0], rows, notes, strict=True):
+        picture(axis, data, int(row))
+        axis.set_xlabel(note, fontsize=8.5, labelpad=5)
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
 def caption_gallery(data: RetrievalData, scores: Scores, images: Sequence[int], title: str = "", k: int = 5) -> Figure:
     """Image to text: for each picture the k best captions, its own ones in green with a tick."""
     values = as_array(scores)

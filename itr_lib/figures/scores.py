@@ -114,26 +114,27 @@ def tradeoff(
 
 
 def background_curves(
-    counts: Sequence[int], measured: Mapping[str, Float[np.ndarray, "counts 4"]], title: str = ""
+    counts: Sequence[int],
+    measured: Mapping[str, Float[np.ndarray, "counts panels"]],
+    labels: Sequence[str],
+    title: str = "",
 ) -> Figure:
-    """Four panels against the number of background boxes; ``"evenly"`` is drawn as a reference.
+    """A panel a measurement against the number of background boxes.
 
     Args:
         counts: background boxes a picture.
-        measured: by coding, for each count: share of attention on the right object (%), effective regions, R@1 from
-            text to image and from image to text (%).
+        measured: by coding, what was measured at each count, one column a panel; ``"evenly"`` is drawn as a reference.
+        labels: what each panel shows, two or more. What is no recall (``R@``) begins at 0.
         title: what the figure shows.
     """
-    figure, axes = plt.subplots(1, 4, figsize=(11.6, 3.4))
-    labels = (
-        "attention on the right object (%)", "effective regions", "text to image R@1 (%)", "image to text R@1 (%)",
-    )  # fmt: skip
+    alike = all("R@" in label for label in labels)
+    figure, axes = plt.subplots(1, len(labels), figsize=(3.3 * len(labels), 3.4), sharey=alike)
     for place, (axis, label) in enumerate(zip(axes, labels, strict=True)):
         for name, values in measured.items():
             style = {"color": REFERENCE, "ls": ":"} if name == "evenly" else {}
             axis.plot(counts, values[:, place], marker="o", ms=4, label=name, **style)
         axis.set(xlabel="background boxes a picture", ylabel=label, xticks=counts)
-        if place < 2:
+        if "R@" not in label:
             axis.set_ylim(bottom=0)
     axes[1].legend(frameon=False, fontsize=9)
     figure.suptitle(title, x=0.01, ha="left")

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from itr_lib.figures._draw import COLOURS, MATCH, REFERENCE, arrow, box
+from itr_lib.figures._draw import COLOURS, MATCH, REFERENCE, arrow, box, metric_name
 
 QUEUED = COLOURS[0]
 EMPTY = "#f4f4f4"
@@ -40,7 +40,7 @@ def batch_and_queue(
             _cell(axis, batch + 0.6 + key, row, EMPTY if masked else (*QUEUED, 0.45), "" if masked else "−")
             if masked:
                 axis.text(batch + 1.1 + key, row + 0.5, "own", ha="center", va="center", fontsize=8.5, color=REFERENCE)
-        axis.text(-0.15, row + 0.5, f"image {row + 1}", ha="right", va="center", fontsize=10.5)
+        axis.text(-0.15, row + 0.5, f"image {row}", ha="right", va="center", fontsize=10.5)
     axis.text(batch / 2, -0.15, "captions of the batch", ha="center", va="bottom", fontsize=10.5)
     axis.text(batch + 0.6 + keys / 2, -0.15, "captions of earlier batches", ha="center", va="bottom", fontsize=10.5)
     counts = f"{batch - 1} negatives a query", f"up to {keys} more, from a queue"
@@ -82,8 +82,8 @@ def guide_diagram(title: str = "") -> Figure:
     for place in range(4):
         y = 0.5 + 0.8 * place
         for x, name, colour in (
-            (0.4, f"$x_{4 - place}$", COLOURS[7]),
-            (6.7, f"$x_{4 - place} + b_{4 - place}\\, g$", COLOURS[0]),
+            (0.4, f"$x_{3 - place}$", COLOURS[7]),
+            (6.7, f"$x_{3 - place} + b_{3 - place}\\, g$", COLOURS[0]),
         ):
             box(axis, x, y, name, colour, 0.62 if x < 1 else 1.5)
         arrow(axis, (0.78, y), (2.45, 1.95), 0.9)
@@ -175,6 +175,79 @@ def follower_curves(
     if references:
         lines = [line for line in axes[2].lines if line.get_label() in references]
         axes[2].legend(handles=lines, frameon=False, fontsize=9)
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+def push_panels(
+    scores: Sequence[float],
+    single: Mapping[str, Sequence[float]],
+    negatives: Sequence[float],
+    shares: Mapping[str, Sequence[float]],
+    title: str = "",
+) -> Figure:
+    """How hard a loss pushes: left one negative alone against its score, right many negatives, their shares."""
+    figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.4))
+    styles = ((0, (1, 1)), "-.", "-", "--")
+    for (name, values), style in zip(single.items(), cycle(styles), strict=False):
+        axes[0].plot(scores, values, ls=style, label=name)
+    for (name, values), mark in zip(shares.items(), cycle("s^ovD"), strict=False):
+        axes[1].plot(negatives, values, mark + "-", ms=4, lw=1.2, label=name)
+    axes[0].set(xlabel="score of the only negative", ylabel="push", title="one negative")
+    axes[1].set(xlabel="score of the negative", ylabel="share of the push", title=f"{len(negatives)} negatives")
+    for axis in axes:
+        axis.legend(frameon=False, fontsize=9)
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+def seed_lines(
+    runs: Mapping[str, Sequence[Mapping[str, float]]], metrics: Sequence[str] = ("t2i_r1", "i2t_r1"), title: str = ""
+) -> Figure:
+    """A panel a metric, a place a model, and a line a seed: whoever wins must win along the lines.
+
+    Raises ``ValueError`` where the models have different numbers of runs, which no line could join.
+    """
+    counts = {len(found) for found in runs.values()}
+    if len(counts) != 1:
+        raise ValueError(f"{sorted(counts)} runs a model: expected as many for each, in the order of their seeds")
+    figure, axes = plt.subplots(1, len(metrics), figsize=(4.3 * len(metrics), 3.4), squeeze=False)
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        for seed in range(max(counts)):
+            values = [found[seed][metric] for found in runs.values()]
+            axis.plot(range(len(runs)), values, "o-", ms=5, lw=1.5, label=f"seed {seed}")
+        axis.set(xlim=(-0.4, len(runs) - 0.6), ylabel=f"{metric_name(metric, ' ')} (%)")
+        axis.set_xticks(range(len(runs)), list(runs))
+        axis.set_ylim(bottom=0)
+        axis.grid(axis="y", alpha=0.2)
+    axes[0][0].legend(frameon=False, fontsize=9)
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+def key_ages(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str = "") -> Figure:
+    """Mean cosine with queued keys against their age in steps: a panel for what is compared, a line a run."""
+    names = list(next(iter(curves.values())))
+    figure, axes = plt.subplots(1, len(names), figsize=(4.7 * len(names), 3.4), sharey=True, squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        for (run, by_name), style in zip(curves.items(), cycle(("-", "--", "-.")), strict=False):
+            axis.plot(by_name[name], style, lw=1.6, label=run)
+        axis.set(xlabel="age of a key (steps)", title=f"with {name}")
+        axis.grid(alpha=0.2)
+    axes[0][0].set(ylabel="mean cosine")
+    axes[0][0].legend(frameon=False, fontsize=9)
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+def plateau(curves: Mapping[str, tuple[Sequence[float], float]], title: str = "") -> Figure:
+    """A panel a quantity, step by step, with a line at its value for the best constant."""
+    figure, axes = plt.subplots(1, len(curves), figsize=(4.7 * len(curves), 3.2), squeeze=False)
+    for axis, (name, (values, best)) in zip(axes[0], curves.items(), strict=True):
+        axis.plot(np.asarray(values), lw=0.9, color=COLOURS[0], label="each step")
+        axis.axhline(best, color=REFERENCE, ls=(0, (1, 3)), lw=1.4, label="best constant")
+        axis.set(xlabel="training step", ylabel=name)
+        axis.legend(frameon=False, fontsize=9)
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 

@@ -144,7 +144,7 @@ def two_stage_diagram(items: int = 14, shortlist: int = 5, title: str = "") -> F
         for place, item in enumerate(order):
             strong = 0.65 if item < shortlist else 0.15
             axis.add_patch(Rectangle((place, y), 1, 1, fc=(*COLOURS[0], strong), ec="white", lw=2))
-            axis.text(place + 0.5, y + 0.5, f"{item + 1}", ha="center", va="center", fontsize=11)
+            axis.text(place + 0.5, y + 0.5, f"{item}", ha="center", va="center", fontsize=11)
         axis.text(-0.25, y + 0.5, label, ha="right", va="center", fontsize=10.5)
     for place, item in enumerate(anew):
         arrow(axis, (item + 0.5, 1.05), (place + 0.5, 2.05), 1.2 if item < shortlist else 0.5)
@@ -190,20 +190,51 @@ def shortlist_curves(
     return figure
 
 
+def length_choice(
+    lengths: Sequence[int],
+    recall: Sequence[float],
+    milliseconds: Sequence[float],
+    everything: tuple[float, float],
+    chosen: int,
+    title: str = "",
+) -> Figure:
+    """R@1 and the time of a query against the length of the shortlist, the chosen length marked.
+
+    ``everything``: R@1 and milliseconds where all candidates are aligned, drawn as dashed lines.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(8.8, 3.3))
+    labels = ("R@1 (%); dashed: all aligned", "ms a query; dashed: all aligned")
+    for axis, values, end, label in zip(axes, (recall, milliseconds), everything, labels, strict=True):
+        axis.plot(lengths, values, "o-", ms=4, color=COLOURS[0])
+        axis.axhline(end, color=REFERENCE, ls="--", lw=1.1)
+        if chosen in lengths:
+            axis.plot(chosen, values[lengths.index(chosen)], "o", ms=11, mfc="none", mew=2, color=BARRIER)
+        _shortlist_axis(axis, lengths, label)
+    axes[1].set_ylim(bottom=0)
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
 def honest_curves(
     shortlists: Sequence[int],
     honest: Mapping[int, Sequence[float]],
-    flattering: Mapping[int, Sequence[float]],
+    other: Mapping[int, Sequence[float]],
     title: str = "",
+    names: tuple[str, str] = ("a miss keeps its global rank", "a miss counts as a hit"),
 ) -> Figure:
-    """R@1, R@5, R@10 against the length of the shortlist, by two ways to rank what is not in it; keys are cutoffs."""
-    figure, axes = plt.subplots(1, len(honest), figsize=(3.7 * len(honest), 3.4), squeeze=False, sharey=True)
+    """R@K against the length of the shortlist, two ways, the gap between them shaded; keys are cutoffs, a panel each.
+
+    ``names``: of ``honest`` and ``other``, by default two ways to rank what is not in the shortlist.
+    """
+    width = 6.4 if len(honest) == 1 else 3.7 * len(honest)
+    figure, axes = plt.subplots(1, len(honest), figsize=(width, 3.4), squeeze=False, sharey=True)
     for axis, cutoff in zip(axes[0], honest, strict=True):
-        axis.fill_between(shortlists, honest[cutoff], flattering[cutoff], color=BARRIER, alpha=0.15, lw=0)
-        axis.plot(shortlists, flattering[cutoff], "s--", ms=4, color=BARRIER, label="a miss counts as a hit")
-        axis.plot(shortlists, honest[cutoff], "o-", ms=4, color=COLOURS[0], label="a miss keeps its global rank")
-        _shortlist_axis(axis, shortlists, "found (%)" if axis is axes[0][0] else "")
-        axis.set_title(f"R@{cutoff}")
+        axis.fill_between(shortlists, honest[cutoff], other[cutoff], color=BARRIER, alpha=0.15, lw=0)
+        axis.plot(shortlists, other[cutoff], "s--", ms=4, color=BARRIER, label=names[1])
+        axis.plot(shortlists, honest[cutoff], "o-", ms=4, color=COLOURS[0], label=names[0])
+        _shortlist_axis(axis, shortlists, f"R@{cutoff} (%)" if axis is axes[0][0] else "")
+        if len(honest) > 1:
+            axis.set_title(f"R@{cutoff}")
     figure.legend(
         *axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9
     )

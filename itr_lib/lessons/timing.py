@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
+from itr_lib.data.dataset import RetrievalData
 from itr_lib.encoders.tokens import Encoded
-from itr_lib.inference import rows_of
+from itr_lib.inference import encode, rows_of
 
 
 def best_time(function: Callable[[], Tensor], repeats: int = 4) -> float:
@@ -100,3 +102,15 @@ def milliseconds(ask: Callable[[Any], object], queries: Sequence[Any], warm: int
         ask(query)
         times.append(perf_counter() - began)
     return 1e3 * float(np.median(times[len(queries[:warm]) :]))
+
+
+def query_milliseconds(
+    models: Mapping[str, nn.Module], tokenizer: PreTrainedTokenizerBase, data: RetrievalData, device: str = "cpu"
+) -> dict[str, float]:
+    """What a caption's ranking of all images costs by model, in milliseconds; everything is encoded beforehand."""
+    times = {}
+    for name, model in models.items():
+        images, captions = encode(model.to(device), tokenizer, data, device=device)
+        seconds, _ = time_of_all(lambda some, model=model, captions=captions: model.scores(some, captions), images, 8.0)
+        times[name] = 1e3 * seconds / len(data.captions)
+    return times

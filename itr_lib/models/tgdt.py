@@ -5,7 +5,7 @@ The branches are TERAN's; a further transformer on top of each makes the global 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from itr_lib.data.batches import CaptionBatch, ImageBatch
-from itr_lib.encoders.regions import first_token, transformer
+from itr_lib.encoders.regions import FirstToken
 from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.models.teran import PAPER as TERAN_PAPER
 from itr_lib.models.teran import TERAN, TERANConfig
@@ -36,18 +36,35 @@ class TGDTConfig(TERANConfig):
 
 
 PAPER = TGDTConfig(**vars(TERAN_PAPER))
+Guidance = Callable[[Tensor, Tensor, nn.Module, bool], Tensor]
+
+
+def global_vectors(
+    tokens: Float[Tensor, "batch tokens dim"], mask: Bool[Tensor, "batch tokens"], on_top: nn.Module, detach: bool
+) -> Float[Tensor, "batch dim"]:
+    """Token guidance: the first token that ``on_top`` returns, the whole-image token or ``[CLS]``, at length 1.
+
+    Args:
+        tokens: of a branch.
+        mask: True = real.
+        on_top: called like torch's encoders.
+        detach: whether the tokens keep their gradient to themselves.
+    """
+    tokens = tokens.detach() if detach else tokens
+    return l2_normalise(on_top(tokens, src_key_padding_mask=~mask)[:, 0])
 
 
 class TGDT(nn.Module):
-    """TERAN's two branches, and a global transformer on top of each."""
+    """TERAN's two branches, and a global transformer on top of each; ``guidance`` makes a vector of what it returns."""
 
     def __init__(self, config: TGDTConfig):
         super().__init__()
         self.config = config
         self.local = TERAN(config)
         settings = (config.heads, config.dropout, config.feed_forward)
-        self.global_regions = transformer(config.dim, config.global_layers, *settings)
-        self.global_words = transformer(config.dim, config.global_layers, *settings)
+        self.global_regions = FirstToken(config.dim, config.global_layers, *settings)
+        self.global_words = FirstToken(config.dim, config.global_layers, *settings)
+        self.guidance: Guidance = global_vectors
 
     @property
     def text(self) -> nn.Module:
@@ -67,13 +84,13 @@ class TGDT(nn.Module):
     def encode_images(self, batch: ImageBatch) -> GlobalTokens:
         """A unit vector an image, and a unit vector a region."""
         tokens, real = self.local.image_sequence(batch)
-        whole = self._whole(self.global_regions, tokens, real)
+        whole = self.guidance(tokens, real, self.global_regions, self.config.detach)
         return GlobalTokens(whole, *self.local.as_regions(tokens, batch))
 
     def encode_captions(self, batch: CaptionBatch) -> GlobalTokens:
         """A unit vector a caption, and a unit vector a token, ``[CLS]`` and ``[SEP]`` masked out."""
         tokens = self.local.caption_sequence(batch)
-        whole = self._whole(self.global_words, tokens, batch.mask)
+        whole = self.guidance(tokens, batch.mask, self.global_words, self.config.detach)
         return GlobalTokens(whole, *self.local.as_words(tokens, batch))
 
     def scores(self, images: GlobalTokens, captions: GlobalTokens) -> Float[Tensor, "images captions"]:
@@ -101,13 +118,3 @@ class TGDT(nn.Module):
             self.config = config
             for parameter, before in zip(self.local.parameters(), training, strict=True):
                 parameter.requires_grad_(before)
-
-    def _whole(
-        self,
-        on_top: nn.TransformerEncoder,
-        tokens: Float[Tensor, "batch tokens dim"],
-        real: Bool[Tensor, "batch tokens"],
-    ) -> Float[Tensor, "batch dim"]:
-        """The first token of the global sequence: the whole-image token, ``[CLS]``."""
-        tokens = tokens.detach() if self.config.detach else tokens
-        return l2_normalise(first_token(on_top, tokens, real))

@@ -1,0 +1,117 @@
+"""``choose-momentum``, lesson 04.
+
+A choice from measurements: of the followers whose keys still find their images, the one whose keys agree best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from itr_lib.checks.frame import Case, Exercise
+from itr_lib.checks.outcome import Inputs
+
+
+def _given(momenta: list[float], recalls: list[float], kept: list[float], share: float) -> Inputs:
+    values = {"momenta": momenta, "recalls": recalls, "kept": kept}
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()} | {"share": share}
+
+
+def momentum_choices() -> Iterator[Case]:
+    """Candidates in any order, one exactly at the limit, one alone, none that finds anything."""
+    yield Case(_given([0.5, 0.8, 0.95, 0.998], [30, 31, 26, 4], [0.5, 0.6, 0.75, 0.99], 0.7))
+    yield Case(_given([0.5, 0.9], [10, 40], [0.5, 0.8], 0.75))
+    mixed = _given([0.998, 0.95, 0.3, 0.8], [3, 27, 28, 31], [0.99, 0.8, 0.4, 0.6], 0.75)
+    yield Case(mixed, trap="the candidates are in no order")
+    odd = _given([0.2, 0.9, 0.99, 0.7], [21, 40, 31, 39], [0.97, 0.7, 0.62, 0.8], 0.75)
+    yield Case(odd, trap="the highest momentum is not the one whose keys agree best")
+    weak = _given([0.5, 0.9, 0.99, 0.999], [30, 28, 17, 2], [0.5, 0.6, 0.7, 0.9], 0.75)
+    yield Case(weak, trap="a follower finds more than the mean of all, and too little")
+    limit = _given([0.4, 0.9, 0.99], [40, 32, 30], [0.5, 0.6, 0.8], 0.75)
+    yield Case(limit, trap="a recall lies exactly at the limit")
+    yield Case(_given([0.9], [12], [0.7], 0.9), trap="there is one candidate")
+    yield Case(_given([0.1, 0.9, 0.99], [0, 0, 0], [0.5, 0.8, 0.7], 0.75), trap="no follower finds anything")
+
+
+def choice_specification(momenta: Tensor, recalls: Tensor, kept: Tensor, share: float) -> float:
+    """Candidate by candidate, the best so far kept."""
+    highest, best = max(recalls.tolist()), None
+    for momentum, recall, agrees in zip(momenta.tolist(), recalls.tolist(), kept.tolist(), strict=True):
+        if recall >= share * highest and (best is None or agrees > best[0]):
+            best = (agrees, momentum)
+    return best[1]
+
+
+def choose_momentum(momenta: Tensor, recalls: Tensor, kept: Tensor, share: float) -> float:
+    """Of the momenta whose recall is at least ``share`` of the highest, the one whose keys agree best."""
+    admitted = recalls >= share * recalls.max()
+    return float(momenta[kept.masked_fill(~admitted, -torch.inf).argmax()])
+
+
+def spoiled(momenta, recalls, kept, share, *, limit="share", sign=">=", pick="kept", give="momentum"):
+    """The choice with one or two of its steps spoiled."""
+    limits = {
+        "share": share * recalls.max(),
+        "highest": recalls.max(),
+        "fraction": torch.tensor(share).to(recalls),
+        "percent": torch.tensor(100 * share).to(recalls),
+        "mean": share * recalls.mean(),
+        "first": share * recalls[0],
+        "less": (1 - share) * recalls.max(),
+    }
+    tests = {">=": torch.ge, ">": torch.gt, "<=": torch.le, "<": torch.lt}
+    admitted = tests[sign](recalls, limits[limit]) if limit != "none" else torch.ones_like(recalls).bool()
+    quality = {
+        "kept": kept, "kept least": -kept, "recall": recalls, "recall least": -recalls, "momentum": momenta,
+        "momentum least": -momenta, "product": kept * recalls, "first": -torch.arange(len(kept)).to(kept),
+        "last": torch.arange(len(kept)).to(kept),
+    }[pick]  # fmt: skip
+    place = int(quality.masked_fill(~admitted, -torch.inf).argmax())
+    inside = int(admitted[:place].sum())
+    gives = {"momentum": momenta[place], "place": place, "inside": inside, "mixed": momenta[inside]}
+    gives |= {"recall": recalls[place], "kept": kept[place]}
+    return float(gives[give])
+
+
+CHOICE_TOGGLES = {
+    "nothing is left out: first keep the momenta whose recall is at least share times the highest": {"limit": "none"},
+    "only the highest recall is kept: share times the highest is enough": {"limit": "highest"},
+    "recalls are compared with share itself: the limit is share times the highest recall": {"limit": "fraction"},
+    "recalls are compared with share in percent: the limit is share times the highest recall": {"limit": "percent"},
+    "the limit is a share of the mean recall: it is one of the highest": {"limit": "mean"},
+    "the limit is a share of the first recall: it is one of the highest, wherever that stands": {"limit": "first"},
+    "the limit is 1 - share of the highest recall: it is share": {"limit": "less"},
+    "a recall exactly at the limit is left out: at least share, >=": {"sign": ">"},
+    "those below the limit are kept, the others left out: turn the comparison round": {"sign": "<="},
+    "those below the limit are kept, the others left out: turn the comparison round, with >=": {"sign": "<"},
+    "of those that are left, the least agreeing is taken: the highest kept is asked for": {"pick": "kept least"},
+    "of those that are left, the one with the highest recall is taken: the highest kept is asked for": {
+        "pick": "recall"
+    },
+    "of those that are left, the one with the lowest recall is taken: the highest kept is asked for": {
+        "pick": "recall least"
+    },
+    "of those that are left, the highest momentum is taken: what counts is kept, as measured": {"pick": "momentum"},
+    "of those that are left, the lowest momentum is taken: the highest kept is asked for": {"pick": "momentum least"},
+    "of those that are left, the highest kept times recall is taken: the highest kept is asked for": {
+        "pick": "product"
+    },
+    "of those that are left, the first is taken: look for the highest kept": {"pick": "first"},
+    "of those that are left, the last is taken: look for the highest kept": {"pick": "last"},
+    "this is a place in the list: return the momentum that stands there": {"give": "place"},
+    "this is a place among those that are left: return the momentum that stands there": {"give": "inside"},
+    "a place among those that are left was used in the list of all: index the same list": {"give": "mixed"},
+    "this is the recall of the right one: return its momentum": {"give": "recall"},
+    "this is kept of the right one: return its momentum": {"give": "kept"},
+}
+
+EXERCISE = Exercise(
+    "choose-momentum",
+    library=choose_momentum,
+    example=Case(_given([0.0, 0.9, 0.99, 0.999], [20, 22, 18, 1], [0.6, 0.65, 0.8, 0.99], 0.75), worked=0.99),
+    cases=momentum_choices,
+    specification=choice_specification,
+    family=(spoiled, CHOICE_TOGGLES),
+)
