@@ -400,13 +400,13 @@ lesson.say(
 )
 
 # %% [markdown]
-# The loss goes down, so all is well? Look at the second number. An untrained model gives similar vectors to all pictures. This training makes
-# them *more* alike, not less. Where all vectors are the same, every negative scores what the
-# positive scores, each query costs exactly the margin, and the loss per pair is $2m = 0.4$. From there no gradient
-# leads away. The model has **collapsed**.
+# The loss goes down, so all is well? Look at the second number. An untrained model gives similar vectors to all pictures,
+# and this training makes them *more* alike, not less. Where all vectors are the same, every negative scores what the
+# positive scores, each query costs exactly the margin, and the loss per pair is $2m = 0.4$. From there no gradient leads
+# away. The model has **collapsed**.
 #
-# Why? In a new model the hardest negative of a picture is chosen by chance. Pulling on it alone, each query another way, the easiest way to pay
-# less is to make everything alike: 0.4 is less than what a random model pays.
+# Why? In a new model chance decides which negative is the hardest, and a new model pays more than 0.4. The easiest way to pay less is
+# to make everything alike.
 #
 # ## 6. Warm up, then train
 #
@@ -501,7 +501,7 @@ lesson.show(figures.collapse_curves(runs, floor=0.4, switch=steps, title=title))
 
 # %% [markdown]
 # The loss changes its meaning at the dotted line, from a sum over all negatives to the hardest one. Only recall can be compared
-# across it. Right after the line the model comes close to collapsing once more, and this time it gets away.
+# across it. On the scenes the model comes close to collapsing once more, right after the line, and this time it gets away.
 
 # %%
 title = "Trained on your batches, your loss and your loop"
@@ -555,8 +555,8 @@ lesson.say(
 # ## 7. InfoNCE: the same wish as a classification
 #
 # CLIP's loss asks: which of these $B$ captions belongs to this picture? A softmax over row $i$ of $S / \tau$ answers with
-# probabilities, and cross-entropy wants all of it on the diagonal. Columns ask for pictures; the loss is the mean of
-# both.
+# probabilities. The loss is *cross-entropy*: minus the log of the probability that the right caption gets. Columns ask for
+# pictures, and the two directions are averaged.
 #
 # $$ L = -\frac{1}{2B} \sum_i \bigg( \log \frac{e^{S_{ii}/\tau}}{\sum_{j} e^{S_{ij}/\tau}} + \log \frac{e^{S_{ii}/\tau}}{\sum_{j} e^{S_{ji}/\tau}} \bigg) $$
 #
@@ -742,7 +742,7 @@ lesson.compare(results, metrics=("i2t_r1", "t2i_r1", "rsum"), title=title)
 # - **InfoNCE is best here**, {{t2i_r1: InfoNCE}} text to image against {{t2i_r1: VSE++ (hardest, GPO)}}. It needed no warm-up.
 # - **Hardest against all negatives:** a clear gain from image to text, little from text to image.
 # - **Mean pooling looks like a disaster, and is not.** With the hardest negatives it comes to {{t2i_r1: mean pooling}}. But its loss ends
-#   at 0.400, two margins a pair: it never got away from the collapse. With InfoNCE the same pooling reaches {{t2i_r1: mean pooling, InfoNCE}}. Change one
+#   where a collapsed model's does, at two margins a pair: it never got away. With InfoNCE the same pooling reaches {{t2i_r1: mean pooling, InfoNCE}}. Change one
 #   thing at a time, and then cross them.
 # - **False negatives left in:** within the spread. They are too rare to show, which is how such a mistake lives for years.
 # - **Hardest from step one:** collapsed with every seed.
