@@ -15,7 +15,7 @@ from itr_lib import objectives
 from itr_lib.checks._inputs import random_scores
 from itr_lib.checks._mistakes import eye
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
-from itr_lib.checks.triplet_hardest import batch_of_the_lesson, masked, masked_cases, never
+from itr_lib.checks.triplet_hardest import masked, masked_cases, never, quarter_of_a_batch
 from itr_lib.checks.triplet_loop import rounded
 
 
@@ -185,5 +185,5 @@ EXERCISE = Exercise(
     steps=_steps,
     family=(_nce, TOGGLES),
     gradients=("scores",),
-    rehearsal=Rehearsal(lambda: {**batch_of_the_lesson(), "temperature": 0.05}, calls=160),
+    rehearsal=Rehearsal(lambda: {**quarter_of_a_batch(), "temperature": 0.05}, calls=4 * 160),
 )

@@ -201,5 +201,5 @@ EXERCISE = Exercise(
     },
     family=(_pool, TOGGLES),
     gradients=("tokens",),
-    rehearsal=Rehearsal(lambda: _sets(7, 100, 36, 256), calls=30),
+    rehearsal=Rehearsal(lambda: _sets(7, 10, 36, 256), calls=300),
 )
