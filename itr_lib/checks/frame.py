@@ -221,7 +221,9 @@ def _diagnosis(exercise: Exercise, answer: Callable, trials: list[Trial], wrong:
         or symptoms.name(trials, wrong, answer, exercise.specification)
         or "your result differs from what is expected"
     )
-    lines = [_about_the_example(exercise, first), told, first.difference(), first.shapes()]
+    if told == symptoms.NOT_FINITE:
+        first = next((trial for trial in wrong if not trial.is_finite()), first)
+    lines = [_about_the_example(exercise, wrong[0]), told, first.difference(), first.shapes()]
     return "\n".join(line for line in lines if line)
 
 
