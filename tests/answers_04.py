@@ -787,7 +787,7 @@ WRONG = {
         (unified_in_place, "changes its input scores in place"),
     ],
     "unified-weights": [
-        (weights_naive, "infinity times 0, or over infinity"),
+        (weights_naive, "infinity times 0 or over infinity"),
         (weights_plain_softmax, "the 1 is missing below the line"),
         (weights_masked_late, "still counts below the line"),
         (weights_of_columns, "along the columns"),

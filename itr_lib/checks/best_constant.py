@@ -65,14 +65,28 @@ def spoiled(
         x = x * negatives
     if many == "pairs":
         x = x + 2 * math.log(negatives)
-    inside = math.log(negatives) if many == "inside" else math.log(negatives + 1) if many == "and own" else 0.0
-    cost = torch.logaddexp(torch.full_like(x, math.log(one) if one else -torch.inf), inside + x)
+    if many == "times":
+        x = x * math.log(negatives)
+    inside = (
+        math.log10(negatives)
+        if many == "log10"
+        else math.log(negatives)
+        if many == "inside"
+        else math.log(negatives + 1)
+        if many == "and own"
+        else 0.0
+    )
+    cost = (
+        one + (inside + x).exp()
+        if pick == "no log"
+        else torch.logaddexp(torch.full_like(x, math.log(one) if one else -torch.inf), inside + x)
+    )
     cost = cost * (negatives if many == "outside" else 1) * {"": 1 / mu, "none": 1.0, "times": mu}[scale]
     kept = {
         "": scores.log1p(), "none": 0 * scores, "no log": scores, "no 1": scores.log(),
     }[positive]  # fmt: skip
     loss = sides * cost - kept
-    place = int({"least": loss.argmin, "most": loss.argmax}[pick]())
+    place = int({"least": loss.argmin, "most": loss.argmax, "no log": loss.argmin}[pick]())
     threshold = gamma - math.log(negatives) / mu
     return float({"score": scores[place], "place": place, "loss": loss[place], "threshold": threshold}[give])
 
@@ -84,6 +98,9 @@ CONSTANT_TOGGLES = {
     "n stands in the exponent: it multiplies the exponential": {"many": "exponent"},
     "the positive is counted among the negatives: n of them, not n + 1": {"many": "and own"},
     "n counts twice": {"many": "pairs"},
+    "ln n multiplies the exponent: n e^x = e^(ln n + x), so it is added": {"many": "times"},
+    "the logarithm of n is to base 10: n e^x = e^(ln n + x), with math.log": {"many": "log10"},
+    "the logarithm of the sum is missing": {"pick": "no log"},
     "gamma is missing: the exponent is mu (S - gamma)": {"form": "no gamma"},
     "gamma is added: the exponent is mu (S - gamma)": {"form": "plus"},
     "gamma stands outside mu: the exponent is mu (S - gamma)": {"form": "outside"},

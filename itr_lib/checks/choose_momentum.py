@@ -25,11 +25,11 @@ def momentum_choices() -> Iterator[Case]:
     yield Case(_given([0.5, 0.9], [10, 40], [0.5, 0.8], 0.75))
     mixed = _given([0.998, 0.95, 0.3, 0.8], [3, 27, 28, 31], [0.99, 0.8, 0.4, 0.6], 0.75)
     yield Case(mixed, trap="the candidates are in no order")
-    odd = _given([0.2, 0.9, 0.99, 0.7], [21, 40, 31, 39], [0.97, 0.7, 0.62, 0.8], 0.75)
+    odd = _given([0.2, 0.9, 0.99, 0.7], [24, 40, 31, 39], [0.97, 0.7, 0.62, 0.8], 0.75)
     yield Case(odd, trap="the highest momentum is not the one whose keys agree best")
-    weak = _given([0.5, 0.9, 0.99, 0.999], [30, 28, 17, 2], [0.5, 0.6, 0.7, 0.9], 0.75)
+    weak = _given([0.5, 0.9, 0.99, 0.999], [30, 28, 17, 9], [0.5, 0.6, 0.7, 0.9], 0.75)
     yield Case(weak, trap="a follower finds more than the mean of all, and too little")
-    limit = _given([0.4, 0.9, 0.99], [40, 32, 30], [0.5, 0.6, 0.8], 0.75)
+    limit = _given([0.4, 0.9, 0.99], [40, 39.5, 30], [0.5, 0.6, 0.8], 0.75)
     yield Case(limit, trap="a recall lies exactly at the limit")
     yield Case(_given([0.9], [12], [0.7], 0.9), trap="there is one candidate")
     yield Case(_given([0.1, 0.9, 0.99], [0, 0, 0], [0.5, 0.8, 0.7], 0.75), trap="no follower finds anything")
@@ -50,7 +50,7 @@ def choose_momentum(momenta: Tensor, recalls: Tensor, kept: Tensor, share: float
     return float(momenta[kept.masked_fill(~admitted, -torch.inf).argmax()])
 
 
-def spoiled(momenta, recalls, kept, share, *, limit="share", sign=">=", pick="kept", give="momentum"):
+def spoiled(momenta, recalls, kept, share, *, limit="share", sign=">=", pick="kept", give="momentum", also=""):
     """The choice with one or two of its steps spoiled."""
     limits = {
         "share": share * recalls.max(),
@@ -59,10 +59,17 @@ def spoiled(momenta, recalls, kept, share, *, limit="share", sign=">=", pick="ke
         "percent": torch.tensor(100 * share).to(recalls),
         "mean": share * recalls.mean(),
         "first": share * recalls[0],
+        "last": share * recalls[-1],
+        "median": share * recalls.median(),
+        "difference": recalls.max() - share,
         "less": (1 - share) * recalls.max(),
     }
     tests = {">=": torch.ge, ">": torch.gt, "<=": torch.le, "<": torch.lt}
     admitted = tests[sign](recalls, limits[limit]) if limit != "none" else torch.ones_like(recalls).bool()
+    if also == "kept":
+        admitted &= kept >= share * kept.max()
+    if also == "count":
+        admitted = recalls >= recalls.sort(descending=True).values[max(1, int(share * len(recalls))) - 1]
     quality = {
         "kept": kept, "kept least": -kept, "recall": recalls, "recall least": -recalls, "momentum": momenta,
         "momentum least": -momenta, "product": kept * recalls, "first": -torch.arange(len(kept)).to(kept),
@@ -82,6 +89,13 @@ CHOICE_TOGGLES = {
     "recalls are compared with share in percent: the limit is share times the highest recall": {"limit": "percent"},
     "the limit is a share of the mean recall: it is one of the highest": {"limit": "mean"},
     "the limit is a share of the first recall: it is one of the highest, wherever that stands": {"limit": "first"},
+    "the limit is a share of the last recall: it is one of the highest, wherever that stands": {"limit": "last"},
+    "the limit is a share of the median recall: it is one of the highest": {"limit": "median"},
+    "share is taken off the highest recall: the limit is share times the highest": {"limit": "difference"},
+    "kept must reach a share of its highest, too: only the recall has a limit": {"also": "kept"},
+    "a share of the candidates is left: left are those whose recall is at least share times the highest": {
+        "also": "count"
+    },
     "the limit is 1 - share of the highest recall: it is share": {"limit": "less"},
     "a recall exactly at the limit is left out: at least share, >=": {"sign": ">"},
     "those below the limit are kept, the others left out: turn the comparison round": {"sign": "<="},

@@ -59,15 +59,17 @@ def enhance_specification(regions: Tensor, mask: Tensor, guide: Tensor, sharpnes
 
 def spoiled(
     regions, mask, guide, sharpness, *, fill=-torch.inf, before=True, after=True, length=2.0, over="regions", scale="",
-    units="", give="guide", keep="region", order="", unit_result=False,
+    units="", give="guide", keep="region", order="", unit_result=False, turned=False,
 ):  # fmt: skip
     """The step with one or two of its parts spoiled."""
     unit = F.normalize
     asked = unit(regions, dim=-1) if "regions" in units else regions
-    products = torch.einsum("nrf,nf->nr", asked, guide)
-    products = {"": sharpness * products, "none": products, "over": products / sharpness}[scale]
+    asking = guide.sum(0, keepdim=True).expand_as(guide) if units == "all guides" else guide
+    products = torch.einsum("nrf,nf->nr", asked, asking)
+    products = {"": sharpness * products, "none": products, "over": products / sharpness, "outside": products}[scale]
     if order == "length first":
         products = unit(products.masked_fill(~mask, 0), dim=1)
+    mask = ~mask if turned else mask
     logits = products.masked_fill(~mask, fill) if before else products
     if over == "sigmoid":
         share = logits.sigmoid()
@@ -75,15 +77,23 @@ def spoiled(
         share = logits.masked_fill(~mask, 0)
     else:
         share = logits.nan_to_num(neginf=-1e30).softmax(0 if over == "pictures" else 1)
-    if length:
-        axis = 0 if length == "pictures" else 1
-        share = share / share.norm(dim=axis, keepdim=True).clamp(min=1e-12)
+    share = {
+        None: share,
+        2.0: unit(share, dim=1),
+        "pictures": unit(share, dim=0),
+        "largest": share / share.amax(1, keepdim=True).clamp(min=1e-12),
+        "square": share / (share * share).sum(1, keepdim=True).clamp(min=1e-12),
+        "root": share.sqrt(),
+    }[length]
     share = share.masked_fill(~mask, 0) if after else share
+    share = sharpness * share if scale == "outside" else share
     if give == "in full":
         share = mask.to(share)
-    given = {"guide": guide[:, None], "in full": guide[:, None], "itself": regions, "one": torch.ones_like(regions)}[
-        give
-    ]
+    given = {
+        "guide": guide[:, None], "in full": guide[:, None], "itself": regions, "one": torch.ones_like(regions),
+        "less": -guide[:, None], "product": regions * guide[:, None],
+        "sum": torch.einsum("nr,nrf->nf", share, regions)[:, None] / share[..., None].clamp(min=1e-300),
+    }[give]  # fmt: skip
     kept = {"region": regions, "none": 0 * regions, "shared": (1 + share[..., None]) * regions, "less": -regions}
     kept["weighed"] = share[..., None] * regions
     result = kept[keep] + share[..., None] * given
@@ -115,6 +125,15 @@ ENHANCE_TOGGLES = {
     "b_r is added to every number of the region: it comes times g": {"give": "one"},
     "the regions are multiplied by b_r before g is added: x_r + b_r g": {"keep": "weighed"},
     "the regions are multiplied by 1 + b_r before g is added: x_r + b_r g": {"keep": "shared"},
+    "g is taken off: x_r + b_r g": {"give": "less"},
+    "the regions are multiplied by g: what is added is b_r g": {"give": "product"},
+    "every region receives the weighed sum of the regions: what it receives is b_r g": {"give": "sum"},
+    "b is divided by its largest share: by its length, the root of the sum of squares": {"length": "largest"},
+    "b is divided by the sum of squares: by the root of it": {"length": "square"},
+    "b is the root of the shares: divide the shares by their length": {"length": "root"},
+    "the mask is turned round: it is True where a region is real, so fill where it is not, ~mask": {"turned": True},
+    "the guides of all pictures are added up: each picture has its own, nrf,nf->nr": {"units": "all guides"},
+    "sharpness multiplies what is given: it multiplies the products, before the softmax": {"scale": "outside"},
     "sharpness is missing: it multiplies the products": {"scale": "none"},
     "the products are divided by sharpness: multiply them": {"scale": "over"},
     "the softmax runs over the pictures: each picture shares among its own regions, dim=1": {"over": "pictures"},

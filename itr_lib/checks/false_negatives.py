@@ -29,6 +29,7 @@ def negatives_cases() -> Iterator[Case]:
     yield Case(_random([2] * 12, 9, 4, seed=1))
     yield Case(_random([3] * 10, 12, 5, seed=2), trap="the size is no multiple of the batch")
     yield Case(_random([4, 4, 4, 1, 4, 4, 2, 4, 4, 1], 14, 6, seed=3), trap="batches have different lengths")
+    yield Case(_random([3] * 9, 4, 3, seed=8), trap="a picture has several captions in the queue")
     yield Case(_given([[0, 1], [2, 3], [0, 0], [4, 4], [5, 1]], 4), trap="a batch holds two captions of one picture")
     yield Case(_given([[0, 1], [2, 3], [4, 5], [0, 6], [7, 2]], 4), trap="an own caption has just left the queue")
     yield Case(_given([[0, 1], [0, 2], [1, 0]], 8), trap="the queue never fills")
@@ -66,11 +67,21 @@ def spoiled(
     for number, batch in enumerate(batches):
         images = batch.tolist()
         before = came + images if first == "enqueue" else list(came)
-        queue = _queue(before, size, window, batches, number)
+        queues = [_queue(before, size, window, batches, number)] * len(images)
+        if first == "one by one":
+            queues = [_queue(came + images[:turn], size, window, batches, number) for turn in range(len(images))]
         ready = {"full": len(came) >= size, "always": True, "some": len(came) > 0, "late": len(came) > size}
         ready["enqueued"] = len(came) + len(images) >= size
+        asking = list(zip(queues, images, strict=True))
+        if first == "one by one":
+            asking = asking[max(0, size - len(came)) :]
+            ready["full"] = bool(asking)
         if ready[counts]:
-            shares.append([_found(queue, image, images, what) for image in images])
+            shares.append([_found(queue, image, images, what) for queue, image in asking])
+            if what == "once":
+                shares[-1] = [float(image in queues[0]) for image in set(images)]
+            if over == "emptied":
+                came = []
             if stop:
                 break
         came += images
@@ -80,6 +91,8 @@ def spoiled(
     mean = sum(queries) / len(queries)
     if over == "batches":
         mean = sum(sum(row) / len(row) for row in shares) / len(shares)
+    if over == "all queries":
+        mean = sum(min(row) for row in shares) / len(shares)
     if over == "any query":
         mean = sum(max(row) for row in shares) / len(shares)
     if over == "all":
@@ -94,19 +107,18 @@ def spoiled(
 def _queue(before: list[int], size: int, window: str, batches: list[Tensor], number: int) -> list[int]:
     if window == "batches":
         return [image for batch in batches[max(0, number - size) : number] for image in batch.tolist()]
-    cut = {"": -size, "short": -(size - 1), "long": -(size + 1)}
-    if window == "all":
-        return before
-    if window == "first":
-        return before[:size]
-    if window == "short" and size == 1:
-        return []
-    return before[cut[window] :]
+    return {
+        "": before[-size:], "all": before, "first": before[:size], "left": before[:-size],
+        "short": before[-(size - 1) :], "shorter": before[len(before) - size + 1 :], "long": before[-(size + 1) :],
+        "without the newest": before[-size - 1 : -1], "different": list(dict.fromkeys(before[::-1]))[:size],
+    }[window]  # fmt: skip
 
 
 def _found(queue: list[int], image: int, images: list[int], what: str) -> float:
     if what == "keys":
         return float(queue.count(image))
+    if what == "several":
+        return float(queue.count(image) > 1)
     if what == "share":
         return queue.count(image) / max(1, len(queue))
     if what == "others":
@@ -118,11 +130,21 @@ NEGATIVES_TOGGLES = {
     "the batch itself is in the queue: every query finds its own caption there; ask first, then add the batch": {
         "first": "enqueue"
     },
+    "captions enter one by one, so that a query meets those before it in its own batch: ask with the whole batch, then "
+    "add it": {"first": "one by one"},
+    "only queries with two or more captions of their picture are counted: one is enough": {"what": "several"},
+    "a picture that asks twice in one batch counts once: count the queries": {"what": "once"},
+    "the queue is emptied when it was asked: it keeps the last size captions": {"over": "emptied"},
+    "the newest caption is missing from the queue: the last size captions, [-size:]": {"window": "without the newest"},
+    "these are the captions that have left the queue: it holds the last ones, [-size:]": {"window": "left"},
+    "different pictures are counted, not captions: the queue holds the last size captions": {"window": "different"},
+    "this is the share of batches whose queries all find one: count the queries": {"over": "all queries"},
     "queries are counted before the queue is full: wait until size captions have come": {"counts": "always"},
     "queries are counted as soon as anything is in the queue: wait until it is full": {"counts": "some"},
     "a queue of exactly size captions is full: >=, not >": {"counts": "late"},
     "the queue counts as full one batch too early: only what came before the batch is in it": {"counts": "enqueued"},
     "the oldest caption is gone one too early: the queue holds the last size captions": {"window": "short"},
+    "the oldest caption is gone one too early: the queue has size places, not size - 1": {"window": "shorter"},
     "the oldest caption stays one too long: the queue holds the last size captions": {"window": "long"},
     "nothing ever leaves this queue: it holds the last size captions": {"window": "all"},
     "these are the first captions that came: the queue holds the last ones, [-size:]": {"window": "first"},

@@ -118,6 +118,10 @@ WEIGHTS: dict[str, Formula] = {
     "source comes with a minus: m target + (1 - m) source": lambda t, s, m: m * t - (1 - m) * s,
     "both come with m: m target + (1 - m) source": lambda t, s, m: m * (t + s),
     "both come with 1 - m: m target + (1 - m) source": lambda t, s, m: (1 - m) * (t + s),
+    "this is the step alone, (1 - m) (source - target): add it to target": lambda t, s, m: (1 - m) * (s - t),
+    "the share of source is taken off: m target + (1 - m) source": lambda t, s, m: t - (1 - m) * s,
+    "target keeps 1 - m, and source is missing: m target + (1 - m) source": lambda t, s, m: (1 - m) * t,
+    "target moves the whole way less m: m target + (1 - m) source": lambda t, s, m: s - m * t,
     "the step is made twice": lambda t, s, m: m * m * t + (1 - m * m) * s,
     "target was scaled before it was used again: m^2 target + ...; keep its old value, or use lerp_": lambda t, s, m: (
         m * m * t + (1 - m) * s

@@ -12,18 +12,18 @@ from torch import Tensor
 
 from itr_lib.checks._inputs import normal, unit_vectors
 from itr_lib.checks._mistakes import unit
-from itr_lib.checks.frame import Case, Exercise, Rehearsal
-from itr_lib.checks.outcome import Inputs
-from itr_lib.checks.unified_loss import (
+from itr_lib.checks._uto import (
     SHARED_TOGGLES,
     exponents_of,
     filled,
-    log_one_plus,
     negatives_term,
     overflow_explained,
-    positive_term,
     positives_of,
+    total_of,
 )
+from itr_lib.checks.frame import Case, Exercise, Rehearsal
+from itr_lib.checks.outcome import Inputs
+from itr_lib.checks.unified_loss import log_one_plus, positive_term
 from itr_lib.objectives import unified_queue_loss
 
 
@@ -123,24 +123,26 @@ def spoiled(
     if keys == "first K":  # as many as are left, but the first ones
         left = (~no_negative).sum(1, keepdim=True)
         no_negative = torch.arange(same.shape[1], device=same.device) >= left
-    asked = positive_keys if own == "of keys" else queries
-    scores = asked @ queue_keys.T
-    exponents = filled(
-        exponents_of(scores, mu, gamma, form), no_negative, fill, exponents_of(0 * scores, mu, gamma, form)
-    )
+    pairs = (queries * positive_keys).sum(1)
+    scores = (positive_keys if own == "of keys" else queries) @ queue_keys.T
+    at_score = exponents_of(0 * scores, mu, gamma, form, pairs)
+    exponents = filled(exponents_of(scores, mu, gamma, form, pairs), no_negative, fill, at_score)
     if exponents.shape[1] == 0:
         exponents, no_negative = queries[:, :1] * 0 - torch.inf, torch.ones_like(queries[:, :1], dtype=torch.bool)
-    costs = negatives_term(exponents, mu, ~no_negative, one, scale, pool, guard)
-    pairs = (queries * positive_keys).sum(1)
-    kept = positives_of(pairs, floor, positive)
-    if own == "matrix":
-        kept = positives_of(queries @ positive_keys.T, floor, positive).mean()
-    if own == "next":
-        kept = positives_of((queries * positive_keys.roll(1, 0)).sum(1), floor, positive)
-    terms = costs - kept
-    return (
-        factor * {"mean": terms.mean, "sum": terms.sum, "first": lambda: terms[0], "last": lambda: terms[-1]}[total]()
-    )
+    costs = negatives_term(exponents, mu, gamma, ~no_negative, one, scale, pool, guard)
+    kept = {
+        "matrix": lambda: positives_of(queries @ positive_keys.T, floor, positive).mean(),
+        "next": lambda: positives_of((queries * positive_keys.roll(1, 0)).sum(1), floor, positive),
+        "mean": lambda: positives_of((queries * positive_keys).mean(1), floor, positive),
+    }
+    return total_of(costs - kept.get(own, lambda: positives_of(pairs, floor, positive))(), total, factor)
+
+
+def info_nce(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
+    """The loss of lesson 01 against a queue."""
+    own, others = (queries * positive_keys).sum(1, keepdim=True), queries @ queue_keys.T
+    others = others.masked_fill(image_ids[:, None] == queue_ids, -torch.inf)
+    return -(mu * torch.cat([own, others], dim=1)).log_softmax(1)[:, 0].mean()
 
 
 QUEUE_TOGGLES = SHARED_TOGGLES | {
@@ -158,6 +160,7 @@ QUEUE_TOGGLES = SHARED_TOGGLES | {
     "the query's own positive is among its negatives: only the queue's keys are": {"keys": "and the positive"},
     "every query has every positive key: query i has key i, (queries * positive_keys).sum(dim=1)": {"own": "matrix"},
     "the positive keys are shifted by one: query i has key i": {"own": "next"},
+    "the numbers of a pair are averaged: a dot product is their sum": {"own": "mean"},
     "the positive keys ask the queue: the queries do, queries @ queue_keys.T": {"own": "of keys"},
 }
 
@@ -187,6 +190,7 @@ EXERCISE = Exercise(
     ),
     cases=queue_cases,
     specification=queue_specification,
+    mistakes={"this is InfoNCE, with mu for 1 / temperature: UTO holds negatives against gamma": info_nce},
     family=(spoiled, QUEUE_TOGGLES),
     gradients=("queries",),
     explain=overflow_explained,

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from itr_lib.checks._inputs import generator
 from itr_lib.checks._mistakes import eye
+from itr_lib.checks._uto import exponents_of, filled, overflow_explained
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
-from itr_lib.checks.unified_loss import SMALL, batch_of, exponents_of, filled, overflow_explained
+from itr_lib.checks.unified_loss import SMALL, batch_of
 
 
 def _given(ids: tuple[int, ...], mu: float, gamma: float, seed: int) -> Inputs:
@@ -60,50 +61,70 @@ def spoiled(
     late=False, cut="", scale="",
 ):  # fmt: skip
     """The weights with one or two of their steps spoiled."""
-    if over == "columns":
-        options = {"mask": mask, "fill": fill, "form": form, "one": one, "guard": guard, "late": late, "cut": cut}
-        return spoiled(scores.T, mu, gamma, same_image.T, **options, scale=scale).T
-    if over == "both":
-        options = {"mask": mask, "fill": fill, "form": form, "one": one, "guard": guard, "late": late, "scale": scale}
-        return sum(spoiled(scores, mu, gamma, same_image, **options, over=side) for side in ("rows", "columns"))
+    given = {
+        "mask": mask,
+        "fill": fill,
+        "form": form,
+        "one": one,
+        "guard": guard,
+        "late": late,
+        "cut": cut,
+        "scale": scale,
+    }
+    if over in ("columns", "both"):
+        columns = spoiled(scores.T, mu, gamma, same_image.T, **given).T
+        return columns if over == "columns" else columns + spoiled(scores, mu, gamma, same_image, **given)
     diagonal, nothing = eye(scores), torch.zeros_like(same_image)
     by_mask = {"": same_image, "eye": diagonal, "same but diagonal": same_image & ~diagonal, "none": nothing}
     by_mask |= {"turned": ~same_image, "upper": same_image | nothing.logical_not().tril()}
-    no_negative = nothing if late else by_mask[mask]
-    exponents = filled(
-        exponents_of(scores, mu, gamma, form), no_negative, fill, exponents_of(0 * scores, mu, gamma, form)
-    )
-    result = _shares(exponents, one, guard, over)
-    if late:
-        result = result.masked_fill(by_mask[mask], 0)
-    result = result.log() if cut == "log" else result
-    factor = {"": 1, "times mu": mu, "over mu": 1 / mu, "over B": 1 / len(scores), "minus": -1, "percent": 100}[scale]
-    return factor * result
+    unfilled = late is True or guard in ("naive times", "across")
+    no_negative = nothing if unfilled else diagonal if late else by_mask[mask]
+    exponents = exponents_of(scores, mu, gamma, form)
+    exponents = filled(exponents, no_negative, fill, exponents_of(0 * scores, mu, gamma, form))
+    result = _shares(exponents, ~by_mask[mask], one, guard, over)
+    result = result.masked_fill(by_mask[mask], 0) if late else result
+    result = {"": result, "log": result.log(), "rest": 1 - result}[cut]
+    return {
+        "": result, "times mu": mu * result, "over mu": result / mu, "over B": result / len(scores), "minus": -result,
+        "percent": 100 * result,
+    }[scale]  # fmt: skip
 
 
-def _shares(exponents: Tensor, one: float, guard: str, over: str) -> Tensor:
-    """e^x over 1 plus their sum, or what is written in its place."""
-    top = exponents.amax(1, keepdim=True)
-    if guard == "naive":
-        grown = exponents.exp()
-        return grown / (one + grown.sum(1, keepdim=True))
-    if guard == "the 1 stays":
-        grown = (exponents - top.clamp(min=-1e30)).exp()
-        return grown / (one + grown.sum(1, keepdim=True))
-    if guard == "alone":
-        return exponents.sigmoid()
-    if guard == "numerator":
-        return exponents.exp()
-    if over == "whole":
-        both = torch.cat([exponents.new_zeros(1), exponents.flatten()])
-        return both.softmax(0)[1:].view(exponents.shape)
-    beside = torch.full_like(exponents[:, :1], math.log(one) if one else -torch.inf)
-    shares = torch.cat([beside, exponents], dim=1).softmax(1)
-    return shares[:, :-1] if guard == "last" else shares[:, 1:]
+def _shares(exponents: Tensor, left: Tensor, one: float, guard: str, over: str) -> Tensor:
+    """e^x over 1 plus their sum."""
+    grown, top = exponents.exp(), exponents.amax(1, keepdim=True).clamp(min=-1e30)
+    grown = grown * left if guard in ("naive times", "across") else grown
+    whole = torch.cat([exponents.new_zeros(1), exponents.flatten()]).softmax(0)[1:]
+    beside = exponents.new_full((len(exponents), 1), math.log(one) if one else -torch.inf)
+    safe = torch.cat([beside, exponents], dim=1).softmax(1)
+    below = {"whole": grown.sum(), "rows": grown.sum(1, keepdim=True)}[over]
+    return {
+        "naive": grown / (one + below),
+        "naive times": grown / (one + below),
+        "across": grown / (one + grown.sum(1)),
+        "down": torch.cat([beside.T, exponents]).softmax(0)[1:],
+        "the 1 stays": (exponents - top).exp() / (one + (exponents - top).exp().sum(1, keepdim=True)),
+        "alone": exponents.sigmoid(),
+        "numerator": grown,
+        "last": safe[:, :-1],
+        "shifted": torch.cat([exponents, beside], dim=1).softmax(1)[:, 1:],
+    }.get(guard, whole.view(exponents.shape) if over == "whole" else safe[:, 1:])
 
 
 WEIGHTS_TOGGLES = {
     "exp overflows and infinity over infinity is NaN: put a 0 beside the exponents, then softmax": {"guard": "naive"},
+    "exp overflows, and infinity times 0 or over infinity is NaN: put a 0 beside the exponents, then softmax": {
+        "guard": "naive times"
+    },
+    "each number is divided by the sum of another row: keep the axis, sum(1, keepdim=True)": {"guard": "across"},
+    "the 1 is put behind the exponents and the first column cut off: put it in front, or cut off the last": {
+        "guard": "shifted"
+    },
+    "the 1 became e: the number beside the exponents is 0, since e^0 = 1": {"one": math.e},
+    "captions of the same image have no weight, but still count below the line: fill before you sum": {
+        "late": "same image"
+    },
+    "this is what is left, 1 minus the weight": {"cut": "rest"},
     "the largest exponent was taken out of the sum, but not of the 1: the 1 becomes e^(-largest)": {
         "guard": "the 1 stays"
     },
