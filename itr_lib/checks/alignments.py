@@ -70,7 +70,7 @@ def _length(vectors: Tensor, over: str, power: str) -> Tensor:
     return total.sqrt() if power == "root" else total
 
 
-def _unit(vectors: Tensor, over: str, power: str, zero: str) -> Tensor:
+def _unit(vectors: Tensor, over: str, power: str, zero: str | float) -> Tensor:
     length = _length(vectors, over, power)
     if zero == "nan":
         return vectors / length
@@ -78,8 +78,8 @@ def _unit(vectors: Tensor, over: str, power: str, zero: str) -> Tensor:
         return vectors / (1 + length)
     if zero == "at least 1":
         return vectors / length.clamp(min=1)
-    if zero == "epsilon":
-        return vectors / (length + 0.01)
+    if isinstance(zero, float):
+        return vectors / (length + zero)
     return vectors / torch.where(length == 0, 1, length)
 
 
@@ -95,9 +95,14 @@ def _alignments(
     last="",
 ) -> Tensor:
     """The cosines with all that a learner may change in them."""
-    if sides in ("both", "regions"):
+    if sides == "centred":
+        regions, words = (x - x.mean(dim=-1, keepdim=True) for x in (regions, words))
+    if sides == "sum":
+        lengths = regions.norm(dim=-1)[:, None, :, None] + words.norm(dim=-1)[None, :, None]
+        return torch.einsum("nrd,mwd->nmrw", regions, words) / torch.where(lengths == 0, 1, lengths)
+    if sides in ("both", "regions", "centred"):
         regions = _unit(regions, over, power, zero)
-    if sides in ("both", "words"):
+    if sides in ("both", "words", "centred"):
         words = _unit(words, over, power, zero)
     n, m, r, w = len(regions), len(words), regions.shape[1], words.shape[1]
     if axes in ("nrw", "same"):  # crashes, as it should, where there are not as many pictures as captions
@@ -110,13 +115,16 @@ def _alignments(
     result = result / regions.shape[-1] if reduce == "mean" else result
     changes = {"relu": torch.relu, "abs": torch.abs, "distance": lambda a: 1 - a, "square": torch.square}
     changes |= {"unit": lambda a: (1 + a) / 2, "negative": torch.neg, "softmax": lambda a: a.softmax(dim=2)}
-    changes |= {"angle": lambda a: a.clamp(-1, 1).acos()}
+    changes |= {"angle": lambda a: a.clamp(-1, 1).acos(), "words": lambda a: a.softmax(dim=3)}
+    changes |= {"straight": lambda a: (2 - 2 * a).clamp(min=0).sqrt()}
     return changes[last](result) if last else result
 
 
 TOGGLES = {
     "this is the plain dot product: divide by both lengths": {"sides": "none"},
     "only the regions have length 1 here: normalise the words, too": {"sides": "regions"},
+    "the product is divided by the sum of both lengths: divide by their product": {"sides": "sum"},
+    "a mean is subtracted, which makes it a correlation: leave the vectors as they are": {"sides": "centred"},
     "only the words have length 1 here: normalise the regions, too": {"sides": "words"},
     "a zero vector (padding) has length 0, and you divide by it: F.normalize keeps it zero, so that it scores 0": {
         "zero": "nan"
@@ -127,8 +135,11 @@ TOGGLES = {
     "vectors shorter than 1 keep their length: a clamp(min=1) is no guard against 0, take 1e-12": {
         "zero": "at least 1"
     },
-    "what you add to the length against a division by 0 is too large, and changes the cosines: take 1e-12": {
-        "zero": "epsilon"
+    **{
+        f"{value:g} is added to the length against a division by 0, and changes the cosines: take 1e-12": {
+            "zero": value
+        }
+        for value in (0.1, 0.01, 0.001, 0.0001)
     },
     "you normalised over the set (dim=1, F.normalize's default): each vector has its own length, dim=-1": {
         "over": "set"
@@ -162,6 +173,8 @@ TOGGLES = {
     "this is a distance, 1 - cosine: the cosine itself is asked for": {"last": "distance"},
     "the cosines are moved to 0 ... 1: leave them as they are": {"last": "unit"},
     "this is the angle: its cosine is asked for, without acos": {"last": "angle"},
+    "this is the distance of the two unit vectors: their cosine is asked for": {"last": "straight"},
+    "a softmax runs over the words: the cosines themselves are asked for": {"last": "words"},
     "a softmax runs over the regions: that is attention, lesson 03; the cosines themselves are asked for": {
         "last": "softmax"
     },

@@ -6,11 +6,12 @@ How many captions can be scored at once, beside a count that takes one caption a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from itr_lib.checks.frame import Case, Exercise
+from itr_lib.checks.frame import Case, Exercise, Inputs
 
 SMALL = {"images": 10, "captions": 25, "regions": 5, "words": 4, "budget": 16_000}
 
@@ -54,13 +55,18 @@ def _blocks(
     most=True,
     rest="last",
     per_block=0,
+    turned=False,
 ) -> Tensor:
     """The sizes with all that a learner may change in them."""
+    images, captions = (captions, images) if turned else (images, captions)
+    if rest == "one":
+        return torch.tensor([captions])
     parts = {"images": images, "regions": regions, "words": words}
     each = copies * width * extra
     for name, size in parts.items():
         each *= 1 if name in without else size
     size = budget // each if rest != "rounded up" else -(-budget // each)
+    size = round(budget / each) if rest == "rounded" else size
     size = max(least, int(size) + per_block)
     if most:
         size = min(size, captions)
@@ -109,10 +115,23 @@ TOGGLES = {
     "this is the size of one block: the size of each is asked for, as a list": {"rest": "size"},
     "these are the places where blocks end: their sizes are asked for": {"rest": "stops"},
     "these are the places where blocks begin: their sizes are asked for": {"rest": "starts"},
+    "pictures and captions are exchanged: the captions are cut, each with all images": {"turned": True},
+    "a block for all captions together: as many as the budget holds": {"rest": "one"},
+    "the size is rounded, and does not always fit: round down, //": {"rest": "rounded"},
     "the size is rounded up, and does not fit: round down, //": {"rest": "rounded up"},
     "one caption too many in each block: it does not fit": {"per_block": 1},
     "one caption too few in each block: <= budget still fits": {"per_block": -1},
 }
+
+
+def _explain(inputs: Inputs, result: Any, expected: Tensor) -> str:
+    """What the sizes given would take, or leave out."""
+    each = 2 * 4 * inputs["images"] * inputs["regions"] * inputs["words"]
+    sizes, fit = [int(size) for size in torch.as_tensor(result).flatten()], max(1, inputs["budget"] // each)
+    if sum(sizes) != inputs["captions"]:
+        return f"your sizes add up to {sum(sizes)}: there are {inputs['captions']} captions"
+    price = f"a caption costs {each:,} bytes (2 x 4 x images x regions x words), so that {fit:,} fit into the budget"
+    return f"{price}; your first block holds {sizes[0]:,}"
 
 
 def library_blocks(images: int, captions: int, regions: int, words: int, budget: int) -> list[int]:
@@ -130,4 +149,5 @@ EXERCISE = Exercise(
     family=(_blocks, TOGGLES),
     exact=True,
     index=True,
+    explain=_explain,
 )

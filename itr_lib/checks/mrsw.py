@@ -139,6 +139,8 @@ def _best(alignments: Tensor, real: Tensor, fill: float | None, pick: str) -> Te
         return alignments.masked_fill(~real, 0).abs().amax(dim=2)
     if pick == "first":
         return filled[:, :, 0]
+    if pick == "soft":
+        return filled.logsumexp(dim=2)
     return filled.amax(dim=2)
 
 
@@ -154,6 +156,7 @@ def _added(best: Tensor, said: Tensor, left: float | None, reduce: str) -> Tenso
         return kept.sum(dim=-1) / len(best)
     total = kept.sum(dim=-1)
     divisor = {"real": said.sum(dim=-1), "at least 1": said.sum(dim=-1).clamp(min=1), "width": best.shape[2]}
+    divisor |= {"all words": said.sum()}
     divisor |= {"root": said.sum(dim=-1).clamp(min=1).sqrt(), "sum": 1, "no word": said.any(dim=-1)}
     return total / divisor[reduce]
 
@@ -204,6 +207,7 @@ TOGGLES = {
     "this is the mean over words and padding: add the words up": {"reduce": "width"},
     "this is divided by the root of the number of words: add the words up": {"reduce": "root"},
     "this is divided by the number of pictures: add the words up": {"reduce": "images"},
+    "this is divided by the words of all captions: add the words up, and divide by nothing": {"reduce": "all words"},
     "a caption without a real word gives NaN (0 / 0): its score is 0": {"reduce": "no word"},
     "you took the maximum over words, too: add the words up": {"reduce": "max"},
     "this is the last word alone: add up with +=, and return after the loop": {"reduce": "last"},
@@ -212,6 +216,7 @@ TOGGLES = {
     "this is the mean over regions and padding, added over words: each word takes its best region": {"pick": "width"},
     "each word takes its worst region here (min): the best is asked for": {"pick": "min"},
     "each word takes the region whose alignment is largest without its sign: no abs": {"pick": "size"},
+    "a logsumexp stands in place of the maximum: each word takes its best region": {"pick": "soft"},
     "each word takes the first region: take the maximum over the regions (axis 2)": {"pick": "first"},
     "a word that fits nowhere counts 0, not its best alignment: it must lower the score, so leave negative ones": {
         "floor": True

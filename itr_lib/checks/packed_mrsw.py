@@ -85,6 +85,8 @@ def _slices(counts: list[int], how: str) -> list[slice]:
         "gaps": [slice(a + i, b + i) for i, (a, b) in pairs],
         "backwards": [slice(total - b, total - a) for _, (a, b) in pairs],
         "everything": [slice(0, total) for _ in counts],
+        "turned": _slices(counts[::-1], "right") if how == "turned" else [],
+        "largest": [slice(i, i + max(counts)) for i in range(0, total, max(counts))],
     }[how]
 
 
@@ -110,7 +112,7 @@ def _packed(
     for mine in _slices(region_counts, cut_regions):
         row = []
         for own in _slices(word_counts, cut_words):
-            dots = regions[mine] @ words[own].T  # (R, W) of one pair
+            dots = regions[mine] @ words[own].T / (regions.shape[1] ** 0.5 if unit == "scaled" else 1)  # of one pair
             row.append(_one_pair(dots.T if mirrored else dots, start, pick, reduce, order))
         rows.append(torch.stack(row))
     scores = torch.stack(rows)
@@ -145,6 +147,8 @@ CUTS = {  # {s}: one of a set's elements, {x}: a set
     "a {s} is skipped between two {x}s: the next one begins where the one before it ends": "gaps",
     "the {s}s are read from the back: {x} 0 comes first": "backwards",
     "the {s}s are not cut at all: each {x} has only its own": "everything",
+    "the counts of the {s}s are read from the back: {x} 0 comes first": "turned",
+    "every {x} takes as many {s}s as the largest: {x} i has {s}_counts[i] of them": "largest",
 }
 TOGGLES = {
     "this is the mean over words (MrAVGw), and NaN without any: add them up": {"reduce": "mean"},
@@ -158,6 +162,7 @@ TOGGLES = {
         "(scatter_reduce takes what it finds in the tensor for a first value)": {"start": float(value)}
         for value in (0, -1, -10, -100, -1000)
     },
+    "the dot products are divided by the root of D, as in attention: use them as they are": {"unit": "scaled"},
     "these are cosines: use the dot products as they are": {"unit": "both"},
     "the words are normalised: use the dot products as they are": {"unit": "words"},
     "the regions are normalised: use the dot products as they are": {"unit": "regions"},

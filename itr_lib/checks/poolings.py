@@ -153,6 +153,7 @@ TOGGLES = {
     "for MwSr all four axes are turned round: permute(1, 0, 3, 2) exchanges them in pairs": {"mirror": "reversed"},
     "MwSr is divided by the number of regions: it is a sum": {"mirror_divisor": "regions"},
     "MwSr is divided by the number of words: it is a sum over regions": {"mirror_divisor": "words"},
+    "how is not used, so every name gives MrSw": {"names": ("MrSw",) * 4},
     "MrSw and MwSr are exchanged: MrSw takes the maximum over regions and adds over words": {
         "names": ("MwSr", "MrAVGw", "MrSw", "Symm")
     },
