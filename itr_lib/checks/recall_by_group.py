@@ -111,6 +111,7 @@ def _by_group(
         "mean": len(group) / size,
         "images": len(scores),
         "hits": hit.sum(),
+        "more": counts + 1,
     }
     return last(percent * total / by[divisor])
 
