@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 from itr_lib.checks.caption_ranks import rank_cases, rank_specification
 from itr_lib.checks.chance_recall import chance_specification
+from itr_lib.checks.choose_k import choose_cases, choose_specification
+from itr_lib.checks.local_weight import weight_cases, weight_specification
 from itr_lib.checks.ndcg import ndcg_cases, ndcg_specification
 from itr_lib.evaluation import (
+    best_weight,
     caption_ranks,
     ceiling_scores,
     expected_recall,
@@ -23,6 +26,7 @@ from itr_lib.evaluation import (
     ndcg,
     pair_accuracy,
     retrieval_metrics,
+    shortest_shortlist,
     structure_agreement,
     two_stage_metrics,
 )
@@ -558,6 +562,16 @@ def test_structure_of_a_collapsed_model_and_of_bad_input():
     ]:
         with pytest.raises(ValueError, match=says):
             structure_agreement(*bad)
+
+
+def test_the_shortest_shortlist_is_that_of_a_walk_through_the_lengths():
+    for case in choose_cases():
+        assert shortest_shortlist(**case.inputs) == choose_specification(**case.inputs)
+
+
+def test_the_best_weight_is_that_of_loops():
+    for case in weight_cases():
+        assert best_weight(**case.inputs) == weight_specification(**case.inputs)
 
 
 def test_flawed_evaluations_are_worth_what_their_flaw_is():
