@@ -66,6 +66,7 @@ def _length(weights, gram, a=lambda w: w, g=lambda g: g, second=lambda a: a, saf
     """The length with a step done otherwise; every option is a mistake of the family below."""
     weights = a(weights)
     square = second(weights) * (g(gram) @ weights)
+    square = {"abs": square.abs(), "relu": square.relu()}.get(root, square)
     if root == "parts":
         return square.clamp(min=0).sqrt().sum(axis)
     square = square.sum(axis) if root != "mean" else square.mean(axis)
@@ -78,6 +79,12 @@ def _diagonal(gram: Tensor) -> Tensor:
 
 
 MISTAKES = {
+    "each word meets all words, added up: a word has only its own weights, a . G a": lambda weights, gram: (
+        (weights.mT @ gram @ weights).sum(2).clamp(min=0).sqrt()
+    ),
+    "this is the sum of G a: multiply it by a once more, add up, and take the root": lambda weights, gram: (
+        gram @ weights
+    ).sum(1),
     "this is the length of G a: the squared length of the attended vector is a . G a": lambda weights, gram: (
         gram @ weights
     ).norm(dim=1),
@@ -99,6 +106,8 @@ FAMILY: dict[str, dict] = {
     "this is the squared length: take the square root": {"root": "none"},
     "the square root is taken twice": {"root": "twice"},
     "you took the square root of each part: it comes last, after the sum": {"root": "parts"},
+    "each part has lost its sign before the sum: negative parts shorten the vector": {"root": "abs"},
+    "negative parts became 0 before the sum: clamp the sum, not its parts": {"root": "relu"},
     "this is a mean over the regions before the root: add them up": {"root": "mean"},
     "only the diagonal of the Gram matrix is used (or none of it), as if regions were at right angles: all pairs "
     "(r, s) count": {"g": _diagonal},

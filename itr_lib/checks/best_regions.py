@@ -112,6 +112,13 @@ FAMILY = {
     "padding became -100: alignments can lie below that; fill it with -torch.inf": {"fill": -100.0},
     "padding became -1000: alignments can lie below that; fill it with -torch.inf": {"fill": -1000.0},
     "padding became plus infinity, which always wins: fill it with -torch.inf": {"fill": torch.inf},
+    "real regions are taken to come first: use the mask, not its sum": {
+        "mask": lambda m: (torch.arange(m.shape[1], device=m.device) < m.sum(1, keepdim=True))[:, None, :, None]
+    },
+    "this is the second best region": {"pick": lambda A: A.topk(min(2, A.shape[2]), dim=2).indices[:, :, -1]},
+    "this is a mean of places, weighed by a softmax: the place of the best one is asked for": {
+        "pick": lambda A: (A.softmax(2) * torch.arange(A.shape[2], device=A.device)[:, None]).sum(2).round().long()
+    },
     "this is the worst region (argmin): the best has the largest alignment": {"pick": lambda A: A.argmin(dim=2)},
     "of regions that are level you take the last: the first is asked for, as argmax takes it": {"pick": _last},
     "the argmax runs over the words: each word chooses among the regions, dim 2": {"pick": lambda A: A.argmax(dim=3)},

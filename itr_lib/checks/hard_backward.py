@@ -109,7 +109,34 @@ def _all_words(regions, words, winners, grad):
     return torch.cat([(table.T @ words) * grad.sum(), grad[:, None] * regions[winners]])
 
 
+def _first_word_only(regions, words, winners, grad):
+    alone = torch.zeros_like(grad)
+    alone[0] = grad[0]
+    return backward_specification(regions, words, winners, alone)
+
+
+def _at_the_winner(regions, words, winners, grad):
+    """The words' gradients written to the winners' rows."""
+    by_words = torch.zeros_like(words)
+    for t, r in enumerate(winners.tolist()):
+        if r < len(words):
+            by_words[r] = by_words[r] + grad[t] * regions[r]
+    return torch.cat([backward_specification(regions, words, winners, grad)[: len(regions)], by_words])
+
+
+def _times_code(regions, words, winners, grad):
+    return backward_specification(regions, words, winners, grad * (words * regions[winners]).sum(1))
+
+
+def _unit(regions, words, winners, grad):
+    return F.normalize(backward_specification(regions, words, winners, grad), dim=1)
+
+
 MISTAKES = {
+    "only the first word is counted: a return inside the loop?": _first_word_only,
+    "the words' part is written to row winners[t]: word t has row t": _at_the_winner,
+    "the code itself comes in as a factor: grad[t] is all that the chain rule asks for": _times_code,
+    "the gradients are brought to length 1: leave them as they are": _unit,
     "every region receives a gradient, and every word from all of them: only the winner of a word counts": _dense,
     "every region receives the gradient of all words: word t is added to region winners[t] alone": _dense_regions,
     "these are two tensors: put one below the other, torch.cat([by_regions, by_words])": _side_by_side,

@@ -43,7 +43,7 @@ def pool_cases() -> Iterator[Case]:
     for how in HOW:
         for seed, (images, captions, words, beta) in enumerate([(3, 2, 5, 0.1), (4, 4, 4, 0.5), (2, 1, 1, 0.1)]):
             codes = torch.tanh(normal(images, captions, words, seed=110 + seed)) - 0.4 * (seed == 0)
-            yield Case(_inputs(codes, how, beta, 120 + seed))
+            yield Case(_inputs(codes, how, beta, 120 + seed), f'how is "{how}"')
         close = (115 + 2 * normal(2, 2, 4, seed=130)).round() / 128  # so that codes / beta are exact in float32, too
         yield Case(_inputs(close, how, 1 / 128, 131), f"beta is so small that codes / beta are above 100 ({how})")
         yield Case(_inputs(close - 1.75, how, 1 / 128, 132), f"codes / beta are below -100 ({how})")
@@ -97,12 +97,21 @@ def _pool(
 
 def _mean(zero: Tensor, word_mask: Tensor, divisor: str) -> Tensor:
     real = word_mask.sum(-1).to(zero)
-    by = {"real": real, "all": zero.shape[-1], "none": 1.0, "root": real.sqrt(), "more": real + 1}[divisor]
+    by = {"real": real, "all": zero.shape[-1], "none": 1.0, "root": real.sqrt(), "more": real + 1, "total": real.sum()}[
+        divisor
+    ]
     return zero.sum(-1) / by
 
 
 def _log_sum(codes: Tensor, low: Tensor, by: float, log_sum: str) -> Tensor:
     top = {"safe": low, "unscaled": low, "lost": low, "padded": codes, "everywhere": low, "added": low}.get(log_sum)
+    if log_sum in ("largest", "no beta", "late beta", "one more", "unmasked"):
+        m = (low * by).amax(-1)
+        return {
+            "largest": m, "no beta": low.logsumexp(-1), "late beta": low.logsumexp(-1) * by,
+            "one more": m + torch.log1p((low * by - m[..., None]).exp().sum(-1)),
+            "unmasked": (codes * by).logsumexp(-1),
+        }[log_sum]  # fmt: skip
     if top is None:  # by hand, without taking out the largest
         return (low * by).exp().sum(-1).log()
     top = top.amax() if log_sum == "everywhere" else top.amax(-1, keepdim=True)
@@ -118,6 +127,16 @@ def _softmax(codes: Tensor, low: Tensor, off: Tensor, by: float, values: Tensor,
         return (low * by).softmax(-1).amax(-1)
     if softmax == "product":
         return ((low * by).exp() * values).sum(-1)
+    others = {
+        "no beta": lambda: (low.softmax(-1) * values).sum(-1),
+        "mean": lambda: ((low * by).softmax(-1) * values).mean(-1),
+        "logs": lambda: ((low * by).log_softmax(-1) * values).sum(-1),
+        "sigmoid": lambda: ((low * by).sigmoid() * values).sum(-1),
+        "times beta": lambda: ((low * by).softmax(-1) * values / by).sum(-1),
+        "unmasked": lambda: ((codes * by).softmax(-1) * codes).sum(-1),
+    }
+    if softmax in others:
+        return others[softmax]()
     if softmax == "bare":
         grown = (low * by).exp()
         return (grown * values).sum(-1) / grown.sum(-1)
@@ -159,9 +178,18 @@ FAMILY: dict[str, dict] = {
     "mean: padding counts in the divisor: divide by the number of real words": {"divisor": "all"},
     "mean: this is the sum: divide by the number of real words": {"divisor": "none"},
     "mean: you divide by the root of the number of words: divide by the number": {"divisor": "root"},
+    "mean: you divide by the words of all captions: by those of the caption itself": {"divisor": "total"},
     "mean: you divide by one too many: by the number of real words, no more": {"divisor": "more"},
     "lse: exp overflows when beta is small (or all of it becomes 0): take the largest code out first, or use "
     "torch.logsumexp": {"log_sum": "bare"},
+    "lse: this is the largest code / beta: log-sum-exp adds up all of them": {"log_sum": "largest"},
+    "lse: beta is missing: divide the codes by it first": {"log_sum": "no beta"},
+    "lse: the codes are divided by beta before the exponential, not the result after it": {"log_sum": "late beta"},
+    "lse: a 1 too much stands under the logarithm (log1p): log is asked for": {"log_sum": "one more"},
+    "lse: padding takes part: fill it with -torch.inf first": {"log_sum": "unmasked"},
+    "lse: this is divided by the number of words: it is no mean": {
+        "after": lambda lse, m, beta: lse / m.sum(-1).to(lse)
+    },
     "lse: the largest code is taken out and never added back: add m / beta at the end": {"log_sum": "lost"},
     "lse: what was taken out is m / beta, and you add m: add m / beta": {"log_sum": "unscaled"},
     "lse: the largest code is taken away a second time: add m / beta back": {"log_sum": "added"},
@@ -197,6 +225,12 @@ FAMILY: dict[str, dict] = {
     "softmax: these are the weights alone, which sum to 1: multiply them by the codes": {"softmax": "weights"},
     "softmax: this is the largest weight: multiply the weights by the codes and add up": {"softmax": "largest"},
     "softmax: the weights are bare exponentials: divide them by their sum": {"softmax": "product"},
+    "softmax: beta is missing: the weights are softmax(codes / beta)": {"softmax": "no beta"},
+    "softmax: this is a mean over the words on top: the weights sum to 1 already, add up": {"softmax": "mean"},
+    "softmax: these are logs of weights (log_softmax): take softmax": {"softmax": "logs"},
+    "softmax: a sigmoid gives weights that do not sum to 1: take softmax": {"softmax": "sigmoid"},
+    "softmax: this is multiplied by beta: the weights multiply the codes as they are": {"softmax": "times beta"},
+    "softmax: padding takes part: fill it with -torch.inf first": {"softmax": "unmasked"},
     "softmax: exp overflows when beta is small: torch.softmax takes the largest out first": {"softmax": "bare"},
     "softmax: padding is masked after the softmax, when it has taken its share: fill with -inf before": {
         "softmax": "late"

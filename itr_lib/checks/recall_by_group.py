@@ -5,7 +5,7 @@ R@1 from text to image, apart for each group of captions, beside a count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -111,6 +111,7 @@ def _by_group(
         "mean": len(group) / size,
         "images": len(scores),
         "hits": hit.sum(),
+        "more": counts + 1,
     }
     return last(percent * total / by[divisor])
 
@@ -173,9 +174,31 @@ FAMILY: dict[str, dict] = {
     "captions are taken to be spread evenly over the pictures, in order: use image_of_caption": {
         "owner": lambda owner, scores: torch.arange(len(owner), device=owner.device) * len(scores) // len(owner)
     },
+    "you divide by one too many: by the number of captions in the group": {"divisor": "more"},
+    "the percentages are rounded: leave them as they are": {"last": torch.round},
     "the groups stand in reverse: group 0 comes first": {"last": lambda share: share.flip(0)},
     "the scores have lost their signs": {"change": torch.abs},
 }
+
+
+def _of_pictures(scores, image_of_caption, group):
+    """A mean over pictures of the mean over their captions."""
+    hit, found = _hits(scores, image_of_caption).to(scores), []
+    for g in range(int(group.max()) + 1):
+        mine = [hit[(group == g) & (image_of_caption == i)].mean() for i in image_of_caption[group == g].unique()]
+        found.append(100 * torch.stack(mine).mean())
+    return torch.stack(found)
+
+
+def _compared(relation: Callable) -> Callable:
+    """Another choice of the captions that belong to a group."""
+
+    def recalls(scores, image_of_caption, group):
+        hit = _hits(scores, image_of_caption).to(scores)
+        return torch.stack([100 * hit[relation(group, g)].mean() for g in range(int(group.max()) + 1)])
+
+    return recalls
+
 
 EXERCISE = Exercise(
     "recall-by-group",
@@ -184,6 +207,10 @@ EXERCISE = Exercise(
     cases=group_cases,
     specification=group_specification,
     mistakes={
+        "this averages over pictures first: every caption of the group counts alike": _of_pictures,
+        "these are the captions outside the group: take group == g": _compared(torch.ne),
+        "these are all groups up to g: take group == g": _compared(torch.le),
+        "these are all groups from g on: take group == g": _compared(torch.ge),
         "this is image to text: each caption, a column of scores, looks for its picture": _from_images,
         "this is the R@1 of all captions for every group: average within each one": _all,
         "this is one number, of all captions: each group has its own": _single,

@@ -119,6 +119,20 @@ FAMILY: dict[str, dict] = {
     "this counts the regions with more than an equal share: the entropy has no such border": _number(
         lambda w: (w > 1 / w.shape[1]).sum(1).to(w)
     ),
+    "this counts the regions that hold 90 % of the weight: the entropy has no such border": _number(
+        lambda w: ((w.sort(1, descending=True).values.cumsum(1) < 0.9).sum(1) + 1).to(w)
+    ),
+    "weights below 0.001 are raised to it: they count as they are": {"entropy": lambda w: _entropy(w.clamp(min=1e-3))},
+    "weights below 0.01 are raised to it: they count as they are": {"entropy": lambda w: _entropy(w.clamp(min=1e-2))},
+    "the epsilon inside the logarithm is too large: leave out weights of 0, or use torch.xlogy": {
+        "entropy": lambda w: -(w * (w + 1e-2).log()).sum(1)
+    },
+    "this is the mean place of the attention: return exp(H)": _number(
+        lambda w: (w * torch.arange(1, w.shape[1] + 1, device=w.device)).sum(1)
+    ),
+    "exp comes before the sum: exp of the whole entropy is asked for": _number(
+        lambda w: (-torch.xlogy(w, w)).exp().sum(1)
+    ),
     "this is 1 / sum w^2, another number of regions: here it is exp of the entropy": _number(
         lambda w: 1 / (w**2).sum(1)
     ),
@@ -157,6 +171,10 @@ def _mean(alignments, temperature):
     return used_library(alignments, temperature).mean()
 
 
+def _whole_columns(alignments, temperature):
+    return used_library(alignments[:, alignments.isfinite().all(0)], temperature)
+
+
 EXERCISE = Exercise(
     "regions-used",
     library=used_library,
@@ -164,6 +182,7 @@ EXERCISE = Exercise(
     cases=used_cases,
     specification=used_specification,
     mistakes={
+        "a place that is no region in one row is left out of all rows: each row has its own": _whole_columns,
         "this sums over the questions: each row has its own entropy, sum over dim 1": _columns,
         "this is the mean over all questions: each row has a number of its own": _mean,
     },

@@ -78,12 +78,18 @@ def soft_specification(regions: Tensor, words: Tensor, region_mask: Tensor, temp
 
 def _soft(
     regions, words, region_mask, temperature, mask=lambda m: m, fill=-torch.inf, scaled=True, axis=0, scale="divide",
-    softmax=torch.softmax, late=False, weigh="regions", length="norm", unit=False,
+    softmax=torch.softmax, late=False, weigh="regions", length="norm", unit=False, change=lambda A: A,
 ):  # fmt: skip
     """Soft coding with a step done otherwise; every option is a mistake of the family below."""
     regions, keep = F.normalize(regions, dim=1) if unit else regions, mask(region_mask)[:, None]
-    dots = regions @ words.T
-    by = {"divide": 1 / temperature, "multiply": temperature, "none": 1.0, "square": temperature**-2}[scale]
+    dots = change(regions @ words.T)
+    by = {
+        "divide": 1 / temperature,
+        "multiply": temperature,
+        "none": 1.0,
+        "square": temperature**-2,
+        "root": temperature**-0.5,
+    }[scale]
     logits = (dots * by).masked_fill(~keep, fill) if scaled else dots.masked_fill(~keep, fill) * by
     weights = softmax(logits, dim=axis)
     weights = weights * region_mask[:, None] if late else weights
@@ -91,9 +97,26 @@ def _soft(
     codes, norm = (attended * words).sum(1), attended.norm(dim=1)
     lengths = {
         "norm": norm + 1e-8, "none": 1.0, "bare": norm, "squared": norm**2 + 1e-8, "clamped": norm.clamp(min=1),
-        "one": attended.sum(1) + 1e-8, "large": norm + 1, "abs": attended.abs().sum(1) + 1e-8,
+        "loose": norm + 1e-2, "one": attended.sum(1) + 1e-8, "large": norm + 1, "abs": attended.abs().sum(1) + 1e-8,
     }  # fmt: skip
     return codes / lengths[length]
+
+
+def _first(mask: Tensor) -> Tensor:
+    return torch.arange(len(mask), device=mask.device) < mask.sum()
+
+
+def _attention(regions, words, region_mask, temperature):
+    return (regions @ words.T / temperature).masked_fill(~region_mask[:, None], -torch.inf).softmax(0)
+
+
+def _largest_weight(regions, words, region_mask, temperature):
+    return _attention(regions, words, region_mask, temperature).amax(0)
+
+
+def _best_attended(regions, words, region_mask, temperature):
+    attended = _attention(regions, words, region_mask, temperature).T @ regions
+    return (attended @ words.T).amax(1) / (attended.norm(dim=1) + 1e-8)
 
 
 def _exp_by_hand(logits: Tensor, dim: int) -> Tensor:
@@ -122,6 +145,8 @@ def _whole_length(regions, words, region_mask, temperature):
 
 
 MISTAKES = {
+    "this is the largest weight: the code compares the word with the attended vector": _largest_weight,
+    "each attended vector meets every word, and the best counts: it belongs to its own word alone": _best_attended,
     "this is the maximum, hard coding: the soft code goes through the attended vector": _hard,
     "this is the plain mean of the regions: weigh them by the softmax of A / temperature": _plain_mean,
     "all words are added up to one number: each word has a code of its own, sum over dim 1 alone": _every_word,
@@ -134,6 +159,7 @@ FAMILY = {
     "a blank picture has zero vectors, and you divide by zero: add 1e-8 to the length": {"length": "bare"},
     "you divide by the squared length: take the square root": {"length": "squared"},
     "a length below 1 is taken for 1 (clamp, or a maximum): add 1e-8 instead": {"length": "clamped"},
+    "1e-2 is no small number beside a length: add 1e-8": {"length": "loose"},
     "you divide by the length plus 1: add 1e-8, which only keeps zero from dividing": {"length": "large"},
     "you divide by the sum of the vector's entries: its length is the root of the sum of their squares": {
         "length": "one"
@@ -169,6 +195,15 @@ FAMILY = {
     "A is divided by the temperature, not multiplied": {"scale": "multiply"},
     "the temperature is missing: divide A by it before the softmax": {"scale": "none"},
     "A is divided by the temperature twice": {"scale": "square"},
+    "A is divided by the root of the temperature: divide by the temperature itself": {"scale": "root"},
+    "negative alignments became 0 (SCAN's own step, which is left out here): leave them as they are": {
+        "change": torch.relu
+    },
+    "alignments have lost their signs: a region that points away gets little attention": {"change": torch.abs},
+    "real regions are taken to come first: use the mask, not its sum": {"mask": _first},
+    "the softmax runs over regions and words together: each word has one of its own, over dim 0": {
+        "softmax": lambda logits, dim: logits.flatten().softmax(0).view(logits.shape)
+    },
     "e^(A / temperature) overflows when the temperature is low: torch.softmax takes the largest out first": {
         "softmax": _exp_by_hand
     },
