@@ -1,4 +1,4 @@
-"""Answers to the exercises of lesson 02: right ones, other ways to be right, and wrong ones with what each is told."""
+"""Answers to the exercises of lesson 02: other ways to be right, and wrong ones with what each is told."""
 
 from __future__ import annotations
 
@@ -8,90 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from itr_lib.data.questions import Questions
-from itr_lib.encoders import regions as library
-from itr_lib.evaluation.pointing import pointing_accuracy
-from itr_lib.similarity import TERAN_POOLING, alignment_scores, l2_normalise
-
-# --- box-geometry ----------------------------------------------------------------------------------------------------
-
-
-def box_right(boxes, width, height):
-    return library.box_geometry(boxes / boxes.new_tensor([width, height, width, height]))
-
-
-def box_in_loops(boxes, width, height):
-    result = torch.zeros(len(boxes), 5)
-    for i, (x1, y1, x2, y2) in enumerate(boxes):
-        result[i, :4] = torch.stack([x1 / width, y1 / height, x2 / width, y2 / height])
-        result[i, 4] = (x2 - x1) * (y2 - y1) / (width * height)
-    return result
-
-
-def box_concatenated(boxes, width, height):
-    corners = boxes / torch.tensor([width, height] * 2)
-    sides = corners[:, 2:] - corners[:, :2]
-    return torch.cat([corners, sides.prod(dim=1, keepdim=True)], dim=1)
-
-
-def box_area_in_pixels(boxes, width, height):
-    corners = boxes / torch.tensor([width, height, width, height])
-    return torch.cat([corners, ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))[:, None]], dim=1)
-
-
-def box_corners_in_pixels(boxes, width, height):
-    return torch.cat([boxes, box_right(boxes, width, height)[:, 4:]], dim=1)
-
-
-def box_in_pixels(boxes, width, height):
-    return library.box_geometry(boxes)
-
-
-def box_swapped(boxes, width, height):
-    return box_right(boxes, height, width)
-
-
-def box_centre(boxes, width, height):
-    x1, y1, x2, y2, area = box_right(boxes, width, height).T
-    return torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, area], 1)
-
-
-def box_coco(boxes, width, height):
-    result = box_right(boxes, width, height)
-    result[:, 2:4] = result[:, 2:4] - result[:, :2]
-    return result
-
-
-def box_longer_side(boxes, width, height):
-    return library.box_geometry(boxes / max(width, height))
-
-
-def box_aspect(boxes, width, height):
-    x1, y1, x2, y2 = (boxes / torch.tensor([width, height, width, height])).T
-    return torch.stack([x1, y1, x2, y2, (x2 - x1) / (y2 - y1)], 1)
-
-
-def box_inclusive(boxes, width, height):
-    x1, y1, x2, y2 = boxes.unbind(1)
-    area = (x2 - x1 + 1) * (y2 - y1 + 1) / (width * height)
-    return torch.stack([x1 / width, y1 / height, x2 / width, y2 / height, area], 1)
-
-
-def box_twice(boxes, width, height):
-    result = box_right(boxes, width, height)
-    return torch.cat([result[:, :4], result[:, 4:] / (width * height)], 1)
-
-
-def box_six(boxes, width, height):
-    x1, y1, x2, y2 = (boxes / torch.tensor([width, height, width, height])).T
-    return torch.stack([x1, y1, x2, y2, x2 - x1, y2 - y1], 1)
-
-
-def box_in_place(boxes, width, height):
-    boxes[:, 0::2] /= width
-    boxes[:, 1::2] /= height
-    return library.box_geometry(boxes)
-
+from itr_lib.similarity import l2_normalise
 
 # --- alignments ------------------------------------------------------------------------------------------------------
 
@@ -178,24 +95,7 @@ def alignments_in_place(regions, words):
     return alignments_einsum(regions, words)
 
 
-# --- mrsw and poolings -----------------------------------------------------------------------------------------------
-
-
-def pool_right(alignments, region_mask, word_mask, how):
-    """The library's scores take vectors: the rows of a pair's matrix, against the unit vectors, give that matrix."""
-    unit = torch.eye(alignments.shape[3], dtype=alignments.dtype)[None]
-    rows = []
-    for matrices, regions in zip(alignments, region_mask, strict=True):
-        pairs = [
-            alignment_scores(a[None], unit, regions[None], words[None], **TERAN_POOLING[how])
-            for a, words in zip(matrices, word_mask, strict=True)
-        ]
-        rows.append(torch.cat(pairs, dim=1))
-    return torch.cat(rows)
-
-
-def mrsw_right(alignments, region_mask, word_mask):
-    return pool_right(alignments, region_mask, word_mask, "MrSw")
+# --- mrsw ----------------------------------------------------------------------------------------------------------
 
 
 def mrsw(alignments, region_mask, word_mask, fill=-math.inf):
@@ -334,18 +234,383 @@ def mrsw_of_no_words(alignments, region_mask, word_mask):
     return mrsw(alignments, region_mask, word_mask) / word_mask.sum(1) * word_mask.sum(1)
 
 
-def pool(alignments, region_mask, word_mask, how, fill=-math.inf):
-    words = mrsw(alignments, region_mask, word_mask, fill)
-    regions = mrsw(alignments.permute(1, 0, 3, 2), word_mask, region_mask, fill).T
+def mrsw_first_image_only(alignments, region_mask, word_mask):
+    """A return inside the loop."""
+    scores = alignments.new_zeros(len(region_mask), len(word_mask))
+    for n in range(len(region_mask)):
+        best = alignments[n][:, region_mask[n]].amax(dim=1)
+        scores[n] = (best * word_mask).sum(dim=1)
+        return scores
+
+
+def mrsw_last_word(alignments, region_mask, word_mask):
+    scores = alignments.new_zeros(len(region_mask), len(word_mask))
+    for n in range(len(region_mask)):
+        for m in range(len(word_mask)):
+            for w in word_mask[m].nonzero()[:, 0]:
+                scores[n, m] = alignments[n, m, region_mask[n], w].max()
+    return scores
+
+
+def mrsw_largest_begins_at_zero(alignments, region_mask, word_mask):
+    scores = alignments.new_zeros(len(region_mask), len(word_mask))
+    for n in range(len(region_mask)):
+        for m in range(len(word_mask)):
+            for w in word_mask[m].nonzero()[:, 0]:
+                best = 0
+                for r in region_mask[n].nonzero()[:, 0]:
+                    best = max(best, alignments[n, m, r, w])
+                scores[n, m] += best
+    return scores
+
+
+def mrsw_padded_with_one(alignments, region_mask, word_mask):
+    best = alignments.masked_fill(~region_mask[:, None, :, None], -math.inf).amax(2)
+    return best.masked_fill(~word_mask[None], 1).sum(-1)
+
+
+# --- packed-mrsw -----------------------------------------------------------------------------------------------------
+
+
+def owners(counts):
+    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+
+
+def best_of(regions, region_counts, words):
+    return torch.stack([some.amax(dim=0) for some in (regions @ words.T).split(region_counts)])
+
+
+def packed_scattered(regions, region_counts, words, word_counts):
+    dots = regions @ words.T
+    best = dots.new_full((len(region_counts), dots.shape[1]), -math.inf)
+    best = best.scatter_reduce(0, owners(region_counts)[:, None].expand_as(dots), dots, "amax")
+    return best.new_zeros(len(best), len(word_counts)).index_add(1, owners(word_counts), best)
+
+
+def packed_cumulative(regions, region_counts, words, word_counts):
+    sums = F.pad(best_of(regions, region_counts, words).cumsum(dim=1), (1, 0))
+    ends = torch.tensor([0, *word_counts]).cumsum(0)
+    return sums[:, ends].diff(dim=1)
+
+
+def packed_by_padding(regions, region_counts, words, word_counts):
+    padded = [
+        torch.nn.utils.rnn.pad_sequence(vectors.split(counts), batch_first=True)
+        for vectors, counts in ((regions, region_counts), (words, word_counts))
+    ]
+    masks = [
+        torch.arange(vectors.shape[1]) < torch.tensor(counts)[:, None]
+        for vectors, counts in zip(padded, (region_counts, word_counts), strict=True)
+    ]
+    return mrsw(torch.einsum("nrd,mwd->nmrw", *padded), *masks)
+
+
+def packed_in_loops(regions, region_counts, words, word_counts, start_word=0, step=0):
+    scores = torch.zeros(len(region_counts), len(word_counts), dtype=regions.dtype)
+    r = 0
+    for n, own in enumerate(region_counts):
+        t = start_word
+        for m, length in enumerate(word_counts):
+            dots = regions[r : r + own] @ words[t : t + length].T
+            scores[n, m] = dots.max(dim=0).values.sum() if dots.numel() else 0
+            t += length + step
+        r += own
+    return scores
+
+
+def packed_owner_matrix(regions, region_counts, words, word_counts):
+    owner = F.one_hot(owners(word_counts), len(word_counts)).to(words.dtype)
+    return best_of(regions, region_counts, words) @ owner
+
+
+def packed_zeros_first(regions, region_counts, words, word_counts):
+    """scatter_reduce begins with what stands in the tensor."""
+    dots = regions @ words.T
+    best = dots.new_zeros(len(region_counts), dots.shape[1])
+    best = best.scatter_reduce(0, owners(region_counts)[:, None].expand_as(dots), dots, "amax")
+    return best.new_zeros(len(best), len(word_counts)).index_add(1, owners(word_counts), best)
+
+
+def packed_hundred(regions, region_counts, words, word_counts):
+    dots = regions @ words.T
+    best = dots.new_full((len(region_counts), dots.shape[1]), -100.0)
+    best = best.scatter_reduce(0, owners(region_counts)[:, None].expand_as(dots), dots, "amax")
+    return best.new_zeros(len(best), len(word_counts)).index_add(1, owners(word_counts), best)
+
+
+def packed_sums(cut_regions, cut_words, reduce=torch.sum):
+    """Other places where the sets may lie: counts -> pairs (start, stop)."""
+
+    def scores(regions, region_counts, words, word_counts):
+        dots = regions @ words.T
+        best = torch.stack([dots[a:b].amax(dim=0) for a, b in cut_regions(region_counts)])
+        return torch.stack([reduce(best[:, a:b], dim=1) for a, b in cut_words(word_counts)], dim=1)
+
+    return scores
+
+
+def right_places(counts):
+    stops = np.cumsum(counts).tolist()
+    return [(stop - count, stop) for stop, count in zip(stops, counts, strict=True)]
+
+
+def packed_mean(regions, region_counts, words, word_counts):
+    parts = best_of(regions, region_counts, words).split(word_counts, dim=1)
+    return torch.stack([part.mean(dim=1) for part in parts], dim=1)
+
+
+def packed_chunks(regions, region_counts, words, word_counts):
+    parts = best_of(regions, region_counts, words).chunk(len(word_counts), dim=1)
+    return torch.stack([part.sum(dim=1) for part in parts], dim=1)
+
+
+def packed_mirrored(regions, region_counts, words, word_counts):
+    return packed_cumulative(words, word_counts, regions, region_counts).T
+
+
+def packed_without_empty(regions, region_counts, words, word_counts):
+    return packed_cumulative(regions, region_counts, words, [count for count in word_counts if count])
+
+
+def packed_reduceat(regions, region_counts, words, word_counts):
+    """numpy's reduceat gives an empty caption the word that stands there."""
+    best = best_of(regions, region_counts, words)
+    starts = np.cumsum([0, *word_counts[:-1]])
+    return torch.from_numpy(np.add.reduceat(best.detach().numpy(), np.minimum(starts, best.shape[1] - 1), axis=1))
+
+
+# --- read-heat-map ---------------------------------------------------------------------------------------------------
+
+
+def heat_in_loops(alignment, overlap, floor, gap):
+    answer = []
+    for w in range(alignment.shape[1]):
+        column = alignment[:, w]
+        r = int(column.argmax())
+        if column[r] < floor:
+            answer.append(-1)
+        elif any(column[r] - column[i] < gap and overlap[r, i] < 0.5 for i in range(len(column)) if i != r):
+            answer.append(-2)
+        else:
+            answer.append(r)
+    return answer
+
+
+def heat_numpy(alignment, overlap, floor, gap):
+    a, iou = alignment.numpy(), overlap.numpy()
+    best, where = a.max(0), a.argmax(0)
+    several = ((a > best - gap) & (iou[where].T < 0.5)).any(0)
+    return np.where(best < floor, -1, np.where(several, -2, where))
+
+
+def heat_with(change):
+    """The loops with a change: a function of (column, its best region, overlap, floor, gap) that gives the answer."""
+
+    def answer(alignment, overlap, floor, gap):
+        columns = [alignment[:, w] for w in range(alignment.shape[1])]
+        return torch.tensor([change(column, int(column.argmax()), overlap, floor, gap) for column in columns])
+
+    return answer
+
+
+def heat_runner_up(column, best, overlap, floor, gap):
+    if column[best] < floor:
+        return -1
+    if len(column) == 1:
+        return best
+    second = int(column.topk(2).indices[1])
+    return -2 if column[best] - column[second] < gap and overlap[best, second] < 0.5 else best
+
+
+def heat_any_rival(column, best, overlap, floor, gap):
+    close = [i for i in range(len(column)) if i != best and column[best] - column[i] < gap]
+    return -1 if column[best] < floor else -2 if close else best
+
+
+def heat_no_floor(column, best, overlap, floor, gap):
+    close = [i for i in range(len(column)) if column[best] - column[i] < gap and overlap[best, i] < 0.5]
+    return -2 if close else best
+
+
+def heat_no_rivals(column, best, overlap, floor, gap):
+    return -1 if column[best] < floor else best
+
+
+def heat_several_first(column, best, overlap, floor, gap):
+    close = [i for i in range(len(column)) if column[best] - column[i] < gap and overlap[best, i] < 0.5]
+    return -2 if close else -1 if column[best] < floor else best
+
+
+def heat_share(column, best, overlap, floor, gap):
+    close = [i for i in range(len(column)) if column[i] > (1 - gap) * column[best] and overlap[best, i] < 0.5]
+    return -1 if column[best] < floor else -2 if close else best
+
+
+def heat_rivals_above_floor(column, best, overlap, floor, gap):
+    close = [i for i in range(len(column)) if column[i] >= floor and overlap[best, i] < 0.5]
+    return -1 if column[best] < floor else -2 if close else best
+
+
+def heat_touching(column, best, overlap, floor, gap):
+    close = [i for i in range(len(column)) if column[best] - column[i] < gap and overlap[best, i] == 0]
+    return -1 if column[best] < floor else -2 if close else best
+
+
+def heat_overlap_turned(column, best, overlap, floor, gap):
+    close = [i for i in range(len(column)) if i != best and column[best] - column[i] < gap and overlap[best, i] > 0.5]
+    return -1 if column[best] < floor else -2 if close else best
+
+
+def heat_rows(alignment, overlap, floor, gap):
+    return heat_numpy_of(alignment.T, overlap, floor, gap)
+
+
+def heat_numpy_of(alignment, overlap, floor, gap):
+    best, where = alignment.max(dim=0)
+    several = ((best - alignment < gap) & (overlap[:, where] < 0.5)).any(dim=0)
+    return torch.where(best < floor, -1, torch.where(several, -2, where))
+
+
+# --- pointing --------------------------------------------------------------------------------------------------------
+
+
+def chance_of(alignments, right):
+    real = alignments > -math.inf
+    return 100 * ((right & real).sum(1) / real.sum(1)).double().mean()
+
+
+def extremes(alignments, right, fill=-math.inf):
+    real = alignments > -math.inf
+    best = alignments.masked_fill(~(right & real), fill).amax(1)
+    return best, alignments.masked_fill(~(~right & real), fill).amax(1)
+
+
+def pointing_two_maxima(alignments, right):
+    best, rival = extremes(alignments, right)
+    return {"hits": 100 * (best > rival).double().mean(), "chance": chance_of(alignments, right)}
+
+
+def pointing_in_loops(alignments, right):
+    hits, chance = 0, 0.0
+    for a, good in zip(alignments, right, strict=True):
+        real = a > -math.inf
+        hits += bool(good[a == a.max()].all())
+        chance += float(good[real].double().mean())
+    return {"hits": 100 * hits / len(right), "chance": 100 * chance / len(right)}
+
+
+def pointing_numpy(alignments, right):
+    a, good = alignments.numpy(), right.numpy()
+    level, real = a == a.max(1, keepdims=True), np.isfinite(a)
+    hits = 100 * np.mean(~(level & ~good).any(1))
+    return {"chance": 100 * np.mean((good & real).sum(1) / real.sum(1)), "hits": hits}
+
+
+def pointing_pessimist(alignments, right):
+    """Take a little from the right ones: then argmax, too, decides levels against the model."""
+    best = (alignments - 1e-4 * right).argmax(1)
+    hits = 100 * float(right[torch.arange(len(right)), best].double().mean())
+    return {"hits": hits, "chance": float(chance_of(alignments, right))}
+
+
+def hits_of(function):
+    """Another number of hits, beside the right chance: (alignments, right) -> truth values, or a number."""
+
+    def answer(alignments, right):
+        hits = function(alignments, right)
+        hits = 100 * float(hits.double().mean()) if isinstance(hits, torch.Tensor) else hits
+        return {"hits": hits, "chance": float(chance_of(alignments, right))}
+
+    return answer
+
+
+def with_chance(function):
+    """Another chance, beside the right hits."""
+
+    def answer(alignments, right):
+        return {"hits": float(pointing_two_maxima(alignments, right)["hits"]), "chance": function(alignments, right)}
+
+    return answer
+
+
+def at_best(alignments, right, best):
+    return right[torch.arange(len(right)), best]
+
+
+def every_right_wins(alignments, right):
+    good = right & (alignments > -math.inf)
+    return alignments.masked_fill(~good, math.inf).amin(1) > extremes(alignments, right)[1]
+
+
+def shares_that_win(alignments, right):
+    good = right & (alignments > -math.inf)
+    return (alignments > extremes(alignments, right)[1][:, None])[good]
+
+
+def above_the_mean(alignments, right):
+    hits = [
+        bool((a[good & (a > -math.inf)] > a[a > -math.inf].mean()).any())
+        for a, good in zip(alignments, right, strict=True)
+    ]
+    return torch.tensor(hits)
+
+
+# --- block-sizes -----------------------------------------------------------------------------------------------------
+
+
+def blocks_in_loops(images, captions, regions, words, budget):
+    each, sizes = 8 * images * regions * words, []
+    while captions > 0:
+        size = max(1, min(captions, budget // each))
+        sizes.append(size)
+        captions -= size
+    return sizes
+
+
+def blocks_numpy(images, captions, regions, words, budget):
+    size = max(1, budget // (8 * images * regions * words))
+    edges = np.append(np.arange(0, captions, size), captions)
+    return np.diff(edges)
+
+
+def blocks_of(each, size=lambda budget, each: max(1, budget // each)):
+    """Another price of a caption, or another size: cut as it should be."""
+
+    def answer(images, captions, regions, words, budget):
+        step = int(min(captions, size(budget, each(images, regions, words))))
+        return [min(step, captions - start) for start in range(0, captions, step)]
+
+    return answer
+
+
+def price(images, regions, words):
+    return 8 * images * regions * words
+
+
+def blocks_cut(cut):
+    """The right size, cut in another way: (captions, size) -> sizes."""
+
+    def answer(images, captions, regions, words, budget):
+        return cut(captions, min(captions, max(1, budget // price(images, regions, words))))
+
+    return answer
+
+
+# --- poolings --------------------------------------------------------------------------------------------------------
+
+
+def mirror(alignments, region_mask, word_mask, mrsw):
+    return mrsw(alignments.permute(1, 0, 3, 2), word_mask, region_mask).T
+
+
+def pool(alignments, region_mask, word_mask, how, mrsw):
+    words = mrsw(alignments, region_mask, word_mask)
+    regions = mirror(alignments, region_mask, word_mask, mrsw)
     names = {"MrSw": words, "MrAVGw": words / word_mask.sum(1), "MwSr": regions, "Symm": words + regions}
     return names[how]
 
 
-def pool_with(fill):
-    return lambda alignments, region_mask, word_mask, how: pool(alignments, region_mask, word_mask, how, fill)
-
-
-def pool_full_mask(alignments, region_mask, word_mask, how):
+def pool_by_itself(alignments, region_mask, word_mask, how, mrsw):
     real = region_mask[:, None, :, None] & word_mask[None, :, None, :]
     filled = alignments.masked_fill(~real, -torch.inf)
     words = filled.amax(dim=2).masked_fill(~word_mask[None], 0).sum(dim=-1)
@@ -357,462 +622,326 @@ def pool_full_mask(alignments, region_mask, word_mask, how):
     return regions if how == "MwSr" else words + regions
 
 
+def pool_with(fill):
+    """With an mrsw of one's own that fills padding with another number."""
+
+    def answer(alignments, region_mask, word_mask, how, mrsw):
+        return pool(alignments, region_mask, word_mask, how, globals()["mrsw_with"](fill))
+
+    return answer
+
+
 def pool_but(name, wrong):
     """Right but for one way of pooling: there a function of the right ones and both masks."""
 
-    def answer(alignments, region_mask, word_mask, how):
+    def answer(alignments, region_mask, word_mask, how, mrsw):
         def right(how):
-            return pool(alignments, region_mask, word_mask, how)
+            return pool(alignments, region_mask, word_mask, how, mrsw)
 
         return wrong(right, region_mask, word_mask) if how == name else right(how)
 
     return answer
 
 
-def pool_unmasked(alignments, region_mask, word_mask, how):
-    return pool(alignments, torch.ones_like(region_mask), torch.ones_like(word_mask), how)
+def pool_mirrored_by(mirror):
+    """Another way to make MwSr, in Symm too."""
+
+    def answer(alignments, region_mask, word_mask, how, mrsw):
+        words = mrsw(alignments, region_mask, word_mask)
+        if how == "MrSw":
+            return words
+        if how == "MrAVGw":
+            return words / word_mask.sum(dim=1)
+        regions = mirror(alignments, region_mask, word_mask, mrsw)
+        return regions if how == "MwSr" else words + regions
+
+    return answer
 
 
-def pool_mirror_zero_filled(alignments, region_mask, word_mask, how):
-    """The mask is right for MrSw, and forgotten to be -inf for the mirror."""
-    if how in ("MrSw", "MrAVGw"):
-        return pool(alignments, region_mask, word_mask, how)
-    return pool(alignments, region_mask, word_mask, how, fill=0)
+def pool_unmasked(alignments, region_mask, word_mask, how, mrsw):
+    return pool(alignments, torch.ones_like(region_mask), torch.ones_like(word_mask), how, mrsw)
 
 
-def pool_infinite(alignments, region_mask, word_mask, how):
+def pool_infinite(alignments, region_mask, word_mask, how, mrsw):
     real = region_mask[:, None, :, None] & word_mask[None, :, None, :]
     filled = alignments.masked_fill(~real, -math.inf)
     words, regions = filled.amax(2).sum(-1), filled.amax(3).sum(-1)
     return {"MrSw": words, "MrAVGw": words / word_mask.sum(1), "MwSr": regions, "Symm": words + regions}[how]
 
 
-def pool_exchanged(alignments, region_mask, word_mask, how):
-    return pool(alignments, region_mask, word_mask, {"MrSw": "MwSr", "MwSr": "MrSw"}.get(how, how))
+def pool_exchanged(alignments, region_mask, word_mask, how, mrsw):
+    names = {"MrSw": "MwSr", "MwSr": "MrSw"}
+    return pool(alignments, region_mask, word_mask, names.get(how, how), mrsw)
 
 
-def pool_forgotten(alignments, region_mask, word_mask, how):
+def pool_forgotten(alignments, region_mask, word_mask, how, mrsw):
     if how in ("MrSw", "MrAVGw", "MwSr"):
-        return pool(alignments, region_mask, word_mask, how)
+        return pool(alignments, region_mask, word_mask, how, mrsw)
 
 
-def pool_maximum_unmasked(alignments, region_mask, word_mask, how):
+def pool_maximum_unmasked(alignments, region_mask, word_mask, how, mrsw):
     words = (alignments.amax(2) * word_mask).sum(-1)
     regions = (alignments.amax(3) * region_mask[:, None]).sum(-1)
     return {"MrSw": words, "MrAVGw": words / word_mask.sum(1), "MwSr": regions, "Symm": words + regions}[how]
 
 
-# --- packed-mrsw -----------------------------------------------------------------------------------------------------
-
-
-def packed_right(regions, words, lengths):
-    padded = torch.nn.utils.rnn.pad_sequence(words.split(lengths), batch_first=True)
-    return alignment_scores(regions, padded, None, torch.arange(max(lengths)) < torch.tensor(lengths)[:, None])
-
-
-def packed_best(regions, words):
-    n, r, d = regions.shape
-    return (regions.reshape(-1, d) @ words.T).reshape(n, r, -1).amax(dim=1)
-
-
-def packed_split(regions, words, lengths):
-    parts = packed_best(regions, words).split(lengths, dim=1)
-    return torch.stack([part.sum(dim=1) for part in parts], dim=1)
-
-
-def packed_index_add(regions, words, lengths):
-    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    zeros = torch.zeros(len(regions), len(lengths), dtype=words.dtype)
-    return zeros.index_add(1, owner, packed_best(regions, words))
-
-
-def packed_cumulative(regions, words, lengths):
-    sums = F.pad(packed_best(regions, words).cumsum(dim=1), (1, 0))
-    ends = torch.tensor([0, *lengths]).cumsum(0)
-    return sums[:, ends].diff(dim=1)
-
-
-def packed_padded(regions, words, lengths):
-    """Padding with zeros is harmless here: all its dot products are 0, and so is their maximum."""
-    padded = torch.nn.utils.rnn.pad_sequence(words.split(lengths), batch_first=True)
-    return torch.einsum("nrd,mwd->nmrw", regions, padded).amax(2).sum(-1)
-
-
-def packed_in_loops(regions, words, lengths):
-    scores = torch.zeros(len(regions), len(lengths))
-    for n, image in enumerate(regions):
-        start = 0
-        for m, length in enumerate(lengths):
-            scores[n, m] = (image @ words[start : start + length].T).max(dim=0).values.sum()
-            start += length
-    return scores
-
-
-def packed_owner_matrix(regions, words, lengths):
-    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    return packed_best(regions, words) @ F.one_hot(owner, len(lengths)).to(words.dtype)
-
-
-def packed_mean(regions, words, lengths):
-    parts = packed_best(regions, words).split(lengths, dim=1)
-    return torch.stack([part.mean(dim=1) for part in parts], dim=1)
-
-
-def _summed(best, starts, stops):
-    return torch.stack([best[:, a:b].sum(dim=1) for a, b in zip(starts, stops, strict=True)], dim=1)
-
-
-def packed_running_sum(regions, words, lengths):
-    return packed_best(regions, words).cumsum(1)[:, np.cumsum(lengths) - 1]
-
-
-def packed_at_lengths(regions, words, lengths):
-    starts = [0, *lengths[:-1]]
-    return _summed(packed_best(regions, words), starts, [a + n for a, n in zip(starts, lengths, strict=True)])
-
-
-def packed_from_zero(regions, words, lengths):
-    return _summed(packed_best(regions, words), [0] * len(lengths), lengths)
-
-
-def packed_chunks(regions, words, lengths):
-    parts = packed_best(regions, words).chunk(len(lengths), dim=1)
-    return torch.stack([part.sum(dim=1) for part in parts], dim=1)
-
-
-def packed_dealt(regions, words, lengths):
-    owner = torch.arange(len(words)) % len(lengths)
-    return packed_best(regions, words) @ F.one_hot(owner, len(lengths)).to(words.dtype)
-
-
-def packed_short(regions, words, lengths):
-    stops = np.cumsum(lengths)
-    return _summed(packed_best(regions, words), stops - lengths, stops - 1)
-
-
-def packed_late(regions, words, lengths):
-    stops = np.cumsum(lengths)
-    return _summed(packed_best(regions, words), stops - lengths + 1, stops + 1)
-
-
-def packed_cosine(regions, words, lengths):
-    return packed_split(F.normalize(regions, dim=-1), F.normalize(words, dim=-1), lengths)
-
-
-def packed_mirrored(regions, words, lengths):
-    return torch.stack([(regions @ some.T).amax(2).sum(1) for some in words.split(lengths)], dim=1)
-
-
-def packed_max_of_sums(regions, words, lengths):
-    return torch.stack([(regions @ some.T).sum(2).amax(1) for some in words.split(lengths)], dim=1)
-
-
-def packed_sum_of_all(regions, words, lengths):
-    return torch.stack([(regions @ some.T).sum((1, 2)) for some in words.split(lengths)], dim=1)
-
-
-def packed_over_images(regions, words, lengths):
-    best = torch.einsum("nrd,td->nrt", regions, words).amax(0)
-    return torch.stack([part.sum(1) for part in best.split(lengths, 1)], 1)
-
-
-def packed_transposed(regions, words, lengths):
-    return packed_split(regions, words, lengths).T
-
-
-def packed_rows_mixed(regions, words, lengths):
-    n, r, d = regions.shape
-    best = (regions.reshape(-1, d) @ words.T).reshape(r, n, -1).amax(0)
-    return torch.stack([part.sum(1) for part in best.split(lengths, 1)], 1)
-
-
-def packed_last_missing(regions, words, lengths):
-    return packed_split(regions, words, lengths)[:, :-1]
-
-
-def packed_detached(regions, words, lengths):
-    return packed_split(regions, words.detach(), lengths)
-
-
-def packed_with_gaps(regions, words, lengths):
-    parts, start = [], 0
-    for length in lengths:
-        parts.append(packed_best(regions, words)[:, start : start + length].sum(1))
-        start += length + 1
-    return torch.stack(parts, 1)
-
-
-# --- pointing --------------------------------------------------------------------------------------------------------
-
-
-def pointing_right(alignments, region_mask, right):
-    """Each question with an image and a caption of its own, whose only word has the alignments for dot products."""
-    asked = np.arange(len(alignments))
-    questions = Questions(
-        asked, 0 * asked + 1, 0 * asked + 2, (right & region_mask).numpy(), np.full(len(asked), "word"), asked
-    )
-    words, word_mask = torch.ones(len(asked), 2, 1), torch.ones(len(asked), 2, dtype=torch.bool)
-    return pointing_accuracy(alignments[..., None], region_mask, words, word_mask, asked, questions)["all"]
-
-
-def extremes(alignments, region_mask, right, fill=-math.inf):
-    best = alignments.masked_fill(~(right & region_mask), fill).amax(1)
-    return best, alignments.masked_fill(~(~right & region_mask), fill).amax(1)
-
-
-def pointing_two_maxima(alignments, region_mask, right):
-    best, rival = extremes(alignments, region_mask, right, -1e9)
-    return 100 * (best > rival).float().mean()
-
-
-def pointing_in_loops(alignments, region_mask, right):
-    hits = 0
-    for a, real, good in zip(alignments, region_mask, right, strict=True):
-        top = a[real].max()
-        hits += bool(good[real][a[real] == top].all())
-    return 100 * hits / len(alignments)
-
-
-def pointing_numpy(alignments, region_mask, right):
-    filled = np.where(region_mask.numpy(), alignments.numpy(), -np.inf)
-    level = filled == filled.max(1, keepdims=True)
-    return 100 * np.mean(~(level & ~right.numpy()).any(1))
-
-
-def pointing_pessimist(alignments, region_mask, right):
-    """Take a little from the right ones: then argmax, too, decides levels against the model."""
-    filled = (alignments - 1e-4 * right).masked_fill(~region_mask, -math.inf)
-    return 100 * float(right[torch.arange(len(right)), filled.argmax(1)].double().mean())
-
-
-def pointing_argmax(alignments, region_mask, right, fill=-math.inf):
-    best = alignments.masked_fill(~region_mask, fill).argmax(1)
-    return 100 * float(right[torch.arange(len(right)), best].double().mean())
-
-
-def pointing_unmasked(alignments, region_mask, right):
-    return 100 * float(right[torch.arange(len(right)), alignments.argmax(1)].double().mean())
-
-
-def pointing_unmasked_maxima(alignments, region_mask, right):
-    best = alignments.masked_fill(~right, -math.inf).amax(1)
-    return 100 * float((best > alignments.masked_fill(right, -math.inf).amax(1)).double().mean())
-
-
-def pointing_fraction(alignments, region_mask, right):
-    best, rival = extremes(alignments, region_mask, right)
-    return float((best > rival).double().mean())
-
-
-def pointing_count(alignments, region_mask, right):
-    best, rival = extremes(alignments, region_mask, right)
-    return int((best > rival).sum())
-
-
-def pointing_ties_hit(alignments, region_mask, right):
-    best, rival = extremes(alignments, region_mask, right)
-    return 100 * float((best >= rival).double().mean())
-
-
-def pointing_zero_filled(alignments, region_mask, right):
-    real = region_mask.to(alignments.dtype)
-    best, rival = (alignments * real * right).amax(1), (alignments * real * ~right).amax(1)
-    return 100 * float((best > rival).double().mean())
-
-
-def pointing_chance(alignments, region_mask, right):
-    return 100 * float(((right & region_mask).sum(1) / region_mask.sum(1)).mean())
-
-
-def pointing_lowest(alignments, region_mask, right):
-    best = alignments.masked_fill(~region_mask, math.inf).argmin(1)
-    return 100 * float(right[torch.arange(len(right)), best].double().mean())
-
-
-def pointing_top_three(alignments, region_mask, right):
-    best = alignments.masked_fill(~region_mask, -math.inf).topk(min(3, right.shape[1]), dim=1).indices
-    hits = [bool((row & real)[some].any()) for row, real, some in zip(right, region_mask, best, strict=True)]
-    return 100 * sum(hits) / len(hits)
-
-
-def pointing_over_questions(alignments, region_mask, right):
-    best = alignments.masked_fill(~region_mask, -math.inf).argmax(0)
-    return 100 * float(right[best, torch.arange(right.shape[1])].double().mean())
-
-
-def pointing_above_mean(alignments, region_mask, right):
-    hits = [
-        bool((a[real][good[real]] > a[real].mean()).any())
-        for a, real, good in zip(alignments, region_mask, right, strict=True)
-    ]
-    return 100 * sum(hits) / len(hits)
-
-
-def pointing_mean_of_right(alignments, region_mask, right):
-    good = (right & region_mask).to(alignments.dtype)
-    mean = (alignments * good).sum(1) / good.sum(1)
-    return 100 * float((mean > extremes(alignments, region_mask, right)[1]).double().mean())
-
-
-def pointing_shares(alignments, region_mask, right):
-    good = right & region_mask
-    return 100 * float((alignments > extremes(alignments, region_mask, right)[1][:, None])[good].double().mean())
-
-
-def pointing_each(alignments, region_mask, right):
-    best, rival = extremes(alignments, region_mask, right)
-    return 100 * (best > rival)
-
-
-RIGHT = {
-    "box-geometry": box_right,
-    "alignments": alignments_right,
-    "mrsw": mrsw_right,
-    "poolings": pool_right,
-    "packed-mrsw": packed_right,
-    "pointing": pointing_right,
-}
 ALSO_RIGHT = [  # (slug, answer)
-    ("box-geometry", box_in_loops),
-    ("box-geometry", box_concatenated),
     ("alignments", alignments_einsum),
+    ("alignments", alignments_right),
     ("alignments", alignments_matmul),
     ("alignments", alignments_cosine_similarity),
     ("alignments", alignments_flat),
     ("alignments", alignments_in_float32),
     ("alignments", alignments_wheres),
-    *(("mrsw", mrsw_with(fill)) for fill in (-math.inf, -1e30, -1e9, -1e4, -2.0)),
+    *(("mrsw", mrsw_with(fill)) for fill in (-math.inf, -1e30, -1e9, -1e5)),
     ("mrsw", mrsw_multiplied),
     ("mrsw", mrsw_subtracted),
     ("mrsw", mrsw_in_loops),
     ("mrsw", mrsw_both_filled),
-    *(("poolings", pool_with(fill)) for fill in (-math.inf, -1e30, -1e9, -1e4)),
-    ("poolings", pool_full_mask),
-    ("packed-mrsw", packed_split),
-    ("packed-mrsw", packed_index_add),
+    ("packed-mrsw", packed_scattered),
     ("packed-mrsw", packed_cumulative),
-    ("packed-mrsw", packed_padded),
+    ("packed-mrsw", packed_by_padding),
     ("packed-mrsw", packed_in_loops),
     ("packed-mrsw", packed_owner_matrix),
+    ("read-heat-map", heat_in_loops),
+    ("read-heat-map", heat_numpy),
+    ("read-heat-map", heat_numpy_of),
     ("pointing", pointing_two_maxima),
     ("pointing", pointing_in_loops),
     ("pointing", pointing_numpy),
     ("pointing", pointing_pessimist),
+    ("block-sizes", blocks_in_loops),
+    ("block-sizes", blocks_numpy),
+    ("block-sizes", blocks_of(price)),
+    ("poolings", pool),
+    ("poolings", pool_by_itself),
+    *(("poolings", pool_with(fill)) for fill in (-math.inf, -1e9)),
 ]
 WRONG = {  # slug -> [(answer, what it must be told)]
-    "box-geometry": [
-        (box_area_in_pixels, "the area is in pixels"),
-        (box_corners_in_pixels, "the corners are in pixels"),
-        (box_in_pixels, "everything is in pixels"),
-        (box_swapped, "width and height are swapped"),
-        (box_centre, "centre x, centre y"),
-        (box_coco, "COCO's files"),
-        (box_longer_side, "by the longer side"),
-        (box_aspect, "the fifth number is width / height"),
-        (box_inclusive, "x2 - x1 + 1"),
-        (box_twice, "divided twice"),
-        (box_six, "has shape (6, 6), expected (6, 5)"),
-        (box_in_place, "changes its input boxes in place"),
-    ],
     "alignments": [
         (lambda regions, words: torch.einsum("nrd,mwd->nmrw", regions, words), "plain dot product"),
         (lambda regions, words: F.normalize(regions, dim=-1)[:, None] @ words.mT, "only the regions have length 1"),
         (lambda regions, words: regions[:, None] @ F.normalize(words, dim=-1).mT, "only the words have length 1"),
-        (alignments_default_normalize, "over the set (dim=1)"),
-        (lambda regions, words: alignments_einsum(words, regions), "the axes are captions, images"),
-        (lambda regions, words: alignments_einsum(words, regions).mT, "images and captions are exchanged"),
+        (alignments_default_normalize, "over the set (dim=1"),
+        (lambda regions, words: alignments_einsum(words, regions), "the axes are captions, pictures"),
+        (lambda regions, words: alignments_einsum(words, regions).mT, "pictures and captions are exchanged"),
         (lambda regions, words: alignments_einsum(regions, words).mT, "regions and words are exchanged"),
+        (lambda regions, words: alignments_einsum(regions, words).transpose(1, 2), "(N, R, M, W)"),
         (alignments_view, "no reshape or view over swapped axes"),
         (alignments_nan, "divide by it"),
-        (alignments_pairs, "has shape (3, 4, 4), expected (3, 3, 4, 4)"),
-        (alignments_no_sum, "has shape (3, 3, 4, 4, 5), expected (3, 3, 4, 4)"),
+        (alignments_pairs, "picture n meets caption n alone"),
+        (alignments_no_sum, "has shape (1, 1, 2, 3, 2), expected (1, 1, 2, 3)"),
         (alignments_mean, "mean over the D products"),
         (lambda regions, words: alignments_einsum(regions, words).clamp(min=0), "negative cosines became 0"),
+        (lambda regions, words: alignments_einsum(regions, words).abs(), "lost their sign"),
+        (lambda regions, words: 1 - alignments_einsum(regions, words), "a distance"),
         (alignments_detached, "its gradient by regions is not"),
         (alignments_patched, "its gradient by regions is NaN"),
         (alignments_in_place, "changes its input regions in place"),
+        (
+            lambda regions, words: torch.einsum(
+                "nrd,mwd->nmrw", *(x / x.norm(dim=-1, keepdim=True).clamp(min=1) for x in (regions, words))
+            ),
+            "shorter than 1",
+        ),
+        (
+            lambda regions, words: F.normalize(regions, dim=1)[:, None] @ words.mT,
+            "two things: only the regions have length 1 here",
+        ),
     ],
     "mrsw": [
         (mrsw_released, "released code"),
-        (lambda alignments, **masks: mrsw(alignments.relu(), **masks), "negative cosines became 0"),
+        (mrsw_with(0), "released code"),
+        (mrsw_with(-2.0), "a padded region became -2"),
+        (mrsw_with(-100), "a padded region became -100"),
+        (mrsw_with(1), "a padded region became 1"),
+        (lambda alignments, **masks: mrsw(alignments.relu(), **masks), "a word that fits nowhere counts 0"),
+        (mrsw_largest_begins_at_zero, "a word that fits nowhere counts 0"),
         (mrsw_unmasked, "no mask is used"),
         (mrsw_words_only, "padded regions take part"),
         (mrsw_regions_only, "padded words are added up"),
         (mrsw_infinite, "left at -inf"),
-        (mrsw_nan, "-inf times 0 is NaN"),
+        (mrsw_nan, "which is NaN"),
+        (mrsw_padded_with_one, "a padded word counts 1"),
         (mrsw_mean, "mean over the real words"),
         (mrsw_padded_mean, "mean over words and padding"),
         (mrsw_mirrored, "this is MwSr, the best word"),
         (mrsw_mirrored_unmasked, "MwSr with padding left in"),
         (mrsw_wrong_axis, "on the axis of the words"),
         (mrsw_over_captions, "on the axis of the captions"),
-        (mrsw_words_over_images, "on the axis of the images"),
+        (mrsw_words_over_images, "on the axis of the pictures"),
         (mrsw_turned, "region_mask is turned round"),
-        (mrsw_sliced, "padding to stand at the end"),
+        (lambda word_mask, **rest: mrsw(word_mask=~word_mask, **rest), "word_mask is turned round"),
+        (
+            lambda alignments, region_mask, word_mask: mrsw(alignments, ~region_mask, ~word_mask),
+            "two things: region_mask is turned round",
+        ),
+        (mrsw_sliced, "stand at the end"),
         (mrsw_sum_first, "you added first"),
-        (lambda **inputs: mrsw(**inputs).T, "images and captions are exchanged"),
-        (mrsw_with_numbers, "its gradient by alignments is not"),
+        (mrsw_first_image_only, "only the first row is right"),
+        (mrsw_last_word, "this is the last word alone"),
+        (lambda **inputs: mrsw(**inputs).T, "pictures and captions are exchanged"),
+        (lambda **inputs: -mrsw(**inputs), "negative of what is expected"),
+        (mrsw_with_numbers, "no gradient by alignments"),
         (mrsw_in_place, "changes its input alignments in place"),
         (mrsw_of_no_words, "a caption without a real word gives NaN"),
     ],
+    "packed-mrsw": [
+        (packed_mean, "mean over words"),
+        (packed_sums(right_places, lambda counts: [(0, stop) for _, stop in right_places(counts)]), "before it, too"),
+        (packed_sums(lambda counts: [(0, stop) for _, stop in right_places(counts)], right_places), "all pictures"),
+        (packed_sums(right_places, lambda counts: [(0, count) for count in counts]), "every caption begins at word 0"),
+        (packed_sums(lambda counts: [(0, n) for n in counts], right_places), "every picture begins at region 0"),
+        (packed_chunks, "into equal parts"),
+        (
+            packed_sums(right_places, lambda counts: [(a, b - 1) for a, b in right_places(counts)]),
+            "the last word of each caption is missing",
+        ),
+        (
+            packed_sums(right_places, lambda counts: [(a + 1, b + 1) for a, b in right_places(counts)]),
+            "begins and ends one word too late",
+        ),
+        (
+            packed_sums(lambda counts: [(a, b + 1) for a, b in right_places(counts)], right_places),
+            "takes the first region of the next one",
+        ),
+        (
+            packed_sums(lambda counts: [(0, sum(counts)) for _ in counts], right_places),
+            "the regions are not cut at all",
+        ),
+        (packed_zeros_first, "the maximum begins at 0"),
+        (packed_hundred, "the maximum begins at -100"),
+        (
+            lambda regions, words, **counts: packed_scattered(
+                F.normalize(regions, dim=-1), words=F.normalize(words, dim=-1), **counts
+            ),
+            "these are cosines",
+        ),
+        (packed_mirrored, "this is MwSr"),
+        (lambda **inputs: packed_cumulative(**inputs).T, "pictures and captions are exchanged"),
+        (lambda **inputs: packed_cumulative(**inputs)[:, :-1], "has shape (2, 1), expected (2, 2)"),
+        (lambda words, **rest: packed_cumulative(words=words.detach(), **rest), "its gradient by words is not"),
+        (lambda **inputs: packed_in_loops(**inputs, step=1), "a word is skipped between two captions"),
+        (lambda **inputs: packed_in_loops(**inputs, start_word=1), "begins and ends one word too late"),
+        (packed_without_empty, "has shape"),
+        (packed_reduceat, "not where a caption has no word"),
+        (lambda **inputs: packed_cumulative(**inputs).sum(), "has shape (), expected (2, 2)"),
+    ],
+    "read-heat-map": [
+        (heat_with(heat_runner_up), "you look at the runner-up alone"),
+        (heat_with(heat_any_rival), "overlap is not used"),
+        (heat_with(heat_no_floor), "points nowhere: -1"),
+        (heat_with(heat_no_rivals), "is not looked for"),
+        (heat_with(heat_several_first), "you ask for a second place first"),
+        (heat_with(heat_share), "a share of the best alignment"),
+        (heat_with(heat_rivals_above_floor), "only those within gap"),
+        (heat_with(heat_touching), "merely touch"),
+        (heat_with(heat_overlap_turned), "overlap is turned round"),
+        (heat_rows, "you read the rows"),
+        (lambda alignment, **rest: heat_numpy_of(alignment.abs(), **rest), "no abs"),
+        (lambda floor, **rest: heat_numpy_of(floor=0.5, **rest), "not 0.5"),
+        (lambda **inputs: heat_numpy_of(**inputs).double(), "cannot serve as an index"),
+        (lambda **inputs: torch.where(heat_numpy_of(**inputs) == -1, 0, heat_numpy_of(**inputs)), "0 stands for"),
+        (lambda **inputs: heat_numpy_of(**inputs).clamp(max=0), "word 1 points to region 2"),
+        (lambda **inputs: -3 - heat_numpy_of(**inputs).clamp(max=-1), "word 0 points to region 0"),
+        (lambda **inputs: heat_in_loops(**inputs)[:1], "has shape (1,), expected (4,)"),
+    ],
+    "pointing": [
+        (hits_of(lambda a, right: at_best(a, right, a.argmax(1))), "argmax takes the first"),
+        (hits_of(lambda a, right: at_best(a, right, a.argmin(1))), "padding's minus infinity"),
+        (hits_of(lambda a, right: torch.ge(*extremes(a, right))), "use >, not >="),
+        (hits_of(lambda a, right: torch.gt(*extremes(a, right, 0.0))), "what is left out became 0"),
+        (hits_of(lambda a, right: float(torch.gt(*extremes(a, right)).double().mean())), "hits is a fraction"),
+        (hits_of(lambda a, right: int(torch.gt(*extremes(a, right)).sum())), "hits counts the questions"),
+        (hits_of(lambda a, right: torch.le(*extremes(a, right))), "hits counts the misses"),
+        (hits_of(every_right_wins), "every right region to beat"),
+        (hits_of(shares_that_win), "share of right regions that beat"),
+        (hits_of(above_the_mean), "above the mean"),
+        (hits_of(lambda a, right: right[a.argmax(0), torch.arange(right.shape[1])]), "over the questions"),
+        (with_chance(lambda a, right: float(chance_of(a, right)) / 100), "chance is a fraction"),
+        (with_chance(lambda a, right: 100 * float(right.double().mean())), "chance counts padding"),
+        (with_chance(lambda a, right: 100.0 / right.shape[1]), "chance is 1 over the width"),
+        (
+            with_chance(lambda a, right: 100 * float((1 / (a > -math.inf).sum(1)).mean())),
+            "chance is 1 over the number of regions",
+        ),
+        (
+            with_chance(lambda a, right: 100 * float((right & (a > -math.inf)).sum() / (a > -math.inf).sum())),
+            "a ratio of sums",
+        ),
+        (with_chance(lambda a, right: 42.0), "hits is right, chance is not"),
+        (hits_of(lambda a, right: 42.0), "chance is right, hits is not"),
+        (lambda alignments, right: {"hits": 1.0, "chance": 2.0}, "neither hits nor chance"),
+        (lambda alignments, right: 50.0, 'returned a float, expected {"hits"'),
+        (lambda alignments, right: {"hit": 1.0}, "the names in your result are hit"),
+        (
+            lambda alignments, right: {
+                "hits": at_best(alignments, right, alignments.argmax(1)).double().mean(),
+                "chance": chance_of(alignments, right),
+            },
+            "two things: hits is a fraction",
+        ),
+        (lambda alignments, right: {"hits": [1.0, 2.0], "chance": 3.0}, "hits is no number"),
+    ],
+    "block-sizes": [
+        (blocks_of(lambda n, r, w: 4 * n * r * w), "half of the memory is counted"),
+        (blocks_of(lambda n, r, w: 2 * n * r * w), "not bytes"),
+        (blocks_of(lambda n, r, w: n * r * w), "two things"),
+        (blocks_of(lambda n, r, w: 16 * n * r * w), "takes 8 bytes here"),
+        (blocks_of(lambda n, r, w: 8 * r * w), "the pictures are not counted"),
+        (blocks_of(lambda n, r, w: 8 * n * w), "the regions are not counted"),
+        (blocks_of(lambda n, r, w: 8 * n * r), "the words are not counted"),
+        (blocks_of(price, lambda budget, each: -(-budget // each)), "rounded up"),
+        (blocks_of(price, lambda budget, each: budget // each + 1), "one caption too many"),
+        (blocks_of(price, lambda budget, each: max(1, budget // each - 1)), "one caption too few"),
+        (
+            lambda images, captions, regions, words, budget: [
+                min(budget // price(images, regions, words), captions - start)
+                for start in range(0, captions, budget // price(images, regions, words))
+            ],
+            "too small for a single caption",
+        ),
+        (blocks_cut(lambda captions, size: [size] * (captions // size)), "dropped"),
+        (blocks_cut(lambda captions, size: [size] * -(-captions // size)), "as large as the others"),
+        (blocks_cut(lambda captions, size: [size] * (captions // size) + [captions % size]), "a last block of 0"),
+        (blocks_cut(lambda captions, size: -(-captions // size)), "the number of blocks"),
+        (blocks_cut(lambda captions, size: size), "the size of one block"),
+        (blocks_cut(lambda captions, size: list(range(0, captions, size))), "where blocks begin"),
+        (
+            blocks_cut(lambda captions, size: [len(p) for p in np.array_split(range(captions), -(-captions // size))]),
+            "spread evenly",
+        ),
+        (lambda **inputs: [float(size) for size in blocks_in_loops(**inputs)], "cannot serve as an index"),
+    ],
     "poolings": [
         (pool_with(0), "became 0 before the maximum"),
-        (pool_mirror_zero_filled, "became 0 before the maximum"),
         (pool_unmasked, "no mask is used"),
         (pool_maximum_unmasked, "padding takes part in the maximum"),
-        (pool_infinite, "-inf is left where padding stands"),
+        (pool_infinite, "minus infinity is left where padding stands"),
         (pool_exchanged, "MrSw and MwSr are exchanged"),
         (pool_but("MrAVGw", lambda right, regions, words: right("MrSw") / words.shape[1]), "the padded width"),
         (pool_but("MrAVGw", lambda right, regions, words: right("MrSw")), "MrAVGw is not divided"),
         (pool_but("MrAVGw", lambda right, regions, words: right("MrSw") / regions.sum(1)[:, None]), "w stands for"),
         (pool_but("MrAVGw", lambda right, regions, words: right("MrSw") / words.sum()), "captions together"),
         (pool_but("MrAVGw", lambda right, regions, words: right("MrSw") / words.sum(1)[:, None]), "no [:, None]"),
-        (pool_but("MwSr", lambda right, regions, words: right("MwSr") / regions.sum(1)[:, None]), "it is a sum"),
-        (pool_but("MwSr", lambda right, regions, words: right("MrSw")), "MwSr gives the same as MrSw"),
-        (pool_but("MwSr", lambda right, regions, words: right("MwSr").T), "comes as (captions, images)"),
+        (
+            pool_but("MwSr", lambda right, regions, words: right("MwSr") / regions.sum(1)[:, None]),
+            'not where how is "MwSr"',
+        ),
+        (pool_but("MwSr", lambda right, regions, words: right("MrSw")), 'not where how is "MwSr"'),
+        (pool_mirrored_by(lambda a, r, w, mrsw: mrsw(a, r, w)), "MwSr gives the same as MrSw"),
+        (pool_mirrored_by(lambda a, r, w, mrsw: mrsw(a.permute(1, 0, 3, 2), w, r)), "comes as (captions, pictures)"),
+        (pool_mirrored_by(lambda a, r, w, mrsw: mrsw(a.mT, w, r)), "regions and words alone"),
+        (pool_mirrored_by(lambda a, r, w, mrsw: mrsw(a, w, r).T), "but not the alignments"),
+        (pool_mirrored_by(lambda a, r, w, mrsw: mrsw(a.permute(1, 0, 3, 2), r, w).T), "the masks are to be exchanged"),
         (pool_but("Symm", lambda right, regions, words: (right("MrSw") + right("MwSr")) / 2), "Symm is the mean"),
         (pool_but("Symm", lambda right, regions, words: right("MrSw")), "Symm is MrSw alone"),
         (pool_but("Symm", lambda right, regions, words: right("MwSr")), "Symm is MwSr alone"),
         (pool_but("Symm", lambda right, regions, words: right("MrAVGw") + right("MwSr")), "Symm adds MrAVGw"),
         (pool_forgotten, "returned None"),
-        (lambda alignments, **rest: pool(alignments.detach(), **rest), "an operation without a gradient"),
-    ],
-    "packed-mrsw": [
-        (packed_mean, "mean over words"),
-        (packed_running_sum, "the words of all captions before it"),
-        (packed_at_lengths, "you cut at the lengths themselves"),
-        (packed_from_zero, "begins at word 0"),
-        (packed_chunks, "into equal parts"),
-        (packed_dealt, "dealt out in turn"),
-        (packed_short, "the last word of each caption is missing"),
-        (packed_late, "begins and ends one word too late"),
-        (packed_cosine, "these are cosines"),
-        (packed_mirrored, "this is MwSr"),
-        (packed_max_of_sums, "you added the words first"),
-        (packed_sum_of_all, "the sum of all dot products"),
-        (packed_over_images, "the maximum goes over the images"),
-        (packed_rows_mixed, "the maximum goes over the images"),
-        (packed_transposed, "images and captions are exchanged"),
-        (packed_last_missing, "has shape (3, 2), expected (3, 3)"),
-        (packed_detached, "its gradient by words is not"),
-        (packed_with_gaps, "a word is skipped between two captions"),
-    ],
-    "pointing": [
-        (pointing_argmax, "argmax takes the first"),
-        (pointing_unmasked, "region_mask is missing before argmax"),
-        (pointing_unmasked_maxima, "leave out what region_mask calls padding"),
-        (pointing_fraction, "fraction"),
-        (pointing_count, "counts the hits"),
-        (pointing_ties_hit, "use >, not >="),
-        (pointing_zero_filled, "what is left out became 0"),
-        (lambda **inputs: pointing_argmax(**inputs, fill=0), "padding became 0"),
-        (pointing_chance, "this is chance"),
-        (pointing_lowest, "by argmin"),
-        (pointing_top_three, "among the best three"),
-        (pointing_over_questions, "over the questions"),
-        (pointing_above_mean, "above the mean"),
-        (pointing_mean_of_right, "mean of the right regions"),
-        (pointing_shares, "share of right regions that beat"),
-        (pointing_each, "expected a number"),
+        (
+            lambda alignments, **rest: pool(alignments.detach(), **rest),
+            "no gradient by alignments",
+        ),
     ],
 }

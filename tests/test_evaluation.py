@@ -7,21 +7,26 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from answers_00 import ranks_for_the_model, ranks_one_to_one
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wrong_answers import ranks_for_the_model, ranks_one_to_one
 
 from itr_lib.checks.caption_ranks import rank_cases, rank_specification
 from itr_lib.checks.chance_recall import chance_specification
+from itr_lib.checks.choose_k import choose_cases, choose_specification
+from itr_lib.checks.local_weight import weight_cases, weight_specification
 from itr_lib.checks.ndcg import ndcg_cases, ndcg_specification
 from itr_lib.evaluation import (
+    best_weight,
     caption_ranks,
     ceiling_scores,
     expected_recall,
+    flawed,
     image_ranks,
     ndcg,
     pair_accuracy,
     retrieval_metrics,
+    shortest_shortlist,
     structure_agreement,
     two_stage_metrics,
 )
@@ -38,7 +43,7 @@ def loop_image_ranks(scores, owner):
     return np.array(ranks)
 
 
-@pytest.mark.parametrize("case", list(rank_cases()))
+@pytest.mark.parametrize("case", [case.inputs for case in rank_cases()])
 def test_ranks_agree_with_plain_loops(case):
     scores, owner = case["scores"], case["image_of_caption"]
     assert np.array_equal(caption_ranks(scores, owner), rank_specification(scores, owner))
@@ -168,7 +173,7 @@ def test_ceiling_by_hand():
     assert recalls["i2t_r1"] == 100 and recalls["t2i_r1"] == pytest.approx(100 * (1 + 0.5 + 1) / 3)
 
 
-@pytest.mark.parametrize("case", list(ndcg_cases()))
+@pytest.mark.parametrize("case", [case.inputs for case in ndcg_cases()])
 def test_ndcg_agrees_with_plain_loops(case):
     assert abs(ndcg(**case) - ndcg_specification(**case)) < 1e-9
 
@@ -557,3 +562,34 @@ def test_structure_of_a_collapsed_model_and_of_bad_input():
     ]:
         with pytest.raises(ValueError, match=says):
             structure_agreement(*bad)
+
+
+def test_the_shortest_shortlist_is_that_of_a_walk_through_the_lengths():
+    for case in choose_cases():
+        assert shortest_shortlist(**case.inputs) == choose_specification(**case.inputs)
+
+
+def test_the_best_weight_is_that_of_loops():
+    for case in weight_cases():
+        assert best_weight(**case.inputs) == weight_specification(**case.inputs)
+
+
+def test_flawed_evaluations_are_worth_what_their_flaw_is():
+    scores = np.array([[3.0, 0.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0]])  # captions 0 and 1 are image 0's, 2 and 3 image 1's
+    owner = np.array([0, 0, 1, 1])
+    assert retrieval_metrics(scores, owner).t2i_r1 == 25
+    assert flawed.ties_for_the_model(scores, owner) == 75
+    assert flawed.one_caption_each(scores, owner) == 50
+    assert flawed.best_of_five_folds(scores, owner) == 100
+    assert flawed.misses_as_hits(scores, owner) == 25
+    last = np.arange(11.0)[:, None] @ np.ones((1, 11))  # each picture above the one before it
+    assert flawed.misses_as_hits(last, np.arange(11)) == pytest.approx(200 / 11)  # the first of them, and the last
+
+
+def test_a_small_case_finds_each_flaw():
+    found = {
+        name: flawed.find_the_flaw(getattr(flawed, name))
+        for name in ("ties_for_the_model", "one_caption_each", "best_of_five_folds", "misses_as_hits")
+    }
+    assert list(found.values()) == ["ties", "one caption", "folds", "misses"]
+    assert flawed.find_the_flaw(lambda scores, owner: retrieval_metrics(scores, owner).t2i_r1) == "none"

@@ -11,11 +11,19 @@ import torch
 from toy import toy_data
 
 import itr_lib.data
-from itr_lib.data import load_splits, train_tokenizer
+from itr_lib.data import load_splits, train_tokenizer, unknown_words
 from itr_lib.data.photographs.karpathy import hold_out
 from itr_lib.data.scenes import graph_relevance, truth_matrix
 from itr_lib.data.scenes.background import with_background
-from itr_lib.evaluation import baselines, ceiling_scores, expected_recall, ndcg, pair_accuracy, retrieval_metrics
+from itr_lib.evaluation import (
+    baselines,
+    ceiling_scores,
+    expected_recall,
+    kinds_of_miss,
+    ndcg,
+    pair_accuracy,
+    retrieval_metrics,
+)
 from itr_lib.lessons import recipes
 from itr_lib.lessons.recorded import RECORDED, recorded, runs_of
 
@@ -62,6 +70,24 @@ def test_scene_graph_relevance_ranks_like_sense(scenes):
     bag = ndcg(baselines.tag_scores(test).T, relevance.T)
     lots = ndcg(np.random.default_rng(0).random(relevance.T.shape), relevance.T)
     assert lots < bag < ndcg(relevance.T, relevance.T) == 1
+
+
+def test_what_is_wrong_with_the_picture_that_comes_first(scenes):
+    test = scenes.test
+    kinds = kinds_of_miss(test, test.image_of_caption)
+    assert kinds["right"] == 100 and sum(kinds.values()) == 100
+    bag = kinds_of_miss(test, np.asarray(baselines.tag_scores(test).argmax(dim=0)))
+    assert sum(bag.values()) == pytest.approx(100)
+    always_the_first = kinds_of_miss(test, np.zeros(len(test.captions), int))
+    assert bag["a part is missing"] < always_the_first["a part is missing"]
+    with pytest.raises(ValueError, match="no known scenes"):
+        kinds_of_miss(toy_data(images=3), np.zeros(15, int))
+
+
+def test_words_that_a_tokenizer_never_learnt_are_named():
+    tokenizer = train_tokenizer(["a red star", "a red star on the lawn"] * 2)
+    assert unknown_words(tokenizer, "A red giraffe, a star, a giraffe on the Lawn!") == ["giraffe"]
+    assert unknown_words(tokenizer, "the red star") == unknown_words(tokenizer, "") == []
 
 
 def test_tags_need_scenes():

@@ -25,11 +25,28 @@ from itr_lib.checks.wrong import WrongAnswer
 # Lesson by lesson. The check of an exercise is EXERCISE in the module that has its slug for a name.
 LESSONS = {
     # where counting begins
-    "00": ("cosine-scores", "caption-ranks", "recall-at-k", "chance-recall", "ndcg"),
+    "00": (
+        "cosine-scores",
+        "caption-ranks",
+        "image-ranks",
+        "recall-at-k",
+        "chance-recall",
+        "find-the-flaw",
+        "ndcg",
+    ),
     # VSE++
-    "01": ("triplet-loop", "unique-batches", "triplet-hardest", "info-nce", "sorted-pool", "twin-choices"),
+    "01": (
+        "triplet-loop",
+        "unique-batches",
+        "triplet-hardest",
+        "training-loop",
+        "warm-up",
+        "info-nce",
+        "sorted-pool",
+        "twin-choices",
+    ),
     # TERAN
-    "02": ("box-geometry", "alignments", "mrsw", "poolings", "packed-mrsw", "pointing"),
+    "02": ("alignments", "mrsw", "packed-mrsw", "read-heat-map", "pointing", "block-sizes", "poolings"),
     # CHAN
     "03": (
         "soft-codes",

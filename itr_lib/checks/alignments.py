@@ -8,28 +8,40 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from itr_lib.checks._inputs import generator
-from itr_lib.checks._mistakes import dots, unit
-from itr_lib.checks.frame import Exercise
-from itr_lib.checks.outcome import Inputs
+from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
+from itr_lib.similarity import l2_normalise
+
+V = torch.tensor([[[2.0, 0.0], [3.0, 4.0]]], dtype=torch.float64)
+W = torch.tensor([[[0.0, 1.0], [1.0, 0.0], [-3.0, 4.0]]], dtype=torch.float64)
+WORKED = torch.tensor([[[[0.0, 1.0, -0.6], [0.8, 0.6, 0.28]]]], dtype=torch.float64)
 
 
-def alignments_cases() -> Iterator[Inputs]:
-    """Shapes in which swapped axes show, a set of one, and zero vectors.
+def sets(n: int, m: int, r: int, w: int, dim: int, seed: int, shortest: float = 0.5, spread: float = 3.0) -> Inputs:
+    """Vectors in all directions, of lengths between ``shortest`` and ``shortest + spread``."""
+    g = generator(seed)
+    made = {}
+    for name, shape in (("regions", (n, r)), ("words", (m, w))):
+        vectors = l2_normalise(torch.randn(*shape, dim, generator=g, dtype=torch.float64))
+        made[name] = vectors * (shortest + spread * torch.rand(*shape, 1, generator=g, dtype=torch.float64))
+    return made
+
+
+def alignments_cases() -> Iterator[Case]:
+    """Shapes in which swapped axes show, a set of one, short vectors, and zero vectors.
 
     What the derivative of a cosine is at a zero vector is anybody's choice (F.normalize gives 1e12, the library 1), so
     where there are zeros all vectors are: then every choice gives 0, unless it gives NaN.
     """
-    shapes = [(3, 3, 4, 4, 5), (2, 4, 5, 3, 6), (3, 2, 2, 6, 4), (1, 1, 1, 1, 3)]
-    for seed, (n, m, r, w, dim) in enumerate(shapes):
-        g = generator(seed)
-        regions, words = (torch.randn(*shape, dim, generator=g, dtype=torch.float64) for shape in ((n, r), (m, w)))
-        lengths = [0.5 + 3 * torch.rand(*shape, 1, generator=g, dtype=torch.float64) for shape in ((n, r), (m, w))]
-        yield {"regions": regions * lengths[0], "words": words * lengths[1]}
-    yield {"regions": torch.zeros(2, 3, 4, dtype=torch.float64), "words": torch.zeros(3, 2, 4, dtype=torch.float64)}
+    yield Case(sets(3, 3, 4, 4, 5, seed=0))
+    yield Case(sets(2, 4, 5, 3, 6, seed=1))
+    yield Case(sets(3, 2, 2, 6, 4, seed=2))
+    yield Case(sets(1, 1, 1, 1, 3, seed=3), "there is one picture, one region, one caption and one word")
+    yield Case(sets(2, 3, 3, 2, 4, seed=4, shortest=0.1, spread=0.5), "every vector is shorter than 1")
+    zeros = {"regions": torch.zeros(2, 3, 4, dtype=torch.float64), "words": torch.zeros(3, 2, 4, dtype=torch.float64)}
+    yield Case(zeros, "a vector is all zeros, as padding is")
 
 
 def alignments_specification(regions: Tensor, words: Tensor) -> Tensor:
@@ -44,65 +56,124 @@ def alignments_specification(regions: Tensor, words: Tensor) -> Tensor:
     return torch.stack(result).reshape(len(regions), len(words), regions.shape[1], words.shape[1])
 
 
-ALIGNMENTS_MISTAKES = {
-    "a zero vector (padding) has length 0, and you divide by it: F.normalize keeps it zero, so that it scores 0": (
-        lambda regions, words: dots(
-            regions / regions.norm(dim=-1, keepdim=True), words / words.norm(dim=-1, keepdim=True)
-        )
-    ),
-    "this is the plain dot product: divide by both lengths": dots,
-    "only the regions have length 1 here: normalise the words, too": lambda regions, words: dots(unit(regions), words),
-    "only the words have length 1 here: normalise the regions, too": lambda regions, words: dots(regions, unit(words)),
-    "you normalised over the set (dim=1): each vector has its own length, over the last axis": (
-        lambda regions, words: dots(F.normalize(regions, dim=1), F.normalize(words, dim=1))
-    ),
-    "you normalised over the batch (dim=0): each vector has its own length, over the last axis": (
-        lambda regions, words: dots(F.normalize(regions, dim=0), F.normalize(words, dim=0))
-    ),
-    "you divided by one length for the whole set: each vector has its own, norm(dim=-1, keepdim=True)": (
-        lambda regions, words: dots(
-            regions / regions.norm(dim=(1, 2), keepdim=True), words / words.norm(dim=(1, 2), keepdim=True)
-        )
-    ),
-    "you divided by the length of the whole tensor: each vector has its own, norm(dim=-1, keepdim=True)": (
-        lambda regions, words: dots(regions / regions.norm(), words / words.norm())
-    ),
-    "you divided by the squared lengths: take the root": lambda regions, words: dots(
-        regions / (regions**2).sum(-1, keepdim=True), words / (words**2).sum(-1, keepdim=True)
-    ),
-    "you divided by the sum of absolute values: the length is the root of the sum of squares": (
-        lambda regions, words: dots(F.normalize(regions, p=1, dim=-1), F.normalize(words, p=1, dim=-1))
-    ),
-    "regions and words are exchanged: the last two axes are (N, M, R, W) in this order": lambda regions, words: dots(
-        unit(regions), unit(words), "nmwr"
-    ),
-    "images and captions are exchanged: the first two axes are (N, M, R, W) in this order": (
-        lambda regions, words: dots(unit(regions), unit(words), "mnrw")
-    ),
-    "the axes are captions, images, words, regions: (N, M, R, W) is asked for": lambda regions, words: dots(
-        unit(regions), unit(words), "mnwr"
-    ),
-    "the axes are in another order: image, caption, region, word, so no reshape or view over swapped axes": (
-        lambda regions, words: dots(unit(regions), unit(words), "nrmw").reshape(
-            len(regions), len(words), regions.shape[1], words.shape[1]
-        )
-    ),
-    "this is the mean over the D products: a dot product is their sum": lambda regions, words: (
-        dots(unit(regions), unit(words)) / regions.shape[-1]
-    ),
-    "image n meets only caption n here, everywhere: each image meets every caption": lambda regions, words: (
-        torch.einsum("nrd,nwd->nrw", unit(regions), unit(words))[:, None].expand(-1, len(words), -1, -1)
-    ),
-    "negative cosines became 0: keep them": lambda regions, words: dots(unit(regions), unit(words)).relu(),
-    "this is a distance, 1 - cosine: the cosine itself is asked for": lambda regions, words: (
-        1 - dots(unit(regions), unit(words))
-    ),
+def _length(vectors: Tensor, over: str, power: str) -> Tensor:
+    """What a vector is divided by, with all that a learner may take for its length."""
+    axes = {"vector": -1, "set": 1, "batch": 0, "whole set": (1, 2), "everything": (0, 1, 2)}[over]
+    size = vectors.abs() if power in ("absolute", "largest") else vectors**2
+    if power == "largest":
+        return size.amax(dim=axes, keepdim=True)
+    if power == "mean":
+        return size.mean(dim=axes, keepdim=True).sqrt()
+    if power == "sum":
+        return vectors.sum(dim=axes, keepdim=True)
+    total = size.sum(dim=axes, keepdim=True)
+    return total.sqrt() if power == "root" else total
+
+
+def _unit(vectors: Tensor, over: str, power: str, zero: str) -> Tensor:
+    length = _length(vectors, over, power)
+    if zero == "nan":
+        return vectors / length
+    if zero == "one more":
+        return vectors / (1 + length)
+    if zero == "at least 1":
+        return vectors / length.clamp(min=1)
+    if zero == "epsilon":
+        return vectors / (length + 0.01)
+    return vectors / torch.where(length == 0, 1, length)
+
+
+def _alignments(
+    regions: Tensor,
+    words: Tensor,
+    sides="both",
+    over="vector",
+    power="root",
+    zero="safe",
+    axes="nmrw",
+    reduce="sum",
+    last="",
+) -> Tensor:
+    """The cosines with all that a learner may change in them."""
+    if sides in ("both", "regions"):
+        regions = _unit(regions, over, power, zero)
+    if sides in ("both", "words"):
+        words = _unit(words, over, power, zero)
+    n, m, r, w = len(regions), len(words), regions.shape[1], words.shape[1]
+    if axes in ("nrw", "same"):  # crashes, as it should, where there are not as many pictures as captions
+        result = torch.einsum("nrd,nwd->nrw", regions, words)
+        result = result if axes == "nrw" else result[:, None].expand(-1, m, -1, -1)
+    elif axes == "viewed":
+        result = torch.einsum("nrd,mwd->nrmw", regions, words).reshape(n, m, r, w)
+    else:
+        result = torch.einsum(f"nrd,mwd->{axes}", regions, words)
+    result = result / regions.shape[-1] if reduce == "mean" else result
+    changes = {"relu": torch.relu, "abs": torch.abs, "distance": lambda a: 1 - a, "square": torch.square}
+    changes |= {"unit": lambda a: (1 + a) / 2, "negative": torch.neg, "softmax": lambda a: a.softmax(dim=2)}
+    changes |= {"angle": lambda a: a.clamp(-1, 1).acos()}
+    return changes[last](result) if last else result
+
+
+TOGGLES = {
+    "this is the plain dot product: divide by both lengths": {"sides": "none"},
+    "only the regions have length 1 here: normalise the words, too": {"sides": "regions"},
+    "only the words have length 1 here: normalise the regions, too": {"sides": "words"},
+    "a zero vector (padding) has length 0, and you divide by it: F.normalize keeps it zero, so that it scores 0": {
+        "zero": "nan"
+    },
+    "you add 1 to the length before you divide: divide by the length alone, and look out for 0 only": {
+        "zero": "one more"
+    },
+    "vectors shorter than 1 keep their length: a clamp(min=1) is no guard against 0, take 1e-12": {
+        "zero": "at least 1"
+    },
+    "what you add to the length against a division by 0 is too large, and changes the cosines: take 1e-12": {
+        "zero": "epsilon"
+    },
+    "you normalised over the set (dim=1, F.normalize's default): each vector has its own length, dim=-1": {
+        "over": "set"
+    },
+    "you normalised over the batch (dim=0): each vector has its own length, dim=-1": {"over": "batch"},
+    "you divided by one length for the whole set: each vector has its own, norm(dim=-1, keepdim=True)": {
+        "over": "whole set"
+    },
+    "you divided by the length of the whole tensor: each vector has its own, norm(dim=-1, keepdim=True)": {
+        "over": "everything"
+    },
+    "you divided by the squared lengths: take the root": {"power": "square"},
+    "you divided by the sum of absolute values: the length is the root of the sum of squares": {"power": "absolute"},
+    "you divided by the largest entry: the length is the root of the sum of squares": {"power": "largest"},
+    "you divided by the root of the mean square: the length is the root of the sum of squares": {"power": "mean"},
+    "you divided by the sum of the entries: the length is the root of the sum of their squares": {"power": "sum"},
+    "regions and words are exchanged: the axes are (N, M, R, W) in this order": {"axes": "nmwr"},
+    "pictures and captions are exchanged: the axes are (N, M, R, W) in this order": {"axes": "mnrw"},
+    "the axes are captions, pictures, words, regions: (N, M, R, W) is asked for": {"axes": "mnwr"},
+    "the axes are (N, R, M, W): (N, M, R, W) is asked for, so exchange the middle two": {"axes": "nrmw"},
+    "the axes are in another order: no reshape or view over swapped axes, transpose or permute them": {
+        "axes": "viewed"
+    },
+    "picture n meets caption n alone, so an axis is missing: each picture meets every caption": {"axes": "nrw"},
+    "picture n meets only caption n here, everywhere: each picture meets every caption": {"axes": "same"},
+    "this is the mean over the D products: a dot product is their sum": {"reduce": "mean"},
+    "negative cosines became 0: keep them": {"last": "relu"},
+    "the cosines have lost their sign: no abs": {"last": "abs"},
+    "the cosines are squared: no square at the end": {"last": "square"},
+    "the sign is turned round: a cosine is 1 where both point the same way": {"last": "negative"},
+    "this is a distance, 1 - cosine: the cosine itself is asked for": {"last": "distance"},
+    "the cosines are moved to 0 ... 1: leave them as they are": {"last": "unit"},
+    "this is the angle: its cosine is asked for, without acos": {"last": "angle"},
+    "a softmax runs over the regions: that is attention, lesson 03; the cosines themselves are asked for": {
+        "last": "softmax"
+    },
 }
 
 EXERCISE = Exercise(
     "alignments",
-    alignments_cases,
-    alignments_specification,
-    ALIGNMENTS_MISTAKES,
+    library=lambda regions, words: torch.einsum("nrd,mwd->nmrw", l2_normalise(regions), l2_normalise(words)),
+    example=Case({"regions": V, "words": W}, worked=WORKED),
+    cases=alignments_cases,
+    specification=alignments_specification,
+    family=(_alignments, TOGGLES),
     gradients=("regions", "words"),
+    rehearsal=Rehearsal(lambda: {name: v.float() for name, v in sets(100, 20, 36, 21, 128, seed=0).items()}, calls=400),
 )

@@ -5,30 +5,37 @@ The best real region of each real word, added over words, beside loops; gradient
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from itr_lib.checks._inputs import generator, mask_any_real, uniform
-from itr_lib.checks.frame import Exercise
-from itr_lib.checks.outcome import Inputs
+from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
+
+SMALL: Inputs = {
+    "alignments": torch.tensor([[[[0.9, -0.5, 0.0], [0.1, -0.3, 0.0], [0.0, 0.0, 0.0]]]], dtype=torch.float64),
+    "region_mask": torch.tensor([[True, True, False]]),
+    "word_mask": torch.tensor([[True, True, False]]),
+}
 
 
-def padded_cases() -> Iterator[Inputs]:
+def padded_cases() -> Iterator[Case]:
     """Cosines with garbage where padding is; for some words every real one is negative."""
-    shapes = [(3, 3, 4, 4), (2, 4, 5, 3), (4, 2, 3, 6), (1, 1, 1, 1), (1, 3, 6, 2)]
-    for seed, (n, m, r, w) in enumerate(shapes):
-        g = generator(20 + seed)
-        regions, words = mask_any_real(n, r, g), mask_any_real(m, w, g)
-        if seed == 0:  # square, so that axes may be confused; with and without padding
-            regions = torch.tensor([[1, 1, 0, 1], [0, 1, 1, 0], [1, 1, 1, 1]]).bool()
-            words = torch.tensor([[1, 0, 1, 1], [1, 1, 1, 1], [0, 1, 0, 0]]).bool()
-        yield _padded(regions, words, g)
+    everything = torch.ones(3, 4, dtype=torch.bool)
+    yield Case(padded(everything, everything[:2], 19))
+    regions = torch.tensor([[1, 1, 0, 1], [0, 1, 1, 0], [1, 1, 1, 1]]).bool()
+    words = torch.tensor([[1, 0, 1, 1], [1, 1, 1, 1], [0, 1, 0, 0]]).bool()
+    yield Case(padded(regions, words, 20))  # square, so that axes may be confused
+    for seed, (n, m, r, w) in enumerate([(2, 4, 5, 3), (4, 2, 3, 6), (1, 3, 6, 2)], start=21):
+        g = generator(seed)
+        yield Case(padded(mask_any_real(n, r, g), mask_any_real(m, w, g), seed))
+    yield Case(padded(everything[:1, :1], everything[:1, :1], 24), "there is one region and one word")
 
 
-def _padded(region_mask: Tensor, word_mask: Tensor, g: torch.Generator) -> Inputs:
-    (n, r), (m, w) = region_mask.shape, word_mask.shape
+def padded(region_mask: Tensor, word_mask: Tensor, seed: int) -> Inputs:
+    """Cosines, some words' all negative, with garbage in padded places."""
+    g, (n, r), (m, w) = generator(seed), region_mask.shape, word_mask.shape
     cosines = uniform(n, m, r, w, g=g)
     misfit = torch.rand(n, m, 1, w, generator=g) < 0.4
     cosines = torch.where(misfit, -cosines.abs(), cosines)
@@ -41,15 +48,19 @@ def _padded(region_mask: Tensor, word_mask: Tensor, g: torch.Generator) -> Input
     }
 
 
-def mrsw_cases() -> Iterator[Inputs]:
-    """The padded cases; a wrong picture, all of whose cosines are negative; a caption without a word."""
+def mrsw_cases() -> Iterator[Case]:
+    """The padded cases; a wrong picture, all of whose cosines are negative; large numbers; a caption without a word."""
     yield from padded_cases()
     g = generator(30)
-    negative = _padded(mask_any_real(2, 5, g), mask_any_real(3, 4, g), g)
-    yield negative | {"alignments": -negative["alignments"].abs()}
+    case = padded(mask_any_real(2, 5, g), mask_any_real(3, 4, g), 31)
+    below = -case["alignments"].abs()
+    yield Case(case | {"alignments": below}, "every alignment is negative, as with a wrong picture")
+    real = case["region_mask"][:, None, :, None] & case["word_mask"][None, :, None, :]
+    low = torch.where(real, 3000 * (below - 0.5), case["alignments"])
+    yield Case(case | {"alignments": low}, "the alignments are no cosines and lie below -1,000")
     words = mask_any_real(3, 4, g)
     words[1] = False
-    yield _padded(mask_any_real(2, 5, g), words, g)
+    yield Case(padded(mask_any_real(2, 5, g), words, 32), "a caption has no real word")
 
 
 def mrsw_specification(alignments: Tensor, region_mask: Tensor, word_mask: Tensor) -> Tensor:
@@ -66,129 +77,198 @@ def mrsw_specification(alignments: Tensor, region_mask: Tensor, word_mask: Tenso
     return torch.stack(scores).reshape(len(region_mask), len(word_mask))
 
 
-def along_regions(region_mask: Tensor) -> Tensor:
-    """(N, R) beside (N, M, R, W)."""
-    return region_mask[:, None, :, None]
+def _mask(mask: Tensor, how: str) -> Tensor:
+    """Another mask of the same sets."""
+    first = torch.arange(mask.shape[1], device=mask.device)
+    return {
+        "real": mask,
+        "none": torch.ones_like(mask),
+        "turned": ~mask,
+        "at the end": first < mask.sum(dim=1, keepdim=True),
+        "not the first": mask & (first > 0),
+        "not the last": mask & (first < mask.shape[1] - 1),
+    }[how]
 
 
-def along_words(word_mask: Tensor) -> Tensor:
-    """(M, W) beside (N, M, R, W)."""
-    return word_mask[None, :, None, :]
+def wrong_mrsw(
+    alignments: Tensor,
+    region_mask: Tensor,
+    word_mask: Tensor,
+    regions="real",
+    words="real",
+    region_axes="n r",
+    word_axes="m w",
+    fill=-torch.inf,
+    lower=None,
+    pick="max",
+    floor=False,
+    left=0.0,
+    reduce="sum",
+    mirrored=False,
+    order="max first",
+    transposed=False,
+) -> Tensor:
+    """MrSw with all that a learner may change in it."""
+    if mirrored:
+        alignments, region_mask, word_mask = alignments.permute(1, 0, 3, 2), word_mask, region_mask
+        regions, words = words, regions
+    real, said = _mask(region_mask, regions), _mask(word_mask, words)
+    real = {"n r": real[:, None, :, None], "n w": real[:, None, None, :], "m r": real[None, :, :, None]}[region_axes]
+    said = {"m w": said[None], "n w": said[:, None]}[word_axes]
+    if order == "sum first":
+        sums = alignments.masked_fill(~said[:, :, None], 0).sum(dim=3)
+        return sums.masked_fill(~real[..., 0], -torch.inf).amax(dim=2)
+    if lower is not None:
+        alignments, fill = alignments - lower * ~real, None
+    best = _best(alignments, real, fill, pick)
+    best = torch.relu(best) if floor else best
+    scores = _added(best, said, left, reduce)
+    return scores.T if mirrored != transposed else scores
 
 
-def max_sum(alignments, regions, words, fill=-torch.inf, reduce=torch.sum):
-    """MrSw with masks that fit (N, M, R, W) and (N, M, W)."""
-    best = alignments.masked_fill(~regions, fill).amax(dim=2)
-    return reduce(best.masked_fill(~words, 0), dim=-1)
+def _best(alignments: Tensor, real: Tensor, fill: float | None, pick: str) -> Tensor:
+    """One number a word from its regions: (N, M, R, W) -> (N, M, W)."""
+    if pick in ("mean", "sum", "width"):
+        total = alignments.masked_fill(~real, 0).sum(dim=2)
+        count = real.expand_as(alignments).sum(dim=2) if pick == "mean" else alignments.shape[2]
+        return total if pick == "sum" else total / count
+    if pick == "min":
+        return alignments.masked_fill(~real, torch.inf).amin(dim=2)
+    filled = alignments if fill is None else alignments.masked_fill(~real, fill)
+    if pick == "size":
+        return alignments.masked_fill(~real, 0).abs().amax(dim=2)
+    if pick == "first":
+        return filled[:, :, 0]
+    return filled.amax(dim=2)
 
 
-def sum_max(alignments, regions, words, fill=-torch.inf):
-    """MwSr with masks that fit (N, M, R, W) and (N, M, R)."""
-    return max_sum(alignments.mT, words.mT if words.ndim == 4 else words, regions, fill)
+def _added(best: Tensor, said: Tensor, left: float | None, reduce: str) -> Tensor:
+    """One number a pair from its words: (N, M, W) -> (N, M). ``left``: what padded words become; None: 0 times them."""
+    kept = best * said if left is None else best.masked_fill(~said, left)
+    if reduce == "max":
+        return best.masked_fill(~said, -torch.inf).amax(dim=-1)
+    if reduce == "last":
+        place = (said * torch.arange(1, best.shape[2] + 1, device=best.device)).amax(dim=-1, keepdim=True) - 1
+        return kept.gather(2, place.clamp(min=0).expand(*best.shape[:2], 1))[..., 0]
+    if reduce == "images":
+        return kept.sum(dim=-1) / len(best)
+    total = kept.sum(dim=-1)
+    divisor = {"real": said.sum(dim=-1), "at least 1": said.sum(dim=-1).clamp(min=1), "width": best.shape[2]}
+    divisor |= {"root": said.sum(dim=-1).clamp(min=1).sqrt(), "sum": 1, "no word": said.any(dim=-1)}
+    return total / divisor[reduce]
 
 
-def _all_sum(alignments, region_mask, word_mask):
-    real = along_regions(region_mask) & along_words(word_mask)
-    return alignments.masked_fill(~real, 0).sum(dim=(2, 3))
-
-
-def sum_first(alignments, region_mask, word_mask):
-    """The largest of the sums over words."""
-    sums = alignments.masked_fill(~along_words(word_mask), 0).sum(dim=3)
-    return sums.masked_fill(~region_mask[:, None], -torch.inf).amax(dim=2)
-
-
-def _first(mask: Tensor) -> Tensor:
-    """As many places as are real, but the first ones."""
-    return torch.arange(mask.shape[1], device=mask.device) < mask.sum(dim=1, keepdim=True)
-
-
-def infinite_sum(alignments, region_mask, word_mask, weight=None):
-    """MrSw with -inf left at padded words, or with a product that was to remove it."""
-    real = along_regions(region_mask) & along_words(word_mask)
-    best = alignments.masked_fill(~real, -torch.inf).amax(dim=2)
-    return (best if weight is None else best * weight).sum(dim=-1)
-
-
-def _mrsw_with(words_of=None, regions_of=None, **how) -> Callable:
-    """MrSw with other masks: functions of (region_mask, word_mask)."""
-
-    def scores(alignments, region_mask, word_mask):
-        regions = regions_of(region_mask, word_mask) if regions_of else along_regions(region_mask)
-        words = words_of(region_mask, word_mask) if words_of else word_mask[None]
-        return max_sum(alignments, regions, words, **how)
-
-    return scores
-
-
-def everything(*masks: Tensor) -> Tensor:
-    """A mask that leaves out nothing."""
-    return torch.ones((), dtype=torch.bool, device=masks[0].device)
-
-
-MRSW_MISTAKES = {
-    "padded regions became 0 before the maximum, and win where every real cosine is negative (as in TERAN's released "
-    "code): fill with -inf": _mrsw_with(fill=0.0),
-    "negative cosines became 0: a word that fits nowhere lowers the score": lambda alignments, region_mask, word_mask: (
-        _mrsw_with(fill=0.0)(alignments.relu(), region_mask, word_mask)
-    ),
-    "no mask is used: padded regions win the maximum, padded words are added": _mrsw_with(everything, everything),
-    "padded regions take part in the maximum: fill them with -inf first": _mrsw_with(regions_of=everything),
-    "padded words are added up: set their maximum to 0 before the sum": _mrsw_with(everything),
-    "padded words are left at -inf and are added up: before the sum fill them with 0": infinite_sum,
-    "-inf times 0 is NaN: set padded words to 0 with masked_fill or torch.where, not by a product": (
-        lambda alignments, region_mask, word_mask: infinite_sum(alignments, region_mask, word_mask, word_mask[None])
-    ),
-    "this is the mean over the real words (MrAVGw): add them up": lambda alignments, region_mask, word_mask: (
-        mrsw_specification(alignments, region_mask, word_mask) / word_mask.sum(dim=1)
-    ),
-    "this is the mean over words and padding: add the words up": _mrsw_with(reduce=torch.mean),
-    "this is MwSr, the best word of each region, added over regions: take the maximum over regions (axis 2)": (
-        lambda alignments, region_mask, word_mask: sum_max(alignments, region_mask[:, None], along_words(word_mask))
-    ),
-    "this is MwSr with padding left in: take the maximum over regions (axis 2), add over words, use both masks": (
-        lambda alignments, region_mask, word_mask: alignments.amax(dim=3).sum(dim=2)
-    ),
-    "you added first and took the maximum then: each word takes its own best region, and then words are added": (
-        sum_first
-    ),
-    "you took the maximum over words, too: add the words up": lambda alignments, region_mask, word_mask: (
-        alignments.masked_fill(~(along_regions(region_mask) & along_words(word_mask)), -torch.inf).amax(dim=(2, 3))
-    ),
-    "this is the sum of all cosines: each word takes its best region only": _all_sum,
-    "this is the mean over regions, added over words: each word takes its best region": (
-        lambda alignments, region_mask, word_mask: (
-            _all_sum(alignments, region_mask, word_mask) / region_mask.sum(dim=1)[:, None]
-        )
-    ),
-    "each word takes its worst region here (min): the best is asked for": lambda alignments, region_mask, word_mask: (
-        -mrsw_specification(-alignments, region_mask, word_mask)
-    ),
-    "region_mask stands on the axis of the words: [:, None, :, None] fits (N, M, R, W)": _mrsw_with(
-        regions_of=lambda region_mask, word_mask: region_mask[:, None, None, :]
-    ),
-    "region_mask stands on the axis of the captions: [:, None, :, None] fits (N, M, R, W)": _mrsw_with(
-        regions_of=lambda region_mask, word_mask: region_mask[None, :, :, None]
-    ),
-    "word_mask stands on the axis of the images: after the maximum [None] fits (N, M, W)": _mrsw_with(
-        lambda region_mask, word_mask: word_mask[:, None]
-    ),
-    "region_mask is turned round: masked_fill fills where it is True, so give it ~region_mask": _mrsw_with(
-        regions_of=lambda region_mask, word_mask: ~along_regions(region_mask)
-    ),
-    "word_mask is turned round: masked_fill fills where it is True, so give it ~word_mask": _mrsw_with(
-        lambda region_mask, word_mask: ~word_mask[None]
-    ),
-    "you take padding to stand at the end: here it stands anywhere, so use the masks, not the lengths": _mrsw_with(
-        lambda region_mask, word_mask: _first(word_mask)[None],
-        lambda region_mask, word_mask: along_regions(_first(region_mask)),
-    ),
-    "a caption without a real word gives NaN (0 / 0): its score is 0": lambda alignments, region_mask, word_mask: (
-        mrsw_specification(alignments, region_mask, word_mask) * word_mask.sum(dim=1) / word_mask.sum(dim=1)
-    ),
-    "images and captions are exchanged: (N, M) is asked for": lambda alignments, region_mask, word_mask: (
-        mrsw_specification(alignments, region_mask, word_mask).T
-    ),
+INFINITE = (
+    "padded words are left at -inf and are added up, or multiplied by 0, which is NaN: before the sum set them to 0 "
+    "with masked_fill or torch.where"
+)
+TOGGLES = {
+    "padded regions became 0 before the maximum, and win where every real alignment is negative (as in TERAN's "
+    "released code): fill with -torch.inf": {"fill": 0.0},
+    "a padded region became 1 before the maximum, and wins: fill with -torch.inf": {"fill": 1.0},
+    **{
+        f"a padded region became {value} before the maximum: alignments may be any numbers, and lie lower still; "
+        "fill with -torch.inf": {"fill": float(value)}
+        for value in (-1, -2, -10, -99, -100, -999, -1000)
+    },
+    **{
+        f"{value} is subtracted from padded regions, which may not be enough: fill with -torch.inf": {
+            "lower": float(value)
+        }
+        for value in (1, 10, 100, 1000)
+    },
+    "padded regions take part in the maximum: fill them with -torch.inf first": {"regions": "none"},
+    "padded words are added up: set their maximum to 0 before the sum": {"words": "none"},
+    "region_mask is turned round: masked_fill fills where it is True, so give it ~region_mask": {"regions": "turned"},
+    "word_mask is turned round: masked_fill fills where it is True, so give it ~word_mask": {"words": "turned"},
+    "you take padded regions to stand at the end: they stand anywhere, so use region_mask itself": {
+        "regions": "at the end"
+    },
+    "you take padded words to stand at the end: they stand anywhere, so use word_mask itself": {"words": "at the end"},
+    "the first region is left out: counting starts at 0": {"regions": "not the first"},
+    "the first word is left out: counting starts at 0 (and word_mask leaves out [CLS] already)": {
+        "words": "not the first"
+    },
+    "the last region is left out: a range or a slice ends before its stop": {"regions": "not the last"},
+    "the last word is left out (word_mask leaves out [SEP] already)": {"words": "not the last"},
+    "region_mask stands on the axis of the words: [:, None, :, None] fits (N, M, R, W)": {"region_axes": "n w"},
+    "region_mask stands on the axis of the captions: [:, None, :, None] fits (N, M, R, W)": {"region_axes": "m r"},
+    "word_mask stands on the axis of the pictures: after the maximum [None] fits (N, M, W)": {"word_axes": "n w"},
+    INFINITE: {"left": -torch.inf},
+    "a padded word counts 1: before the sum fill it with 0": {"left": 1.0},
+    "a padded word counts -1: before the sum fill it with 0": {"left": -1.0},
+    "this is the mean over the real words (MrAVGw), and NaN for a caption without one: add the words up": {
+        "reduce": "real"
+    },
+    "this is the mean over the real words (MrAVGw): add them up": {"reduce": "at least 1"},
+    "this is the mean over words and padding: add the words up": {"reduce": "width"},
+    "this is divided by the root of the number of words: add the words up": {"reduce": "root"},
+    "this is divided by the number of pictures: add the words up": {"reduce": "images"},
+    "a caption without a real word gives NaN (0 / 0): its score is 0": {"reduce": "no word"},
+    "you took the maximum over words, too: add the words up": {"reduce": "max"},
+    "this is the last word alone: add up with +=, and return after the loop": {"reduce": "last"},
+    "this is the sum of all alignments: each word takes its best region only": {"pick": "sum"},
+    "this is the mean over regions, added over words: each word takes its best region": {"pick": "mean"},
+    "this is the mean over regions and padding, added over words: each word takes its best region": {"pick": "width"},
+    "each word takes its worst region here (min): the best is asked for": {"pick": "min"},
+    "each word takes the region whose alignment is largest without its sign: no abs": {"pick": "size"},
+    "each word takes the first region: take the maximum over the regions (axis 2)": {"pick": "first"},
+    "a word that fits nowhere counts 0, not its best alignment: it must lower the score, so leave negative ones": {
+        "floor": True
+    },
+    "this is MwSr, the best word of each region, added over regions: take the maximum over regions (axis 2)": {
+        "mirrored": True
+    },
+    "you added first and took the maximum then: each word takes its own best region, and then words are added": {
+        "order": "sum first"
+    },
+    "pictures and captions are exchanged: (N, M) is asked for": {"transposed": True},
 }
 
-EXERCISE = Exercise("mrsw", mrsw_cases, mrsw_specification, MRSW_MISTAKES, gradients=("alignments",))
+
+def _infinite(alignments: Tensor, region_mask: Tensor, word_mask: Tensor) -> Tensor:
+    """One mask for regions and words together, before the maximum: padded words come out of it at -inf."""
+    real = region_mask[:, None, :, None] & word_mask[None, :, None, :]
+    return alignments.masked_fill(~real, -torch.inf).amax(dim=2).sum(dim=-1)
+
+
+def _zeroed(alignments: Tensor, region_mask: Tensor, word_mask: Tensor) -> Tensor:
+    """As TERAN's released code: zeros wherever a region or a word is padding."""
+    real = region_mask[:, None, :, None] & word_mask[None, :, None, :]
+    return alignments.masked_fill(~real, 0).amax(dim=2).sum(dim=-1)
+
+
+def cosines_of_the_lesson() -> Inputs:
+    """Of 50 pictures with 20 captions, as many numbers as the lesson's."""
+    g = generator(0)
+    masks = {"region_mask": mask_any_real(50, 36, g), "word_mask": mask_any_real(20, 21, g)}
+    return {"alignments": uniform(50, 20, 36, 21, g=g).float(), **masks}
+
+
+def library_mrsw(alignments: Tensor, region_mask: Tensor, word_mask: Tensor) -> Tensor:
+    """MrSw of alignments that are there already."""
+    best = alignments.masked_fill(~region_mask[:, None, :, None], -torch.inf).amax(dim=2)
+    return best.masked_fill(~word_mask[None], 0).sum(dim=-1)
+
+
+EXERCISE = Exercise(
+    "mrsw",
+    library=library_mrsw,
+    example=Case(SMALL, worked=torch.tensor([[0.6]])),
+    cases=mrsw_cases,
+    specification=mrsw_specification,
+    mistakes={
+        "no mask is used: padded regions win the maximum, padded words are added": (
+            lambda alignments, region_mask, word_mask: alignments.amax(dim=2).sum(dim=-1)
+        ),
+        "this is MwSr with padding left in: take the maximum over regions (axis 2), add over words, use both masks": (
+            lambda alignments, region_mask, word_mask: alignments.amax(dim=3).sum(dim=2)
+        ),
+        "padded regions became 0 before the maximum, and win where every real alignment is negative (as in TERAN's "
+        "released code): fill with -torch.inf": _zeroed,
+        INFINITE: _infinite,
+    },
+    family=(wrong_mrsw, TOGGLES),
+    gradients=("alignments",),
+    rehearsal=Rehearsal(cosines_of_the_lesson, calls=4000),
+)

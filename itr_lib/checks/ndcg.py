@@ -6,85 +6,261 @@ Graded gain over log2(rank + 1), by that of the best order, beside a sort and a 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from itr_lib import evaluation
 from itr_lib.checks._inputs import generator
-from itr_lib.checks.frame import Exercise
+from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
 
+K_ABOVE = "k is above the number of candidates"
 
-def ndcg_cases() -> Iterator[Inputs]:
-    """Graded relevance, lists shorter and longer than k, one query."""
-    for seed, (queries, candidates, k) in enumerate([(4, 8, 3), (1, 5, 5), (3, 6, 25), (5, 30, 10)]):
-        g = generator(seed)
-        scores = torch.randn(queries, candidates, generator=g, dtype=torch.float64)
-        relevance = torch.rand(queries, candidates, generator=g, dtype=torch.float64) ** 3
-        yield {"scores": scores, "relevance": relevance, "k": k}
+
+def _ranking(queries: int, candidates: int, k: int, seed: int) -> Inputs:
+    """Scores without ties, and some relevance in every query."""
+    g = generator(seed)
+    scores = torch.randn(queries, candidates, generator=g, dtype=torch.float64)
+    relevance = torch.rand(queries, candidates, generator=g, dtype=torch.float64) ** 3
+    return {"scores": scores, "relevance": relevance, "k": k}
+
+
+def ndcg_cases() -> Iterator[Case]:
+    """Graded relevance, lists longer and shorter than k, one query, few that are relevant at all, scores below 0."""
+    yield Case(_ranking(4, 8, 3, seed=0))
+    yield Case(_ranking(5, 30, 10, seed=1))
+    yield Case(_ranking(6, 6, 4, seed=2))
+    yield Case(_ranking(1, 7, 5, seed=3), "there is one query")
+    yield Case(_ranking(3, 6, 6, seed=4), "k is the number of candidates")
+    yield Case(_ranking(3, 6, 25, seed=5), K_ABOVE)
+    few = _ranking(4, 12, 5, seed=7)
+    few["relevance"] = 3 * few["relevance"] * (few["relevance"] >= few["relevance"].topk(2, dim=1).values[:, 1:])
+    yield Case(few, "only two candidates are relevant at all")
+    below = _ranking(4, 9, 3, seed=8)
+    yield Case(below | {"scores": below["scores"] - 9}, "all scores are negative")
 
 
 def ndcg_specification(scores: Tensor, relevance: Tensor, k: int) -> float:
     """Gain of the model's first k, each over log2(rank + 1), by that of the best order; mean over the queries."""
-    return _ndcg(scores, relevance, k)
-
-
-def _ndcg(scores, relevance, k, gain=lambda r: r, discount=lambda rank: math.log2(rank + 1), ideal_k=None, ideal=True):
     values = []
     for row, grades in zip(scores.tolist(), relevance.tolist(), strict=True):
         order = sorted(range(len(row)), key=lambda c: -row[c])
-        best = sorted(grades, reverse=True)[: ideal_k or k]
-        dcg = sum(gain(grades[c]) / discount(rank) for rank, c in enumerate(order[:k], start=1))
-        idcg = sum(gain(g) / discount(rank) for rank, g in enumerate(best, start=1))
-        values.append(dcg / idcg if ideal else dcg)
+        gained = [grades[c] for c in order[:k]]
+        best = sorted(grades, reverse=True)[:k]
+        values.append(
+            sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gained, start=1))
+            / sum(gain / math.log2(rank + 1) for rank, gain in enumerate(best, start=1))
+        )
     return sum(values) / len(values)
 
 
-def _ndcg_of_means(scores, relevance, k):
-    ideal = _ndcg(relevance, relevance, k, ideal=False)
-    return _ndcg(scores, relevance, k, ideal=False) / ideal
+def _best(relevance: Tensor, ranked: Tensor, k: int) -> Tensor:
+    """The relevance of all candidates, best first."""
+    return relevance.sort(dim=1, descending=True).values[:, :k]
 
 
-def _ndcg_by_rank_numbers(scores, relevance, k):
-    places = scores.argsort(dim=1, descending=True).argsort(dim=1)
-    descending = torch.arange(scores.shape[1], 0, -1, device=scores.device, dtype=scores.dtype).expand_as(scores)
-    return _ndcg(descending, relevance.gather(1, places), k)
+def ndcg(
+    scores,
+    relevance,
+    k,
+    gain=None,
+    discount=lambda rank: 1 / torch.log2(rank + 1),
+    cut=lambda k, n: k,
+    start=0,
+    along=lambda scores, relevance: relevance.gather(1, scores.argsort(dim=1, descending=True)),
+    best=_best,
+    best_discount=None,
+    over=torch.div,
+    mean=torch.mean,
+):
+    """NDCG with other gains, discounts, cuts, rankings and best orders, another quotient and another mean."""
+    relevance = gain(relevance) if gain else relevance
+    k = cut(k, scores.shape[1])
+    ranked = along(scores, relevance)[:, start:k].to(relevance)
+    dcg, ideal = (
+        gains @ how(torch.arange(1.0, gains.shape[1] + 1).to(relevance))
+        for gains, how in (
+            (ranked, discount),
+            (best(relevance, ranked, k)[:, start:].to(relevance), best_discount or discount),
+        )
+    )
+    return float(mean(over(dcg, ideal)))
 
 
-NDCG_MISTAKES = {
-    "this is the mean DCG over the mean best DCG: divide query by query, then take the mean": _ndcg_of_means,
-    "this is the sum over the queries: take the mean": lambda scores, relevance, k: (
-        _ndcg(scores, relevance, k) * len(scores)
+def _by_rank_numbers(scores, relevance):
+    return relevance.gather(1, scores.argsort(dim=1, descending=True).argsort(dim=1))
+
+
+FAMILY: dict[str, dict] = {
+    "the best order is taken from the retrieved k only: sort the relevance of all candidates, then cut": {
+        "best": lambda relevance, ranked, k: ranked.sort(dim=1, descending=True).values
+    },
+    "the best order is not cut at k: both sums stop at rank k": {
+        "best": lambda relevance, ranked, k: _best(relevance, ranked, relevance.shape[1])
+    },
+    "the best order is cut before it is sorted: sort all candidates first": {
+        "best": lambda relevance, ranked, k: relevance[:, :k].sort(dim=1, descending=True).values
+    },
+    "the best order is sorted upwards: the most relevant comes first": {
+        "best": lambda relevance, ranked, k: relevance.sort(dim=1).values[:, :k]
+    },
+    "the best order is sorted upwards, and its last k taken: the most relevant comes first": {
+        "best": lambda relevance, ranked, k: relevance.sort(dim=1).values[:, -k:]
+    },
+    "the best order is not sorted: it is the relevance as it comes": {
+        "best": lambda relevance, ranked, k: relevance[:, :k]
+    },
+    "the best order holds places, not relevance: argsort gives places, sort(...).values the relevance": {
+        "best": lambda relevance, ranked, k: relevance.argsort(dim=1, descending=True)[:, :k]
+    },
+    "the best order is taken to be all 1: it is the relevance itself, best first": {
+        "best": lambda relevance, ranked, k: torch.ones_like(relevance[:, :k])
+    },
+    "the best DCG has no discount: both sums divide by log2(rank + 1)": {"best_discount": torch.ones_like},
+    "the best order is sorted over the queries (dim=0): each query sorts its own candidates, dim=1": {
+        "best": lambda relevance, ranked, k: relevance.sort(dim=0, descending=True).values[:, :k]
+    },
+    "the best DCG is only the highest relevance: it is a discounted sum, too": {
+        "best": lambda relevance, ranked, k: relevance.sort(dim=1, descending=True).values[:, :1]
+    },
+    "all queries are divided by the largest of the best DCGs: each by its own": {
+        "over": lambda dcg, ideal: dcg / ideal.max()
+    },
+    "all queries are divided by the best DCG of query 0: each by its own": {"over": lambda dcg, ideal: dcg / ideal[0]},
+    "the best DCG is taken off: divide by it": {"over": lambda dcg, ideal: dcg - ideal},
+    "this is 1 - NDCG: give NDCG itself": {"over": lambda dcg, ideal: 1 - dcg / ideal},
+    "this is in percent: from 0 to 1 is right": {"over": lambda dcg, ideal: 100 * dcg / ideal},
+    "the two sums take logarithms of different bases: natural in the best one": {
+        "best_discount": lambda rank: 1 / torch.log(rank + 1)
+    },
+    "the two sums take logarithms of different bases: natural in the model's": {
+        "discount": lambda rank: 1 / torch.log(rank + 1),
+        "best_discount": lambda rank: 1 / torch.log2(rank + 1),
+    },
+    "the two sums take logarithms of different bases: 10 in one of them": {
+        "discount": lambda rank: 1 / torch.log10(rank + 1),
+        "best_discount": lambda rank: 1 / torch.log2(rank + 1),
+    },
+    "the model's sum has no discount: both divide by log2(rank + 1)": {
+        "discount": torch.ones_like,
+        "best_discount": lambda rank: 1 / torch.log2(rank + 1),
+    },
+    "this is DCG: divide by the DCG of the best order": {"over": lambda dcg, ideal: dcg},
+    "this is the DCG of the best order: divide the model's by it": {"over": lambda dcg, ideal: ideal},
+    "the quotient is upside down: the model's DCG by the best one": {"over": lambda dcg, ideal: ideal / dcg},
+    "this is the mean DCG over the mean best DCG: divide query by query, then take the mean": {
+        "over": lambda dcg, ideal: dcg.mean() / ideal.mean()
+    },
+    "this is the sum over the queries: take the mean": {"mean": torch.sum},
+    "only the first query counts here: is the return inside the loop?": {"mean": lambda values: values.flatten()[0]},
+    "only the last query counts here: add the queries up, then take the mean": {
+        "mean": lambda values: values.flatten()[-1]
+    },
+    "this is the median over the queries: take the mean": {"mean": torch.median},
+    "you gathered by each candidate's rank number: gather by the order itself, scores.argsort(descending=True)": {
+        "along": _by_rank_numbers
+    },
+    "you sorted upwards: the highest score comes first": {
+        "along": lambda scores, relevance: relevance.gather(1, scores.argsort(dim=1))
+    },
+    "all queries are read in the order of query 0: each in its own": {
+        "along": lambda scores, relevance: relevance[:, scores[0].argsort(descending=True)]
+    },
+    "the scores are not used: read the relevance in the order of the scores": {
+        "along": lambda scores, relevance: relevance
+    },
+    "you add up scores, not relevance: gather the relevance in the order of the scores": {
+        "along": lambda scores, relevance: scores.sort(dim=1, descending=True).values
+    },
+    "you add up the places of the candidates: gather the relevance at these places": {
+        "along": lambda scores, relevance: scores.argsort(dim=1, descending=True)
+    },
+    "the discount is missing: divide the gain at each rank by log2(rank + 1)": {"discount": torch.ones_like},
+    "the first place is divided by log2(1) = 0: divide rank 1 by log2(2), rank 2 by log2(3), ...": {
+        "discount": lambda rank: 1 / torch.log2(rank)
+    },
+    "ranks start from 1, so the first place is divided by log2(2) = 1; yours is one too far": {
+        "discount": lambda rank: 1 / torch.log2(rank + 2)
+    },
+    "ranks 1 and 2 both count in full here (the formula of 2002): divide by log2(rank + 1)": {
+        "discount": lambda rank: 1 / torch.log2(rank).clamp(min=1)
+    },
+    "the discount is 1 + log(rank): take log2(rank + 1)": {"discount": lambda rank: 1 / (1 + torch.log(rank))},
+    "the discount is 1 + log(rank + 1): take log2(rank + 1)": {"discount": lambda rank: 1 / (1 + torch.log(rank + 1))},
+    "the discount is 1 + log2(rank): take log2(rank + 1)": {"discount": lambda rank: 1 / (1 + torch.log2(rank))},
+    "the discount is the rank itself: take log2(rank + 1)": {"discount": lambda rank: 1 / rank},
+    "the discount is rank + 1, without the logarithm: take log2(rank + 1)": {"discount": lambda rank: 1 / (rank + 1)},
+    "the discount is the square root of the rank: take log2(rank + 1)": {"discount": lambda rank: rank**-0.5},
+    "you multiply by log2(rank + 1): divide by it": {"discount": lambda rank: torch.log2(rank + 1)},
+    "this is the exponential gain 2^r - 1: with graded relevance between 0 and 1 we use r itself": {
+        "gain": lambda r: 2**r - 1
+    },
+    "the gain is 2^r: we use the relevance itself": {"gain": lambda r: 2**r},
+    "relevance became yes or no: it is graded, so add the relevance itself": {"gain": lambda r: (r > 0).to(r)},
+    "the sums are not cut at k: both stop at rank k": {"cut": lambda k, n: n},
+    "the sums stop one rank too early: rank k still counts": {"cut": lambda k, n: k - 1},
+    "the last place is left out: a range stops before its end": {"cut": lambda k, n: min(k, n) - 1},
+    "the first place is left out: the sums begin at rank 1": {"start": 1},
+    "the sums stop one rank too late: rank k is the last that counts": {"cut": lambda k, n: k + 1},
+}
+
+
+def _first_by_log2_of_1(scores, relevance, k):
+    raise ZeroDivisionError
+
+
+def _as_long_as_k(scores, relevance, k):
+    """Discounts for k places, however many candidates there are."""
+    if k > scores.shape[1]:
+        raise RuntimeError
+    return ndcg_specification(scores, relevance, k)
+
+
+MISTAKES: dict[str, Callable] = {
+    "a division by zero: rank 1 is divided by log2(2), not by log2(1), which is 0": _first_by_log2_of_1,
+    "the discounts are longer than the list where k is above the number of candidates: make them as long as what is "
+    "left after cutting": _as_long_as_k,
+    "you sort over the queries (dim=0): each query sorts its own candidates, dim=1": lambda scores, relevance, k: ndcg(
+        scores.T, relevance.T, k
     ),
-    "you gathered by each candidate's rank number: gather by the order itself, scores.argsort(descending=True)": (
-        _ndcg_by_rank_numbers
+    "the sum over the queries is divided by k: divide by the number of queries": lambda scores, relevance, k: (
+        ndcg(scores, relevance, k, mean=torch.sum) / k
     ),
-    "this is DCG: divide by the DCG of the best order": lambda scores, relevance, k: _ndcg(
-        scores, relevance, k, ideal=False
+    "the best order holds scores, not relevance: it is the relevance, best first": lambda scores, relevance, k: ndcg(
+        scores, relevance, k, best=lambda r, ranked, k: scores.sort(dim=1, descending=True).values[:, :k]
     ),
-    "the discount is the natural logarithm: NDCG takes log2(rank + 1)": lambda scores, relevance, k: _ndcg(
-        scores, relevance, k, discount=lambda rank: 1 + math.log(rank)
+    "the best order is cut to the k that the scores retrieve, and left in their order: that is the model's own DCG": (
+        lambda scores, relevance, k: ndcg(scores, relevance, k, best=lambda r, ranked, k: ranked)
     ),
-    "the discount is missing: divide the gain at each rank by log2(rank + 1)": lambda scores, relevance, k: _ndcg(
-        scores, relevance, k, discount=lambda rank: 1.0
+    "the first k candidates are taken before sorting: sort all of them, then cut": lambda scores, relevance, k: ndcg(
+        scores[:, :k], relevance[:, :k], k
     ),
-    "ranks start from 1, so the first place is divided by log2(2) = 1; yours is one too far": (
-        lambda scores, relevance, k: _ndcg(scores, relevance, k, discount=lambda rank: math.log2(rank + 2))
-    ),
-    "the discount is the rank itself: take log2(rank + 1)": lambda scores, relevance, k: _ndcg(
-        scores, relevance, k, discount=float
-    ),
-    "this is the exponential gain 2^r - 1: with graded relevance between 0 and 1 we use r itself": (
-        lambda scores, relevance, k: _ndcg(scores, relevance, k, gain=lambda r: 2**r - 1)
-    ),
-    "the best order is not cut at k: both sums stop at rank k": lambda scores, relevance, k: _ndcg(
-        scores, relevance, k, ideal_k=scores.shape[1]
-    ),
-    "you sorted upwards: the highest score comes first": lambda scores, relevance, k: _ndcg(-scores, relevance, k),
-    "the sums are not cut at k: both stop at rank k": lambda scores, relevance, k: _ndcg(
-        scores, relevance, scores.shape[1]
+    "this is the share of the relevance that the first k hold, without discounts: divide each by log2(rank + 1), and "
+    "by the best DCG": lambda scores, relevance, k: ndcg(
+        scores,
+        relevance,
+        k,
+        discount=torch.ones_like,
+        best=lambda r, ranked, k: _best(r, ranked, r.shape[1]),
     ),
 }
 
-EXERCISE = Exercise("ndcg", ndcg_cases, ndcg_specification, NDCG_MISTAKES)
+EXERCISE = Exercise(
+    "ndcg",
+    library=lambda scores, relevance, k: evaluation.ndcg(scores, relevance, k),
+    example=Case(
+        {
+            "scores": torch.tensor([[3.0, 2.0, 1.0]], dtype=torch.float64),
+            "relevance": torch.tensor([[3.0, 0.0, 2.0]], dtype=torch.float64),
+            "k": 3,
+        },
+        worked=0.9386,
+    ),
+    cases=ndcg_cases,
+    specification=ndcg_specification,
+    mistakes=MISTAKES,
+    family=(ndcg, FAMILY),
+    rehearsal=Rehearsal(lambda: _ranking(500, 1000, 25, seed=9), calls=20),
+)

@@ -1,142 +1,202 @@
 """``packed-mrsw``, lesson 02.
 
-MrSw of captions that lie end to end without padding, beside a walk along them; gradients too.
+MrSw of pictures and captions that lie end to end without padding, beside a walk along them; gradients too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from itr_lib.checks._inputs import generator
-from itr_lib.checks._mistakes import unit
-from itr_lib.checks.frame import Exercise
-from itr_lib.checks.outcome import Inputs
+from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
+from itr_lib.similarity import alignment_scores, l2_normalise
+
+SMALL: Inputs = {
+    "regions": torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]], dtype=torch.float64),
+    "region_counts": [2, 1],
+    "words": torch.tensor([[0.0, 1.0], [1.0, 0.0], [-0.6, 0.8]], dtype=torch.float64),
+    "word_counts": [2, 1],
+}
 
 
-def packed_cases() -> Iterator[Inputs]:
-    """As many images as regions, so that axes may be confused; captions of one word, one caption, one region."""
-    shapes = [(3, 3, 4, [3, 1, 2]), (2, 5, 3, [2, 4, 1, 1]), (4, 1, 6, [1, 1, 1]), (1, 4, 2, [5]), (2, 3, 5, [4, 4])]
-    for seed, (n, r, dim, lengths) in enumerate(shapes):
-        g = generator(40 + seed)
-        regions = torch.randn(n, r, dim, generator=g, dtype=torch.float64)
-        words = torch.randn(sum(lengths), dim, generator=g, dtype=torch.float64)
-        yield {"regions": regions, "words": words, "lengths": lengths}
+def packed(region_counts: list[int], word_counts: list[int], dim: int, seed: int) -> Inputs:
+    """Vectors of many lengths and directions."""
+    g = generator(seed)
+    return {
+        "regions": torch.randn(sum(region_counts), dim, generator=g, dtype=torch.float64),
+        "region_counts": region_counts,
+        "words": torch.randn(sum(word_counts), dim, generator=g, dtype=torch.float64),
+        "word_counts": word_counts,
+    }
 
 
-def packed_specification(regions: Tensor, words: Tensor, lengths: list[int]) -> Tensor:
-    """Image by image, caption by caption, counting through the words."""
-    rows = []
-    for image in regions:
+def packed_cases() -> Iterator[Case]:
+    """As many pictures as captions, so that axes may be confused, and not; sets of one; a caption without a word."""
+    yield Case(packed([2, 4, 3], [3, 1, 2], 4, 40))
+    yield Case(packed([5, 1], [2, 4, 1, 1], 3, 41))
+    yield Case(packed([1, 3, 2, 2], [4, 2], 6, 42))
+    yield Case(packed([3, 3], [4, 4, 4], 5, 43), "all sets are equally large")
+    yield Case(packed([4], [5], 2, 44), "there is one picture and one caption")
+    far = packed([2, 3], [2, 1, 2], 3, 45)
+    opposite = far | {"regions": far["regions"].abs() + 20, "words": -far["words"].abs() - 20}
+    yield Case(opposite, "every dot product is far below 0")
+    yield Case(packed([2, 3], [2, 0, 3], 4, 46), "a caption has no word")
+    yield Case(packed([3, 1, 2], [2, 1, 0], 4, 47), "the last caption has no word")
+
+
+def packed_specification(regions: Tensor, region_counts: list[int], words: Tensor, word_counts: list[int]) -> Tensor:
+    """Picture by picture, caption by caption, counting through regions and words."""
+    rows, r = [], 0
+    for own_regions in region_counts:
         row, t = [], 0
-        for length in lengths:
+        for own_words in word_counts:
             total = words.new_zeros(())
-            for word in words[t : t + length]:
-                total = total + max(((region * word).sum() for region in image), key=Tensor.item)
+            for word in words[t : t + own_words]:
+                total = total + max(((region * word).sum() for region in regions[r : r + own_regions]), key=Tensor.item)
             row.append(total)
-            t += length
+            t += own_words
         rows.append(torch.stack(row))
+        r += own_regions
     return torch.stack(rows)
 
 
-def _best_regions(regions: Tensor, words: Tensor) -> Tensor:
-    return torch.einsum("nrd,td->nrt", regions, words).amax(dim=1)
+def _slices(counts: list[int], how: str) -> list[slice]:
+    """Where the sets lie, with all that a learner may mistake in it."""
+    total, ends = sum(counts), torch.tensor(counts).cumsum(0).tolist()
+    starts = [end - count for end, count in zip(ends, counts, strict=True)]
+    pairs = list(enumerate(zip(starts, ends, strict=True)))
+    size = -(-total // len(counts))
+    return {
+        "right": [slice(a, b) for _, (a, b) in pairs],
+        "grow": [slice(0, b) for _, (a, b) in pairs],
+        "to the end": [slice(a, None) for _, (a, b) in pairs],
+        "from 0": [slice(0, count) for count in counts],
+        "lengths": [slice(sum(counts[i - 1 : i]), sum(counts[i - 1 : i]) + count) for i, count in enumerate(counts)],
+        "equal": [slice(i * size, (i + 1) * size) for i in range(len(counts))],
+        "dealt": [slice(i, None, len(counts)) for i in range(len(counts))],
+        "short": [slice(a, max(b - 1, a)) for _, (a, b) in pairs],
+        "late start": [slice(a + 1, b) for _, (a, b) in pairs],
+        "long": [slice(a, b + 1) for _, (a, b) in pairs],
+        "early start": [slice(max(a - 1, 0), b) for _, (a, b) in pairs],
+        "late": [slice(a + 1, b + 1) for _, (a, b) in pairs],
+        "gaps": [slice(a + i, b + i) for i, (a, b) in pairs],
+        "backwards": [slice(total - b, total - a) for _, (a, b) in pairs],
+        "everything": [slice(0, total) for _ in counts],
+    }[how]
 
 
-def _packed(cut: Callable, reduce: Callable = torch.sum) -> Callable:
-    """Other ways to cut the T columns into captions: lengths -> slices."""
-
-    def scores(regions, words, lengths):
-        best = _best_regions(regions, words)
-        return torch.stack([reduce(best[:, place], dim=1) for place in cut(lengths)], dim=1)
-
-    return scores
-
-
-def _slices(lengths, first=0, last=0):
-    ends = torch.tensor(lengths).cumsum(0).tolist()
-    return [slice(max(end - length + first, 0), end + last) for end, length in zip(ends, lengths, strict=True)]
-
-
-def _equal_slices(lengths):
-    size = -(-sum(lengths) // len(lengths))
-    return [slice(i * size, (i + 1) * size) for i in range(len(lengths))]
-
-
-def _packed_sides(regions, words, lengths, pool):
-    """Each caption's matrix (N, R, its words) pooled for itself."""
-    return torch.stack([pool(regions @ some.T) for some in words.split(lengths)], dim=1)
-
-
-def _packed_mixed(regions, words, lengths):
-    n, r, dim = regions.shape
-    best = (regions.reshape(-1, dim) @ words.T).reshape(r, n, -1).amax(dim=0)
-    return torch.stack([some.sum(dim=1) for some in best.split(lengths, dim=1)], dim=1)
+def _packed(
+    regions: Tensor,
+    region_counts: list[int],
+    words: Tensor,
+    word_counts: list[int],
+    cut_regions="right",
+    cut_words="right",
+    unit="none",
+    start=None,
+    pick="max",
+    reduce="sum",
+    mirrored=False,
+    order="max first",
+    transposed=False,
+) -> Tensor:
+    """The scores with all that a learner may change in them."""
+    regions = l2_normalise(regions) if unit in ("both", "regions") else regions
+    words = l2_normalise(words) if unit in ("both", "words") else words
+    rows = []
+    for mine in _slices(region_counts, cut_regions):
+        row = []
+        for own in _slices(word_counts, cut_words):
+            dots = regions[mine] @ words[own].T  # (R, W) of one pair
+            row.append(_one_pair(dots.T if mirrored else dots, start, pick, reduce, order))
+        rows.append(torch.stack(row))
+    scores = torch.stack(rows)
+    return scores.T if transposed else scores
 
 
-PACKED_MISTAKES = {
-    "this is the mean over words (MrAVGw): add them up": _packed(_slices, torch.mean),
-    "this is the best word only: add the words up": _packed(_slices, torch.amax),
-    "each caption holds the words of all captions before it, too: cut at the cumulative sum on both sides": _packed(
-        lambda lengths: [slice(0, place.stop) for place in _slices(lengths)]
-    ),
-    "each caption goes on to the very last word: cut at the cumulative sum on both sides": _packed(
-        lambda lengths: [slice(place.start, None) for place in _slices(lengths)]
-    ),
-    "every caption begins at word 0: begin where the one before it ends": _packed(
-        lambda lengths: [slice(0, length) for length in lengths]
-    ),
-    "you cut at the lengths themselves: caption m begins at the sum of all lengths before it": _packed(
-        lambda lengths: [slice(sum(lengths[m - 1 : m]), sum(lengths[m - 1 : m]) + n) for m, n in enumerate(lengths)]
-    ),
-    "the words are cut into equal parts: caption m has lengths[m] of them": _packed(_equal_slices),
-    "the words are dealt out in turn, word t to caption t % M: caption m's words stand together": _packed(
-        lambda lengths: [slice(m, None, len(lengths)) for m in range(len(lengths))]
-    ),
-    "the last word of each caption is missing: a slice already leaves out its end": _packed(
-        lambda lengths: _slices(lengths, last=-1)
-    ),
-    "the first word of each caption is missing: start at the sum of the lengths before it": _packed(
-        lambda lengths: _slices(lengths, first=1)
-    ),
-    "each caption takes the first word of the next one, too: a slice ends before its stop": _packed(
-        lambda lengths: _slices(lengths, last=1)
-    ),
-    "each caption begins one word too early": _packed(lambda lengths: _slices(lengths, first=-1)),
-    "every caption begins and ends one word too late": _packed(lambda lengths: _slices(lengths, first=1, last=1)),
-    "a word is skipped between two captions: the next one begins where the one before it ends": _packed(
-        lambda lengths: [slice(place.start + m, place.stop + m) for m, place in enumerate(_slices(lengths))]
-    ),
-    "these are cosines: use the dot products as they are": lambda regions, words, lengths: packed_specification(
-        unit(regions), unit(words), lengths
-    ),
-    "the words are normalised: use the dot products as they are": lambda regions, words, lengths: packed_specification(
-        regions, unit(words), lengths
-    ),
-    "the regions are normalised: use the dot products as they are": lambda regions, words, lengths: (
-        packed_specification(unit(regions), words, lengths)
-    ),
-    "this is MwSr, the best word of each region, added over regions: take the maximum over regions": (
-        lambda regions, words, lengths: _packed_sides(regions, words, lengths, lambda a: a.amax(dim=2).sum(dim=1))
-    ),
-    "you added the words first and took the maximum then: each word takes its own best region": (
-        lambda regions, words, lengths: _packed_sides(regions, words, lengths, lambda a: a.sum(dim=2).amax(dim=1))
-    ),
-    "this is the sum of all dot products: each word takes its best region only": (
-        lambda regions, words, lengths: _packed_sides(regions, words, lengths, lambda a: a.sum(dim=(1, 2)))
-    ),
-    "the maximum goes over the images (or the rows are read as (R, N)): in (N, R, T) the regions are on axis 1": (
-        _packed_mixed
-    ),
-    "negative maxima became 0: use the dot products as they are": lambda regions, words, lengths: packed_specification(
-        F.pad(regions, (0, 0, 0, 1)), words, lengths
-    ),
-    "images and captions are exchanged: (N, M) is asked for": lambda regions, words, lengths: (
-        packed_specification(regions, words, lengths).T
-    ),
+def _one_pair(dots: Tensor, start: float | None, pick: str, reduce: str, order: str) -> Tensor:
+    """``start``: what a running maximum begins with."""
+    if dots.shape[1] == 0:
+        return dots.new_tensor(torch.nan if reduce == "mean" else 0)
+    if order == "sum first":
+        return dots.sum(dim=1).amax()
+    best = {"max": dots.amax, "min": dots.amin, "sum": dots.sum, "mean": dots.mean}[pick](dim=0)
+    best = best if start is None else best.clamp(min=start)
+    if reduce == "last":
+        return best[-1]
+    return {"sum": best.sum, "mean": best.mean, "max": best.amax}[reduce]()
+
+
+CUTS = {  # {s}: one of a set's elements, {x}: a set
+    "each {x} holds the {s}s of all {x}s before it, too: cut at the cumulative sum on both sides": "grow",
+    "each {x} goes on to the very last {s}: cut at the cumulative sum on both sides": "to the end",
+    "every {x} begins at {s} 0: begin where the one before it ends": "from 0",
+    "you cut the {s}s at the counts themselves: {x} i begins at the sum of all counts before it": "lengths",
+    "the {s}s are cut into equal parts: {x} i has {s}_counts[i] of them": "equal",
+    "the {s}s are dealt out in turn, as cards are: those of one {x} stand together": "dealt",
+    "the last {s} of each {x} is missing: a slice already leaves out its end": "short",
+    "the first {s} of each {x} is missing: start at the sum of the counts before it": "late start",
+    "each {x} takes the first {s} of the next one, too: a slice ends before its stop": "long",
+    "each {x} begins one {s} too early": "early start",
+    "every {x} begins and ends one {s} too late": "late",
+    "a {s} is skipped between two {x}s: the next one begins where the one before it ends": "gaps",
+    "the {s}s are read from the back: {x} 0 comes first": "backwards",
+    "the {s}s are not cut at all: each {x} has only its own": "everything",
+}
+TOGGLES = {
+    "this is the mean over words (MrAVGw), and NaN without any: add them up": {"reduce": "mean"},
+    "this is the best word only: add the words up": {"reduce": "max"},
+    "this is the last word alone: add up with +=": {"reduce": "last"},
+    "each word takes its worst region (min): the best is asked for": {"pick": "min"},
+    "this is the sum of all dot products: each word takes its best region only": {"pick": "sum"},
+    "this is the mean over regions: each word takes its best region": {"pick": "mean"},
+    **{
+        f"the maximum begins at {value}, which stands where all dot products are lower: begin with -torch.inf "
+        "(scatter_reduce takes what it finds in the tensor for a first value)": {"start": float(value)}
+        for value in (0, -1, -10, -100, -1000)
+    },
+    "these are cosines: use the dot products as they are": {"unit": "both"},
+    "the words are normalised: use the dot products as they are": {"unit": "words"},
+    "the regions are normalised: use the dot products as they are": {"unit": "regions"},
+    "this is MwSr, the best word of each region, added over regions: take the maximum over regions": {"mirrored": True},
+    "you added the words first and took the maximum then: each word takes its own best region": {"order": "sum first"},
+    "pictures and captions are exchanged: (N, M) is asked for": {"transposed": True},
+    **{told.format(s="region", x="picture"): {"cut_regions": how} for told, how in CUTS.items()},
+    **{told.format(s="word", x="caption"): {"cut_words": how} for told, how in CUTS.items()},
 }
 
-EXERCISE = Exercise("packed-mrsw", packed_cases, packed_specification, PACKED_MISTAKES, gradients=("regions", "words"))
+
+def batch_of_the_lesson() -> Inputs:
+    """A quarter of the pairs in a batch of the lesson's training."""
+    counts = [
+        [int(n) for n in torch.randint(low, high, (64,), generator=generator(0))] for low, high in ((20, 37), (7, 20))
+    ]
+    inputs = packed(*counts, 128, seed=0)
+    return inputs | {name: l2_normalise(inputs[name]).float().requires_grad_(True) for name in ("regions", "words")}
+
+
+def library_packed(regions: Tensor, region_counts: list[int], words: Tensor, word_counts: list[int]) -> Tensor:
+    """The library's scores take padded sets and masks."""
+    sets = []
+    for vectors, counts in ((regions, region_counts), (words, word_counts)):
+        padded = torch.nn.utils.rnn.pad_sequence(vectors.split(list(counts)), batch_first=True)
+        real = (
+            torch.arange(padded.shape[1], device=vectors.device) < torch.tensor(counts, device=vectors.device)[:, None]
+        )
+        sets.append((padded, real))
+    return alignment_scores(sets[0][0], sets[1][0], sets[0][1], sets[1][1])
+
+
+EXERCISE = Exercise(
+    "packed-mrsw",
+    library=library_packed,
+    example=Case(SMALL, worked=torch.tensor([[1.8, 0.28], [1.0, 0.8]])),
+    cases=packed_cases,
+    specification=packed_specification,
+    family=(_packed, TOGGLES),
+    gradients=("regions", "words"),
+    rehearsal=Rehearsal(batch_of_the_lesson, calls=3200),
+)

@@ -1,171 +1,215 @@
 """``pointing``, lesson 02.
 
-The percentage of questions whose best region is a right one, beside a count.
+The percentage of questions whose best region is a right one, and what chance would have, beside a count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from itr_lib.checks._inputs import generator, mask_any_real, uniform
-from itr_lib.checks.frame import Exercise
-from itr_lib.checks.outcome import Inputs
+from itr_lib.checks.frame import Case, Exercise, Inputs
 
-
-def pointing_cases() -> Iterator[Inputs]:
-    """So many questions that each mistake has its own number of hits; few; one; a picture whose regions are all right.
-
-    Alignments are multiples of 1/64, exact in float32, and many are level.
-    """
-    for seed, (count, width) in enumerate([(997, 7), (7, 9), (9, 4), (1, 1)]):
-        g = generator(seed)
-        mask = mask_any_real(count, width, g)
-        right = torch.rand(count, width, generator=g) < 0.3  # in padded places, too
-        right[torch.arange(count), torch.where(mask, torch.rand(count, width, generator=g), -1).argmax(dim=1)] = True
-        steps = torch.tensor([4, 64])[torch.randint(2, (count, 1), generator=g)]
-        cosines = (steps * uniform(count, width, g=g)).round() / steps
-        cosines -= (cosines.abs() + cosines) * (torch.rand(count, 1, generator=g) < 0.3)  # all of a row negative
-        garbage = torch.where(torch.rand(count, width, generator=g) < 0.3, 5.0, -3.0)
-        yield {"alignments": torch.where(mask, cosines, garbage), "region_mask": mask, "right": right}
-
-
-def pointing_specification(alignments: Tensor, region_mask: Tensor, right: Tensor) -> float:
-    """Question by question: does a right region stand above every wrong one?"""
-    hits = 0
-    for row, real, good in zip(alignments.tolist(), region_mask.tolist(), right.tolist(), strict=True):
-        above = max(value for value, r, g in zip(row, real, good, strict=True) if r and g)
-        wrong = [value for value, r, g in zip(row, real, good, strict=True) if r and not g]
-        hits += all(above > value for value in wrong)
-    return 100.0 * hits / len(alignments)
-
-
-def _extremes(alignments, region_mask, right, fill=-torch.inf):
-    """The best right and the best wrong real region of each question."""
-    best = alignments.masked_fill(~(right & region_mask), fill).amax(dim=1)
-    return best, alignments.masked_fill(~(~right & region_mask), fill).amax(dim=1)
-
-
-def _percent(hits: Tensor) -> float:
-    return 100 * float(hits.double().mean())
-
-
-def _at(right: Tensor, place: Tensor) -> Tensor:
-    return right.gather(1, place[:, None])[:, 0]
-
-
-def _argmax_hits(alignments, region_mask, right, fill=-torch.inf):
-    return _percent(_at(right, alignments.masked_fill(~region_mask, fill).argmax(dim=1)))
-
-
-def _over_questions(alignments, region_mask, right):
-    place = alignments.masked_fill(~region_mask, -torch.inf).argmax(dim=0)
-    return _percent(right.gather(0, place[None])[0])
-
-
-def _among_best(count: int) -> Callable:
-    def hits(alignments, region_mask, right):
-        filled = alignments.masked_fill(~region_mask, -torch.inf)
-        places = filled.topk(min(count, filled.shape[1]), dim=1).indices
-        return _percent((right & region_mask).gather(1, places).any(dim=1))
-
-    return hits
-
-
-def _means(alignments, region_mask, right, of_right=True):
-    """The mean of the right regions against the mean, or the best, of the wrong ones."""
-    best = _extremes(alignments, region_mask, right)[1]
-    good, bad = right & region_mask, ~right & region_mask
-    mean = [alignments.masked_fill(~some, 0).sum(dim=1) / some.sum(dim=1) for some in (good, bad)]
-    return _percent(mean[0] > (best if of_right else mean[1].nan_to_num(nan=-torch.inf)))
-
-
-def _above_mean(alignments, region_mask, right):
-    mean = alignments.masked_fill(~region_mask, 0).sum(dim=1, keepdim=True) / region_mask.sum(dim=1, keepdim=True)
-    return _percent(((alignments > mean) & right & region_mask).any(dim=1))
-
-
-def _right_that_win(alignments, region_mask, right):
-    best = _extremes(alignments, region_mask, right)[1]
-    good = right & region_mask
-    return 100 * float(((alignments > best[:, None]) & good).sum() / good.sum())
-
-
-def _single_best(alignments, region_mask, right):
-    filled = alignments.masked_fill(~region_mask, -torch.inf)
-    single = (filled == filled.amax(dim=1, keepdim=True)).sum(dim=1) == 1
-    return _percent(_at(right, filled.argmax(dim=1)) & single)
-
-
-def _every_right(alignments, region_mask, right):
-    worst = alignments.masked_fill(~(right & region_mask), torch.inf).amin(dim=1)
-    return _percent(worst > _extremes(alignments, region_mask, right)[1])
-
-
-def _compared(compare: Callable, mask: Callable | None = None, fill: float = -torch.inf) -> Callable:
-    """Another comparison of the best right and the best wrong region, or with another mask."""
-
-    def hits(alignments, region_mask, right):
-        mine = mask(region_mask) if mask else region_mask
-        return _percent(compare(*_extremes(alignments, mine, right, fill)))
-
-    return hits
-
-
-POINTING_MISTAKES = {
-    "this is a fraction: give percent, multiply by 100": lambda alignments, region_mask, right: (
-        pointing_specification(alignments, region_mask, right) / 100
-    ),
-    "this counts the hits: divide by the number of questions, times 100": lambda alignments, region_mask, right: (
-        pointing_specification(alignments, region_mask, right) * len(alignments) / 100
-    ),
-    "these are the misses: count the hits": lambda alignments, region_mask, right: (
-        100 - pointing_specification(alignments, region_mask, right)
-    ),
-    "argmax takes the first of regions that are level, so their order decides: a level wrong region makes a miss": (
-        _argmax_hits
-    ),
-    "a wrong region that is level with the best right one makes a miss: use >, not >=": _compared(torch.ge),
-    "padding can win: leave out what region_mask calls padding": _compared(torch.gt, torch.ones_like),
-    "padding can win, since region_mask is missing before argmax (which also lets the order decide on levels)": (
-        lambda alignments, region_mask, right: _percent(_at(right, alignments.argmax(dim=1)))
-    ),
-    "padding became 0 and wins where all cosines are negative: fill it with -inf (and argmax takes the first of "
-    "level regions)": lambda alignments, region_mask, right: _argmax_hits(alignments, region_mask, right, 0.0),
-    "what is left out became 0 and wins where cosines are negative: fill it with -inf": _compared(torch.gt, fill=0.0),
-    "region_mask is turned round: True is a real region": _compared(torch.gt, torch.logical_not),
-    "this is chance, the share of right regions among the real ones: look at the alignments": (
-        lambda alignments, region_mask, right: (
-            100 * float(((right & region_mask).sum(dim=1) / region_mask.sum(dim=1)).double().mean())
-        )
-    ),
-    "this is the share of right regions that beat all wrong ones: a question has one answer, its best region": (
-        _right_that_win
-    ),
-    "you took the region with the lowest alignment: the best is the highest": lambda alignments, region_mask, right: (
-        pointing_specification(-alignments, region_mask, right)
-    ),
-    "you took the region with the lowest alignment, by argmin: the best is the highest": (
-        lambda alignments, region_mask, right: _argmax_hits(-alignments, region_mask, right)
-    ),
-    "the maximum goes over the questions (axis 0): each question, a row, has its own best region": _over_questions,
-    "a right region among the best two is no hit yet: only the best counts": _among_best(2),
-    "a right region among the best three is no hit yet: only the best counts": _among_best(3),
-    "a right region among the best five is no hit yet: only the best counts": _among_best(5),
-    "a right region above the mean is no hit yet: only the best counts": _above_mean,
-    "you compared means of right and wrong regions: compare the best of each": (
-        lambda alignments, region_mask, right: _means(alignments, region_mask, right, of_right=False)
-    ),
-    "you took the mean of the right regions: one good one is enough, take the best": _means,
-    "you asked every right region to beat the wrong ones: one is enough": _every_right,
-    "two right regions that are level are no miss: only a wrong one makes it": _single_best,
-    "a padded place that right calls True is no region: combine right with region_mask": (
-        lambda alignments, region_mask, right: _percent(
-            alignments.masked_fill(~right, -torch.inf).amax(dim=1) > _extremes(alignments, region_mask, right)[1]
-        )
-    ),
+SMALL: Inputs = {
+    "alignments": torch.tensor([[0.9, 0.2, 0.5], [0.1, 0.3, -torch.inf]], dtype=torch.float64),
+    "right": torch.tensor([[True, False, False], [True, False, True]]),
 }
 
-EXERCISE = Exercise("pointing", pointing_cases, pointing_specification, POINTING_MISTAKES)
+
+def questions(count: int, width: int, seed: int, negative: float = 0.3, level: bool = True) -> Inputs:
+    """Multiples of 1/64, exact in float32, and many ``level``; padding at -inf, and sometimes called right."""
+    g = generator(seed)
+    mask = mask_any_real(count, width, g)
+    right = torch.rand(count, width, generator=g) < 0.3  # in padded places, too
+    right[torch.arange(count), torch.where(mask, torch.rand(count, width, generator=g), -1).argmax(dim=1)] = True
+    steps = torch.tensor([4, 64])[torch.randint(2, (count, 1), generator=g)]
+    cosines = (steps * uniform(count, width, g=g)).round() / steps
+    cosines -= (cosines.abs() + cosines) * (torch.rand(count, 1, generator=g) < negative)  # all of a row negative
+    cosines = cosines if level else uniform(count, width, g=g)
+    return {"alignments": cosines.masked_fill(~mask, -torch.inf), "right": right}
+
+
+def pointing_cases() -> Iterator[Case]:
+    """So many questions that each mistake has its own number of hits; few; one; regions that are all right."""
+    yield Case(questions(997, 7, seed=0))
+    yield Case(questions(7, 9, seed=1))
+    yield Case(questions(9, 4, seed=2, level=False))
+    yield Case(questions(12, 5, seed=5, negative=1.0), "every alignment is negative")
+    alike = torch.full((3, 4), 0.25, dtype=torch.float64)
+    right = torch.tensor([[1, 0, 0, 0], [1, 1, 1, 1], [0, 1, 1, 1]]).bool()
+    yield Case({"alignments": alike, "right": right}, "all regions are level, as those of a collapsed model")
+    yield Case(questions(1, 1, seed=3), "there is one question about one region")
+
+
+def pointing_specification(alignments: Tensor, right: Tensor) -> dict[str, float]:
+    """Question by question: does a right region stand above every wrong one, and how many are right?"""
+    hits, chance = 0, 0.0
+    for row, good in zip(alignments.tolist(), right.tolist(), strict=True):
+        real = [(value, g) for value, g in zip(row, good, strict=True) if value > -torch.inf]
+        above = max(value for value, g in real if g)
+        hits += all(above > value for value, g in real if not g)
+        chance += sum(g for _, g in real) / len(real)
+    return {"hits": 100 * hits / len(alignments), "chance": 100 * chance / len(alignments)}
+
+
+def _extremes(alignments: Tensor, right: Tensor, fill: float) -> tuple[Tensor, Tensor]:
+    """The best right and the best wrong region of each question."""
+    real = alignments > -torch.inf
+    return tuple(alignments.masked_fill(~(some & real), fill).amax(dim=1) for some in (right, ~right))
+
+
+def _hits(alignments: Tensor, right: Tensor, ties: str, pick: str, fill: float) -> Tensor:
+    """One truth value a question, with all that a learner may change in it."""
+    real = alignments > -torch.inf
+    good, (best, rival) = right & real, _extremes(alignments, right, fill)
+    if pick == "lowest":
+        alignments = torch.where(real, -alignments, -torch.inf)
+        best, rival = _extremes(alignments, right, fill)
+    if pick == "padding":  # the smallest number of all
+        return right.gather(1, alignments.argmin(dim=1, keepdim=True))[:, 0]
+    if pick == "questions":
+        return right.gather(0, alignments.argmax(dim=0)[None])[0]
+    if pick.startswith("top"):
+        places = alignments.topk(min(int(pick[3:]), alignments.shape[1]), dim=1).indices
+        return good.gather(1, places).any(dim=1)
+    if pick == "above mean":
+        mean = alignments.masked_fill(~real, 0).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True)
+        return ((alignments > mean) & good).any(dim=1)
+    if pick == "means":
+        means = [alignments.masked_fill(~some, 0).sum(dim=1) / some.sum(dim=1) for some in (good, real & ~right)]
+        return means[0] > means[1].nan_to_num(nan=-torch.inf)
+    if pick == "mean of right":
+        return alignments.masked_fill(~good, 0).sum(dim=1) / good.sum(dim=1) > rival
+    if pick == "every":
+        return alignments.masked_fill(~good, torch.inf).amin(dim=1) > rival
+    if pick == "shares":
+        return ((alignments > rival[:, None]) & good)[good]
+    if pick == "size":
+        return right.gather(1, alignments.masked_fill(~real, 0).abs().argmax(dim=1, keepdim=True))[:, 0]
+    if pick == "single":
+        return (best > rival) & (((alignments == best[:, None]) & good).sum(dim=1) == 1)
+    if ties == "argmax":
+        return right.gather(1, alignments.argmax(dim=1, keepdim=True))[:, 0]
+    return best >= rival if ties == "hit" else best > rival
+
+
+def _chance(alignments: Tensor, right: Tensor, chance: str) -> float:
+    real = alignments > -torch.inf
+    good, count = (right & real).sum(dim=1).double(), real.sum(dim=1).double()
+    return {
+        "right": good / count,
+        "width": good / right.shape[1],
+        "padded": right.sum(dim=1) / count,
+        "unmasked": right.double().mean(dim=1),
+        "ratio": good.sum() / count.sum(),
+        "one": 1 / count,
+        "one of all": torch.tensor(1 / right.shape[1]),
+        "wrong": 1 - good / count,
+        "count": good,
+        "half": torch.tensor(0.5),
+        "any": good / count * (count > good),
+    }[chance].mean()
+
+
+def _pointing(
+    alignments: Tensor,
+    right: Tensor,
+    ties="miss",
+    pick="highest",
+    fill=-torch.inf,
+    chance="right",
+    hits_as=100.0,
+    chance_as=100.0,
+    misses=False,
+    exchanged=False,
+) -> dict[str, float]:
+    """Both numbers with all that a learner may change in them."""
+    found = _hits(alignments, right, ties, pick, fill).double()
+    share = float(found.sum() if hits_as == "count" else found.mean())
+    hits = (1 if hits_as == "count" else hits_as) * (1 - share if misses else share)
+    lot = chance_as * float(_chance(alignments, right, chance))
+    return {"hits": lot, "chance": hits} if exchanged else {"hits": hits, "chance": lot}
+
+
+TOGGLES = {
+    "hits is a fraction: give percent, multiply by 100": {"hits_as": 1.0},
+    "chance is a fraction: give percent, multiply by 100": {"chance_as": 1.0},
+    "both are fractions: give percent, multiply by 100": {"hits_as": 1.0, "chance_as": 1.0},
+    "hits counts the questions: divide by their number, times 100": {"hits_as": "count"},
+    "hits counts the misses": {"misses": True},
+    "hits and chance are exchanged": {"exchanged": True},
+    "argmax takes the first of regions that are level, so their order decides: a wrong one that is level makes a "
+    "miss": {"ties": "argmax"},
+    "a wrong region that is level with the best right one makes a miss: use >, not >=": {"ties": "hit"},
+    "what is left out became 0 and wins where alignments are negative: fill it with -torch.inf": {"fill": 0.0},
+    "you took the region with the lowest alignment: the best is the highest": {"pick": "lowest"},
+    "you took the lowest alignment, which is padding's minus infinity: the best is the highest": {"pick": "padding"},
+    "you took the largest alignment without its sign: no abs": {"pick": "size"},
+    "the maximum goes over the questions (axis 0): each question, a row, has its own best region": {
+        "pick": "questions"
+    },
+    "a right region among the best two is no hit yet: only the best counts": {"pick": "top2"},
+    "a right region among the best three is no hit yet: only the best counts": {"pick": "top3"},
+    "a right region among the best five is no hit yet: only the best counts": {"pick": "top5"},
+    "a right region above the mean is no hit yet: only the best counts": {"pick": "above mean"},
+    "you compared means of right and wrong regions: compare the best of each": {"pick": "means"},
+    "you took the mean of the right regions: one good one is enough, take the best": {"pick": "mean of right"},
+    "you asked every right region to beat the wrong ones: one is enough": {"pick": "every"},
+    "this is the share of right regions that beat all wrong ones: a question has one answer, its best region": {
+        "pick": "shares"
+    },
+    "two right regions that are level are no miss: only a wrong one makes it": {"pick": "single"},
+    "chance divides by the padded width: count the real regions, those above minus infinity": {"chance": "width"},
+    "chance counts padded places that right calls True: combine right with alignments > -torch.inf": {
+        "chance": "padded"
+    },
+    "chance counts padding: take right and real regions alone, those above minus infinity": {"chance": "unmasked"},
+    "chance is a ratio of sums over all questions: take each question's share, then their mean": {"chance": "ratio"},
+    "chance is 1 over the number of regions: several may be right": {"chance": "one"},
+    "chance is 1 over the width: several regions may be right, and padding is none": {"chance": "one of all"},
+    "chance is the share of wrong regions: take that of right ones": {"chance": "wrong"},
+    "chance counts right regions: divide by the number of real ones": {"chance": "count"},
+    "chance is taken for 50 %: it is the share of right regions among the real ones": {"chance": "half"},
+    "a question whose every region is right counts, too, with a chance of 100 %": {"chance": "any"},
+}
+
+
+def _explain(inputs: Inputs, result: Any, expected: Any) -> str:
+    """What can be said of another kind of result, and of one wrong number of two."""
+    if not isinstance(result, dict):
+        return f'your function returned a {type(result).__name__}, expected {{"hits": ..., "chance": ...}}'
+    if set(result) != {"hits", "chance"}:
+        return f'the names in your result are {", ".join(map(str, result)) or "none"}: expected "hits" and "chance"'
+    if odd := [name for name, value in result.items() if np.size(value) != 1 or value is None]:
+        return f"{odd[0]} is no number: give one percentage for each name"
+    wrong = [name for name in ("hits", "chance") if abs(float(result[name]) - expected[name]) > 1e-3]
+    if len(wrong) == 2:
+        return "neither hits nor chance is right yet: begin with hits, the share of questions that point right"
+    if wrong == ["hits"]:
+        return "chance is right, hits is not: count the questions whose best right region stands above every wrong one"
+    return "hits is right, chance is not: the mean over questions of (right and real regions) / (real regions)"
+
+
+def library_pointing(alignments: Tensor, right: Tensor) -> dict[str, float]:
+    """Of all questions at once."""
+    real = alignments > -torch.inf
+    level = alignments == alignments.amax(dim=1, keepdim=True)
+    hits = ~(level & ~right).any(dim=1)
+    lot = (right & real).sum(dim=1) / real.sum(dim=1)
+    return {"hits": 100 * float(hits.double().mean()), "chance": 100 * float(lot.double().mean())}
+
+
+EXERCISE = Exercise(
+    "pointing",
+    library=library_pointing,
+    example=Case(SMALL),
+    cases=pointing_cases,
+    specification=pointing_specification,
+    family=(_pointing, TOGGLES),
+    explain=_explain,
+)

@@ -1,38 +1,36 @@
 """``poolings``, lesson 02.
 
-MrSw, MrAVGw, MwSr and Symm, beside the loops of mrsw with its sides exchanged; gradients too.
+TERAN's four poolings from one mrsw that is given, beside its loops with both sides exchanged; gradients too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from itr_lib.checks.frame import Exercise
-from itr_lib.checks.mrsw import (
-    along_regions,
-    along_words,
-    everything,
-    infinite_sum,
-    max_sum,
-    mrsw_specification,
-    padded_cases,
-    sum_first,
-    sum_max,
-)
-from itr_lib.checks.outcome import Inputs
+from itr_lib.checks.frame import Case, Exercise, Rehearsal
+from itr_lib.checks.mrsw import cosines_of_the_lesson, library_mrsw, mrsw_specification, padded_cases, wrong_mrsw
+
+NAMES = ("MrSw", "MrAVGw", "MwSr", "Symm")
+SMALL = {
+    "alignments": torch.tensor([[[[0.9, -0.2, 0.1], [0.3, 0.5, -0.4]]]], dtype=torch.float64),
+    "region_mask": torch.ones(1, 2, dtype=torch.bool),
+    "word_mask": torch.ones(1, 3, dtype=torch.bool),
+    "mrsw": mrsw_specification,
+}
 
 
-def pool_cases() -> Iterator[Inputs]:
-    """The padded cases in all four ways; in each of them images and captions keep something real."""
+def pool_cases() -> Iterator[Case]:
+    """The padded cases in all four ways; in each of them pictures and captions keep something real."""
     for case in padded_cases():
-        for how in ("MrSw", "MrAVGw", "MwSr", "Symm"):
-            yield case | {"how": how}
+        for how in NAMES:
+            yield Case(case.inputs | {"how": how, "mrsw": mrsw_specification}, f'how is "{how}"')
 
 
-def pool_specification(alignments: Tensor, region_mask: Tensor, word_mask: Tensor, how: str) -> Tensor:
+def pool_specification(alignments: Tensor, region_mask: Tensor, word_mask: Tensor, how: str, mrsw: Callable) -> Tensor:
     """MrSw as it is; MwSr is the same with both sides exchanged."""
     by_word = mrsw_specification(alignments, region_mask, word_mask)
     if how == "MrSw":
@@ -43,101 +41,169 @@ def pool_specification(alignments: Tensor, region_mask: Tensor, word_mask: Tenso
     return by_region if how == "MwSr" else by_word + by_region
 
 
-def _pool_with(by_word: Callable, by_region: Callable) -> Callable:
-    """The four poolings from other makers of MrSw and MwSr."""
-
-    def pool(alignments, region_mask, word_mask, how):
-        first, second = (make(alignments, region_mask, word_mask) for make in (by_word, by_region))
-        return {"MrSw": first, "MrAVGw": first / word_mask.sum(dim=1), "MwSr": second, "Symm": first + second}[how]
-
-    return pool
-
-
-def _pool_masked(fill=-torch.inf, before=None, after=None) -> Callable:
-    """Both sums with one change on both sides: other masks before the maximum or after it."""
-
-    def by_word(alignments, region_mask, word_mask):
-        some = before(region_mask) if before else along_regions(region_mask)
-        return max_sum(alignments, some, after(word_mask) if after else word_mask[None], fill)
-
-    def by_region(alignments, region_mask, word_mask):
-        some = before(word_mask) if before else along_words(word_mask)
-        return sum_max(alignments, after(region_mask) if after else region_mask[:, None], some, fill)
-
-    return _pool_with(by_word, by_region)
+def _mwsr(alignments: Tensor, region_mask: Tensor, word_mask: Tensor, mrsw: Callable, mirror: str) -> Tensor:
+    """The mirror, with all that a learner may mistake in it; crashes, as it should, where shapes do not fit."""
+    turned, both = alignments.permute(1, 0, 3, 2), alignments.transpose(0, 1)
+    return {
+        "right": lambda: mrsw(turned, word_mask, region_mask).T,
+        "not back": lambda: mrsw(turned, word_mask, region_mask),
+        "MrSw": lambda: mrsw(alignments, region_mask, word_mask),
+        "MrSw turned": lambda: mrsw(alignments, region_mask, word_mask).T,
+        "masks alone": lambda: mrsw(alignments, word_mask, region_mask),
+        "masks alone, back": lambda: mrsw(alignments, word_mask, region_mask).T,
+        "last two": lambda: mrsw(alignments.mT, word_mask, region_mask),
+        "last two, back": lambda: mrsw(alignments.mT, word_mask, region_mask).T,
+        "first two": lambda: mrsw(both, word_mask, region_mask).T,
+        "masks as they are": lambda: mrsw(alignments.mT, region_mask, word_mask),
+        "masks as they are, turned": lambda: mrsw(turned, region_mask, word_mask).T,
+        "reversed": lambda: mrsw(alignments.permute(3, 2, 1, 0), word_mask, region_mask).T,
+    }[mirror]()
 
 
-def _pool_infinite(alignments, region_mask, word_mask):
-    return infinite_sum(alignments.permute(1, 0, 3, 2), word_mask, region_mask).T
+def _pool(
+    alignments: Tensor,
+    region_mask: Tensor,
+    word_mask: Tensor,
+    how: str,
+    mrsw: Callable,
+    divisor="words",
+    mirror="right",
+    mirror_divisor="",
+    symm="sum",
+    sum_is="MrSw",
+    names=("MrSw", "MrAVGw", "MwSr", "Symm"),
+    own=None,
+) -> Tensor:
+    """The four with all that a learner may change in them; ``own``: options of an mrsw that is not used as given."""
+    mrsw = partial(wrong_mrsw, **own) if own else mrsw_specification
+    how = names[NAMES.index(how)]
+    by_word, said, shown = mrsw(alignments, region_mask, word_mask), word_mask.sum(dim=1), region_mask.sum(dim=1)
+    divisors = {
+        "words": said,
+        "none": 1,
+        "width": word_mask.shape[1],
+        "regions": shown[:, None],
+        "all words": word_mask.sum(),
+        "down": said[:, None],
+        "mean": said.double().mean(),
+        "one more": said + 1,
+        "root": said.sqrt(),
+        "pairs": said * shown[:, None],
+        "captions": len(said),
+        "": 1,
+    }
+    mean = by_word / divisors[divisor]
+    if how in ("MrSw", "MrAVGw"):
+        return mean if how == "MrAVGw" or sum_is == "MrAVGw" else by_word
+    by_region = _mwsr(alignments, region_mask, word_mask, mrsw, mirror) / divisors[mirror_divisor]
+    if how == "MwSr":
+        return by_region
+    return {
+        "sum": lambda: by_word + by_region,
+        "mean": lambda: (by_word + by_region) / 2,
+        "MrSw": lambda: by_word,
+        "MwSr": lambda: by_region,
+        "MrAVGw": lambda: mean + by_region,
+        "both means": lambda: mean + by_region / shown[:, None],
+        "larger": lambda: torch.maximum(by_word, by_region),
+        "product": lambda: by_word * by_region,
+        "difference": lambda: by_word - by_region,
+        "twice": lambda: 2 * by_word,
+        "twice MwSr": lambda: 2 * by_region,
+    }[symm]()
 
 
-def _only(name: str, wrong: Callable[[Callable, Tensor, Tensor], Tensor]) -> Callable:
-    """Wrong in one way of pooling: there made of the right ones, by name, and both masks."""
-
-    def pool(alignments, region_mask, word_mask, how):
-        def right(how):
-            return pool_specification(alignments, region_mask, word_mask, how)
-
-        return wrong(right, region_mask, word_mask) if how == name else right(how)
-
-    return pool
-
-
-def _pool_exchanged(alignments, region_mask, word_mask, how):
-    names = {"MrSw": "MwSr", "MwSr": "MrSw"}
-    return pool_specification(alignments, region_mask, word_mask, names.get(how, how))
-
-
-def _pool_sum_first(alignments, region_mask, word_mask):
-    return sum_first(alignments.permute(1, 0, 3, 2), word_mask, region_mask).T
-
-
-POOL_MISTAKES = {
-    "padding became 0 before the maximum, and wins where every real cosine is negative: fill with -inf": _pool_masked(
-        fill=0.0
-    ),
-    "no mask is used: padding wins the maximum and is added up": _pool_masked(before=everything, after=everything),
-    "padding takes part in the maximum: fill it with -inf first": _pool_masked(before=everything),
-    "what padded words or regions found is added up: set it to 0 before the sum": _pool_masked(after=everything),
-    "-inf is left where padding stands, and is added up: after the maximum fill it with 0": _pool_with(
-        infinite_sum, _pool_infinite
-    ),
-    "MwSr gives the same as MrSw: it takes the maximum over words and adds over regions": _only(
-        "MwSr", lambda right, *_: right("MrSw")
-    ),
-    "MrSw and MwSr are exchanged: MrSw takes the maximum over regions and adds over words": _pool_exchanged,
-    "you added first and took the maximum then: the name is read from the left, first the maximum": _pool_with(
-        sum_first, _pool_sum_first
-    ),
-    "MrSw is divided by the number of words: that is MrAVGw": _only("MrSw", lambda right, *_: right("MrAVGw")),
-    "MrAVGw is not divided: it is MrSw over the number of real words": _only("MrAVGw", lambda right, *_: right("MrSw")),
-    "MrAVGw is divided by the padded width: count the real words, word_mask.sum(dim=1)": _only(
-        "MrAVGw", lambda right, region_mask, word_mask: right("MrSw") / word_mask.shape[1]
-    ),
-    "MrAVGw is divided by the number of regions: w stands for words": _only(
-        "MrAVGw", lambda right, region_mask, word_mask: right("MrSw") / region_mask.sum(dim=1)[:, None]
-    ),
-    "MrAVGw is divided by the words of all captions together: each caption has its own number": _only(
-        "MrAVGw", lambda right, region_mask, word_mask: right("MrSw") / word_mask.sum()
-    ),
-    "in MrAVGw the numbers of words stand along the images: they belong to the columns, so no [:, None]": _only(
-        "MrAVGw", lambda right, region_mask, word_mask: right("MrSw") / word_mask.sum(dim=1)[:, None]
-    ),
-    "MwSr is divided by the number of regions: it is a sum": _only(
-        "MwSr", lambda right, region_mask, word_mask: right("MwSr") / region_mask.sum(dim=1)[:, None]
-    ),
-    "MwSr is divided by the number of words: it is a sum over regions": _only(
-        "MwSr", lambda right, region_mask, word_mask: right("MwSr") / word_mask.sum(dim=1)
-    ),
-    "MwSr comes as (captions, images): (N, M) is asked for": _only("MwSr", lambda right, *_: right("MwSr").T),
-    "Symm is the mean of MrSw and MwSr: add the two": _only("Symm", lambda right, *_: right("Symm") / 2),
-    "Symm is MrSw alone: add MwSr": _only("Symm", lambda right, *_: right("MrSw")),
-    "Symm is MwSr alone: add MrSw": _only("Symm", lambda right, *_: right("MwSr")),
-    "Symm adds MrAVGw and MwSr: both parts are sums": _only("Symm", lambda right, *_: right("MrAVGw") + right("MwSr")),
-    "Symm is the larger of MrSw and MwSr: add the two": _only(
-        "Symm", lambda right, *_: torch.maximum(right("MrSw"), right("MwSr"))
-    ),
-    "Symm is the product of MrSw and MwSr: add the two": _only("Symm", lambda right, *_: right("MrSw") * right("MwSr")),
+TOGGLES = {
+    "MrAVGw is not divided: it is MrSw over the number of real words": {"divisor": "none"},
+    "MrAVGw is divided by the padded width: count the real words, word_mask.sum(dim=1)": {"divisor": "width"},
+    "MrAVGw is divided by the number of regions: w stands for words": {"divisor": "regions"},
+    "MrAVGw is divided by the words of all captions together: each caption has its own number": {
+        "divisor": "all words"
+    },
+    "MrAVGw is divided by the mean number of words: each caption has its own": {"divisor": "mean"},
+    "in MrAVGw the numbers of words stand along the pictures: they belong to the columns, so no [:, None]": {
+        "divisor": "down"
+    },
+    "MrAVGw is divided by one word too many": {"divisor": "one more"},
+    "MrAVGw is divided by the root of the number of words: divide by the number": {"divisor": "root"},
+    "MrAVGw is divided by words times regions: by the real words alone": {"divisor": "pairs"},
+    "MrAVGw is divided by the number of captions: by the real words of each": {"divisor": "captions"},
+    "MrSw is divided by the number of words: that is MrAVGw": {"sum_is": "MrAVGw"},
+    "MwSr gives the same as MrSw: it takes the maximum over words and adds over regions": {"mirror": "MrSw"},
+    "MwSr gives MrSw, transposed: the alignments are to be exchanged before mrsw is called": {"mirror": "MrSw turned"},
+    "MwSr comes as (captions, pictures): give it back as (N, M), with .T": {"mirror": "not back"},
+    "for MwSr you exchanged the masks, but not the alignments: permute(1, 0, 3, 2)": {"mirror": "masks alone"},
+    "for MwSr you exchanged the masks and transposed the result, but not the alignments: permute(1, 0, 3, 2)": {
+        "mirror": "masks alone, back"
+    },
+    "for MwSr you exchanged regions and words alone: captions now play the pictures, so exchange the first two axes, "
+    "too, permute(1, 0, 3, 2), and transpose the result": {"mirror": "last two"},
+    "for MwSr you exchanged regions and words alone: exchange pictures and captions, too, permute(1, 0, 3, 2)": {
+        "mirror": "last two, back"
+    },
+    "for MwSr you exchanged pictures and captions alone: exchange regions and words, too, permute(1, 0, 3, 2)": {
+        "mirror": "first two"
+    },
+    "for MwSr the masks are to be exchanged, too: word_mask comes first (and permute(1, 0, 3, 2) moves all axes)": {
+        "mirror": "masks as they are"
+    },
+    "for MwSr the masks are to be exchanged, too: mrsw(..., word_mask, region_mask)": {
+        "mirror": "masks as they are, turned"
+    },
+    "for MwSr all four axes are turned round: permute(1, 0, 3, 2) exchanges them in pairs": {"mirror": "reversed"},
+    "MwSr is divided by the number of regions: it is a sum": {"mirror_divisor": "regions"},
+    "MwSr is divided by the number of words: it is a sum over regions": {"mirror_divisor": "words"},
+    "MrSw and MwSr are exchanged: MrSw takes the maximum over regions and adds over words": {
+        "names": ("MwSr", "MrAVGw", "MrSw", "Symm")
+    },
+    "MrSw and MrAVGw are exchanged: AVG is the mean": {"names": ("MrAVGw", "MrSw", "MwSr", "Symm")},
+    "MwSr and Symm are exchanged": {"names": ("MrSw", "MrAVGw", "Symm", "MwSr")},
+    "Symm is the mean of MrSw and MwSr: add the two": {"symm": "mean"},
+    "Symm is MrSw alone: add MwSr": {"symm": "MrSw"},
+    "Symm is MwSr alone: add MrSw": {"symm": "MwSr"},
+    "Symm adds MrAVGw and MwSr: both parts are sums": {"symm": "MrAVGw"},
+    "Symm adds two means: both parts are sums": {"symm": "both means"},
+    "Symm is the larger of MrSw and MwSr: add the two": {"symm": "larger"},
+    "Symm is the product of MrSw and MwSr: add the two": {"symm": "product"},
+    "Symm is the difference of MrSw and MwSr: add the two": {"symm": "difference"},
+    "Symm adds MrSw twice: add MrSw and MwSr": {"symm": "twice"},
+    "Symm adds MwSr twice: add MrSw and MwSr": {"symm": "twice MwSr"},
+    "padding takes part, so no mask is used: call mrsw, which has the masks": {
+        "own": {"regions": "none", "words": "none"}
+    },
+    "padding takes part in the maximum: call mrsw, which leaves it out": {"own": {"regions": "none"}},
+    "what padding found is added up: call mrsw, which leaves it out": {"own": {"words": "none"}},
+    "padding became 0 before the maximum, and wins where all else is negative: call mrsw, which has the masks": {
+        "own": {"fill": 0.0}
+    },
+    "minus infinity is left where padding stands, and is added up: call mrsw, which has the masks": {
+        "own": {"left": -torch.inf}
+    },
+    "you added first and took the maximum then: the names are read from the left, Mr is a maximum": {
+        "own": {"order": "sum first"}
+    },
 }
 
-EXERCISE = Exercise("poolings", pool_cases, pool_specification, POOL_MISTAKES, gradients=("alignments",))
+
+def library_poolings(
+    alignments: Tensor, region_mask: Tensor, word_mask: Tensor, how: str, mrsw: Callable = library_mrsw
+) -> Tensor:
+    """By one function, called once or twice."""
+    if how == "MwSr":
+        return mrsw(alignments.permute(1, 0, 3, 2), word_mask, region_mask).T
+    by_word = mrsw(alignments, region_mask, word_mask)
+    if how == "MrAVGw":
+        return by_word / word_mask.sum(dim=1)
+    return by_word + library_poolings(alignments, region_mask, word_mask, "MwSr", mrsw) if how == "Symm" else by_word
+
+
+EXERCISE = Exercise(
+    "poolings",
+    library=library_poolings,
+    example=Case(SMALL | {"how": "Symm"}, worked=torch.tensor([[2.9]])),
+    cases=pool_cases,
+    specification=pool_specification,
+    family=(_pool, TOGGLES),
+    gradients=("alignments",),
+    rehearsal=Rehearsal(lambda: cosines_of_the_lesson() | {"how": "Symm", "mrsw": library_mrsw}, calls=2000),
+)

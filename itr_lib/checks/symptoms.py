@@ -12,9 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itr_lib.checks import as_if
 from itr_lib.checks.outcome import Inputs, as_kind, double, is_array, is_number, run, same
 from itr_lib.checks.trial import Trial
 
+NOT_FINITE = (
+    "your result holds NaN or infinity where it should not: "
+    "0 / 0, the log of 0, infinity less infinity, or an exp that overflowed"
+)
 FACTORS = {
     -1.0: "your result is the negative of what is expected: a sign is turned round",
     2.0: "your result is twice what is expected: something is counted twice, or a mean of two became a sum",
@@ -48,9 +53,10 @@ def name(trials: list[Trial], wrong: list[Trial], answer: Callable, specificatio
         _factor(trials, pairs)
         or _offset(trials, pairs)
         or _relation(pairs)
+        or (specification and as_if.name(trials, wrong, specification))
         or _where(trials, wrong)
         or _not_finite(pairs)
-        or _ignored(wrong, answer, specification)
+        or _ignored(trials, answer, specification)
         or _partly(pairs)
     )
 
@@ -148,45 +154,47 @@ def _sorted(values: Tensor) -> Tensor:
     return values.flatten().sort().values
 
 
-def _ignored(wrong: list[Trial], answer: Callable, specification: Callable | None) -> str | None:
-    """An input on which the right result depends, and yours does not."""
+def _ignored(trials: list[Trial], answer: Callable, specification: Callable | None) -> str | None:
+    """An input on which the right result depends, and yours never does."""
     if specification is None:
         return None
-    for label in wrong[0].inputs:
-        found = [_depends(trial, label, answer, specification) for trial in wrong[:6]]
-        if "ignored" in found and "used" not in found:
+    for label in trials[0].inputs:
+        found = [_depends(trial, label, answer, specification) for trial in trials]
+        if "used" not in found and found.count("ignored") >= min(4, len(trials)):
             return f"your result does not depend on {label}"
     return None
 
 
 def _depends(trial: Trial, label: str, answer: Callable, specification: Callable) -> str:
-    other = _changed(trial.inputs[label])
-    if other is None:
-        return "unknown"
-    inputs = trial.inputs | {label: other}
-    try:
-        right, mine = run(specification, inputs), run(answer, inputs)
-    except NotImplementedError:
-        return "unknown"
-    if right.error or same(right.value, trial.expected):
-        return "unknown"
-    unchanged = mine.error is None and same(mine.value, trial.outcome.value)
-    return "ignored" if unchanged else "used"
+    """Whether another value of an input changes the answer's result: "used", "ignored", or "unknown" if it need not."""
+    moved = False
+    for other in _changed(trial.inputs[label]):
+        inputs = trial.inputs | {label: other}
+        try:
+            right, mine = run(specification, inputs), run(answer, inputs)
+        except NotImplementedError:
+            continue
+        if mine.error or not same(mine.value, trial.outcome.value):
+            return "used"
+        moved |= right.error is None and not same(right.value, trial.expected)
+    return "ignored" if moved else "unknown"
 
 
-def _changed(value: Any) -> Any:
-    """Another value of the same kind; None where it is not clear which would be valid."""
+def _changed(value: Any) -> Iterator[Any]:
+    """Other values of the same kind; none where it is not clear which would be valid."""
     if isinstance(value, Tensor) and value.is_floating_point():
-        return value + 0.31 * torch.sin(torch.arange(1.0, value.numel() + 1, device=value.device)).view(value.shape).to(
-            value
-        )
-    if isinstance(value, Tensor) and value.dtype == torch.bool and value.ndim == 2 and bool((value.sum(1) > 1).any()):
-        other, row = value.clone(), int((value.sum(1) > 1).nonzero()[0])
-        other[row, int(value[row].nonzero()[-1])] = False
-        return other
-    if isinstance(value, float):
-        return 1.7 * value
-    return value + 1 if isinstance(value, int) and not isinstance(value, bool) else None
+        g = torch.Generator().manual_seed(0)
+        for size in (0.3, 2.0, -1.0):
+            yield value + size * torch.randn(value.shape, generator=g).to(value)
+    elif isinstance(value, Tensor) and value.dtype == torch.bool and value.ndim == 2:
+        for row in (value.sum(1) > 1).nonzero()[:3, 0].tolist():
+            other = value.clone()
+            other[row, int(value[row].nonzero()[-1])] = False
+            yield other
+    elif isinstance(value, float):
+        yield from (1.7 * value, 0.3 * value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield from (value + 1, max(1, value - 1))
 
 
 def _where(trials: list[Trial], wrong: list[Trial]) -> str | None:
@@ -200,7 +208,7 @@ def _where(trials: list[Trial], wrong: list[Trial]) -> str | None:
 def _partly(pairs: list[tuple[Tensor, Tensor]]) -> str | None:
     """Which part of the result is right in all cases that have more than one row."""
     tables = [(mine, right) for mine, right in pairs if mine.ndim and len(mine) > 1]
-    if not tables:
+    if max((len(right) for _, right in tables), default=0) < 3:
         return None
     rows = [(mine == mine) & ((mine - right).abs() < 1e-4) for mine, right in tables]
     per_row = [row.reshape(len(row), -1).all(1) for row in rows]
@@ -211,6 +219,8 @@ def _partly(pairs: list[tuple[Tensor, Tensor]]) -> str | None:
     if all(bool(row[:-1].all()) for row in per_row):
         return "all rows but the last are right: the end of a range is left out, or the last batch"
     square = [row for row in rows if row.ndim == 2 and row.shape[0] == row.shape[1]]
+    if len(square) < len(rows):
+        return None
     if square and all(bool((row | torch.eye(len(row), dtype=torch.bool)).all()) for row in square):
         return "only the diagonal is wrong"
     if square and all(bool(row.diagonal().all()) for row in square):
@@ -222,8 +232,5 @@ def _partly(pairs: list[tuple[Tensor, Tensor]]) -> str | None:
 
 def _not_finite(pairs: list[tuple[Tensor, Tensor]]) -> str | None:
     if any(not bool(mine.isfinite().all()) and bool(right.isfinite().all()) for mine, right in pairs):
-        return (
-            "your result holds NaN or infinity where it should not: "
-            "0 / 0, the log of 0, infinity less infinity, or an exp that overflowed"
-        )
+        return NOT_FINITE
     return None

@@ -75,6 +75,11 @@ class Trial:
         where = ", ".join(str(int(i)) for i in place)
         return f"(largest difference at [{where}]: yours {result[place]:.6g}, expected {expected[place]:.6g})"
 
+    def is_finite(self) -> bool:
+        """Whether all numbers of the result are finite."""
+        value = self.outcome.value
+        return not (is_array(value) or is_number(value)) or bool(double(value).isfinite().all())
+
     def shapes(self) -> str:
         """The case: its inputs' shapes, or their values where they are small, and what it is there for."""
         parts = [f"{name} {_size(value)}" for name, value in self.inputs.items()]

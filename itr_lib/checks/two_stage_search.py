@@ -285,5 +285,5 @@ EXERCISE = Exercise(
     family=(search_with, TOGGLES),
     exact=True,
     index=True,
-    rehearsal=Rehearsal(rehearsal, calls=2000),
+    rehearsal=Rehearsal(rehearsal, calls=450),
 )

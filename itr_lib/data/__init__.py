@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         image_batch,
         pair_batch,
     )
+    from itr_lib.data.boxes import iou
     from itr_lib.data.dataset import RetrievalData
     from itr_lib.data.load import Splits, load_splits
     from itr_lib.data.photographs.entities import load_entities
@@ -37,6 +38,7 @@ _MODULE_OF = {
     "epoch_order": "batches",
     "image_batch": "batches",
     "pair_batch": "batches",
+    "iou": "boxes",
     "RetrievalData": "dataset",
     "Splits": "load",
     "load_splits": "load",

@@ -20,12 +20,11 @@ from itr_lib.similarity import cosine_scores
 ATTRIBUTES = ("shape", "colour", "size", "texture")
 
 
-def tag_scores(data: RetrievalData) -> Float[Tensor, "images captions"]:
-    """How many of a caption's words name something in the scene, with perfect eyes and no idea of binding.
+def tag_vectors(data: RetrievalData) -> tuple[Float[Tensor, "images tags"], Float[Tensor, "captions tags"]]:
+    """Bags of tags, with perfect eyes and no idea of binding: how often each tag is there, and how often it is said.
 
     A picture is the bag of the names of its objects' attributes and its ground, taken from the scene itself; a
-    caption is the bag of the attributes and the ground that it names, synonyms resolved. The score is their cosine:
-    many pairs tie.
+    caption is the bag of the attributes and the ground that it names, synonyms resolved. Both count the same tags.
 
     Raises:
         ValueError: for data without known scenes.
@@ -42,7 +41,13 @@ def tag_scores(data: RetrievalData) -> Float[Tensor, "images captions"]:
         for caption in data.truth.captions
     ]
     names = {name: column for column, name in enumerate(sorted({n for bag in pictures + captions for n in bag}))}
-    return _sparse_cosine(_counts(pictures, names), _counts(captions, names))
+    images, texts = (torch.from_numpy(_counts(bags, names).toarray()) for bags in (pictures, captions))
+    return images, texts
+
+
+def tag_scores(data: RetrievalData) -> Float[Tensor, "images captions"]:
+    """Cosines of :func:`tag_vectors`, rounded, so that what is equal on paper is a tie here: many pairs tie."""
+    return cosine_scores(*tag_vectors(data)).round(decimals=9)
 
 
 def neighbour_scores(

@@ -108,7 +108,7 @@ def expected_recall(scores: Scores, image_of_caption: Owners) -> dict[str, float
     t2i = (above, level, torch.ones_like(above))
     counts = {"i2t": [torch.cat(column) for column in zip(*i2t, strict=True)], "t2i": t2i}
     recalls = {
-        f"{direction}_r{k}": 100 * float(_chance_within(k, *(c.cpu().numpy() for c in columns)).mean())
+        f"{direction}_r{k}": 100 * float(chance_within(k, *(c.cpu().numpy() for c in columns)).mean())
         for direction, columns in counts.items()
         for k in CUTOFFS
     }
@@ -129,7 +129,7 @@ def _image_queries(scores: Tensor, owner: Tensor) -> Iterator[tuple[Tensor, Tens
         yield rows, own, rows.masked_fill(~own, lowest).amax(dim=1, keepdim=True)
 
 
-def _chance_within(k: int, above: np.ndarray, level: np.ndarray, true: np.ndarray) -> np.ndarray:
+def chance_within(k: int, above: np.ndarray, level: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Probability that one of ``true`` of the ``level + true`` candidates tied after ``above`` falls within k."""
     places = np.clip(k - above, 0, level + true)
     certain = places > level

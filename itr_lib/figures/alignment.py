@@ -32,11 +32,18 @@ MISTAKE = "#b2182b"
 
 
 def alignment_heatmap(
-    alignment: Alignment, words: Sequence[str], title: str = "", *, winners: bool = True, most: int = 12
+    alignment: Alignment,
+    words: Sequence[str],
+    title: str = "",
+    *,
+    winners: bool = True,
+    most: int = 12,
+    scale: tuple[float, float] | None = None,
 ) -> Figure:
     """Regions by words; the region that wins a word is framed and its value written out.
 
     Regions that win a word come first, in the order of their words, then the best of the others, ``most`` in all.
+    ``scale``: the alignments of the darkest and of the brightest colour, for maps that are to be compared.
 
     Raises:
         ValueError: when the alignment is no matrix with a column for each word.
@@ -45,12 +52,14 @@ def alignment_heatmap(
     rows = _regions_that_matter(values, most)
     figure, axis = plt.subplots(figsize=(min(9.0, 2.6 + 0.52 * len(words)), 1.7 + 0.27 * len(rows)))
     shown = np.where(np.isfinite(values[rows]), values[rows], np.nan)
+    low, high = scale or (None, None)
     sns.heatmap(
-        shown, ax=axis, cmap="viridis", linewidths=0.6, cbar_kws={"label": "alignment (cosine)", "pad": 0.02},
+        shown, ax=axis, cmap="viridis", vmin=low, vmax=high, linewidths=0.6,
+        cbar_kws={"label": "alignment (cosine)", "pad": 0.02},
         xticklabels=list(words), yticklabels=[f"region {r}" for r in rows],
     )  # fmt: skip
     if winners:
-        _frame_winners(axis, values, rows)
+        _frame_winners(axis, values, rows, scale)
     axis.tick_params(rotation=0, labelsize=9, length=0)
     if max(map(len, words)) * len(words) > 60:
         plt.setp(axis.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
@@ -68,9 +77,11 @@ def _regions_that_matter(values: Float[np.ndarray, "regions words"], most: int) 
     return winning + others[: most - len(winning)]
 
 
-def _frame_winners(axis: Axes, values: Float[np.ndarray, "regions words"], rows: list[int]) -> None:
+def _frame_winners(
+    axis: Axes, values: Float[np.ndarray, "regions words"], rows: list[int], scale: tuple[float, float] | None
+) -> None:
     finite = values[rows][np.isfinite(values[rows])]
-    middle = (finite.min() + finite.max()) / 2
+    middle = sum(scale or (finite.min(), finite.max())) / 2
     for word, region in enumerate(values.argmax(axis=0)):
         if region not in rows:
             continue

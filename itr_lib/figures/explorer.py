@@ -16,14 +16,17 @@ import io
 import secrets
 import textwrap
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import ipywidgets as widgets
 import numpy as np
+import torch
 from IPython import get_ipython
 from IPython.display import display
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import tokenise
@@ -34,6 +37,8 @@ from itr_lib.figures.page import show
 
 Align = Callable[[int, int], tuple[list[str], Alignment]]
 Values = Float[np.ndarray, "regions words"]
+
+dot_products = partial(torch.einsum, "nrd,mwd->nmrw")  # of every picture with every caption
 
 WIDTH = 400  # pixels of a picture on the page
 SHOWN = 6  # regions of a word: the best one strong, the others faint
@@ -104,13 +109,20 @@ def explorer(
     display({WIDGET: box._repr_mimebundle_()[WIDGET], "text/html": "", "text/plain": ""}, raw=True)
 
 
-def aligner(data: RetrievalData, images: Tokens, captions: Tokens, tokenizer: PreTrainedTokenizerBase) -> Align:
+def aligner(
+    data: RetrievalData,
+    images: Tokens,
+    captions: Tokens,
+    tokenizer: PreTrainedTokenizerBase,
+    cosines: Callable[[Tensor, Tensor], Tensor] = dot_products,
+) -> Align:
     """What :func:`explorer` asks, from the tokens of a split's images and captions: word pieces and their cosines.
 
     Args:
         data: the split that was encoded.
         images, captions: what ``itr_lib.inference.encode`` returned for it.
         tokenizer: the model's own.
+        cosines: (N, R, D), (M, W, D) -> (N, M, R, W); by default the dot products of the tokens, unit vectors.
     """
     ids = tokenise(tokenizer, data.captions).ids
     regions, words, real = images.vectors.float().cpu(), captions.vectors.float().cpu(), captions.mask.cpu()
@@ -118,7 +130,8 @@ def aligner(data: RetrievalData, images: Tokens, captions: Tokens, tokenizer: Pr
     def align(image: int, caption: int) -> tuple[list[str], Values]:
         places = real[caption].nonzero()[:, 0]
         values = np.full((data.region_mask.shape[1], len(places)), -np.inf, np.float32)
-        values[: regions.shape[1]] = (regions[image] @ words[caption, places].T).numpy()
+        values[: regions.shape[1]] = cosines(regions[image, None], words[caption, None, places])[0, 0].numpy()
+        values[~data.region_mask[image]] = -np.inf
         return tokenizer.convert_ids_to_tokens(ids[caption, places.numpy()]), values
 
     return align

@@ -57,7 +57,7 @@ def _matrix_cells(axis: Axes, values: np.ndarray, words: Sequence[str], along: i
     for column, word in enumerate(words):
         axis.text(column + 0.5, -0.15, word, ha="center", va="bottom", fontsize=13, style="italic")
     for row in range(len(values)):
-        axis.text(-0.15, row + 0.5, f"region {row + 1}", ha="right", va="center", fontsize=12)
+        axis.text(-0.15, row + 0.5, f"region {row}", ha="right", va="center", fontsize=12)
 
 
 def _pooled_cells(axis: Axes, best: np.ndarray, along: int, colour: tuple) -> None:
