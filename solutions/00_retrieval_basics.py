@@ -173,13 +173,12 @@ cosine_scores = check("cosine-scores", cosine_scores)
 # %%
 def bag_scores(split):
     """Cosines of all bags of a split; rounded, so that what is equal on paper is equal here."""
+    if split.truth is None:  # photographs
+        return baselines.neighbour_scores(splits.train, split)
     return cosine_scores(*baselines.tag_vectors(split)).double().round(decimals=6)
 
 
-if data == "scenes":
-    scores = bag_scores(test)
-else:
-    scores = baselines.neighbour_scores(splits.train, test)
+scores = bag_scores(test)
 print("score matrix", tuple(scores.shape), "= images, captions")
 
 # %%
@@ -274,9 +273,8 @@ def image_ranks(scores, image_of_caption):
     """
     ### BEGIN SOLUTION
     truth = scores[image_of_caption, torch.arange(scores.shape[1], device=scores.device)]
-    return (scores >= truth).sum(
-        dim=0
-    )  # the true image counts itself: the 1 that ranks start from
+    # The true image counts itself: that is the 1 from which ranks start.
+    return (scores >= truth).sum(dim=0)
     ### END SOLUTION
 
 
@@ -366,7 +364,8 @@ lesson.show(figures.caption_gallery(test, scores, [0, 1, 2], title))
 
 # %% [markdown]
 # Look at the failures in the first figure. The wrong pictures hold many of the caption's *words*, often several times
-# over, but not in the right combination. To the bag, a teal disc and a white star are half of a white disc and a teal star.
+# over, but not in the right combination. To the bag, a teal disc and a white star are the same as a white
+# disc and a teal star.
 
 # %% [markdown]
 # ## 6. What would a guesser score, and what a perfect reader?
@@ -476,8 +475,8 @@ for name, evaluate in evaluations.items():
 lesson.record(tie_inflation=flawed.ties_for_the_model(scores, owner) - recalls["t2i_r1"])
 
 # %% [markdown]
-# A collapsed network with 100 % recall: that would pass for a breakthrough. And the best fold shows nobody the other
-# four. A table prints the number, not how it was counted.
+# A collapsed network with 100 % recall: that would pass for a breakthrough. And whoever reads the best fold
+# never learns of the other four: a table prints the number, not how it was counted.
 #
 # So how do you find a flaw in an evaluation of which you know nothing but its numbers? You feed it **cases of your own
 # making**, so small that you know the right answer without any program, and so built that one flaw changes it.
@@ -518,15 +517,16 @@ def find_the_flaw(evaluate):
     """
     ### BEGIN SOLUTION
     perfect, each = torch.eye(12), torch.arange(12)
-    if evaluate(1 - perfect, each) > 0:  # every true picture comes last, at rank 12
+    # Every true picture comes last, at rank 12.
+    if evaluate(1 - perfect, each) > 0:
         return "misses"
-    if (
-        evaluate(perfect + 2 * perfect.roll(6, dims=0), each) > 0
-    ):  # the rival is 6 pictures away
+    # One rival beats it, 6 pictures away.
+    if evaluate(perfect + 2 * perfect.roll(6, dims=0), each) > 0:
         return "folds"
     if evaluate(torch.ones(12, 12), each) > 0:
         return "ties"
-    four = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0]])  # caption 1 is wrong
+    # Captions 0 and 1 are image 0's, and caption 1 prefers the other: three of four are right.
+    four = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0]])
     return "none" if evaluate(four, torch.tensor([0, 0, 1, 1])) == 75 else "one caption"
     ### END SOLUTION
 

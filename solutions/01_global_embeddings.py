@@ -711,7 +711,8 @@ for pooling in recall:
 # %%
 full = torch.ones(1, 36, dtype=torch.bool, device=lesson.device)
 lines = {pooling: weights_for(pooling, full)[0] for pooling in ("learnt", "mean")}
-lesson.show(figures.rank_weights(lines, "What each of 36 ranks counts; the maximum would be 1 at rank 0"))
+title = "What each of 36 ranks counts; the maximum would be 1 at rank 0"
+lesson.show(figures.rank_weights(lines, title))
 found = ", ".join(f"{pooling} {value:.1f} %" for pooling, value in recall.items())
 lesson.say(f"R@1 from text to image with each of these weights: {found}.")
 

@@ -30,6 +30,15 @@ def as_it_is(value: Tensor) -> Tensor:
     return value
 
 
+def leaning(result: Tensor, expected: Tensor) -> str:
+    """``"large"`` or ``"small"``, where a result errs on one side only, by more than one amount; else ``""``."""
+    gaps = (torch.as_tensor(result) - torch.as_tensor(expected)).double().flatten()
+    wrong = gaps[gaps.abs() > 1e-4]
+    if not bool(gaps.isfinite().all()) or not wrong.numel() or (gaps.numel() > 1 and bool((gaps == gaps[0]).all())):
+        return ""
+    return "large" if bool((wrong > 0).all()) else "small" if bool((wrong < 0).all()) else ""
+
+
 def variant(function: Callable, **changed: Any) -> Callable:
     """The function with some of its options set; they may be functions of the inputs."""
 

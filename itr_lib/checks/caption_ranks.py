@@ -12,6 +12,7 @@ from torch import Tensor
 
 from itr_lib import evaluation
 from itr_lib.checks._inputs import generator
+from itr_lib.checks._mistakes import leaning
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
 
@@ -243,7 +244,7 @@ MISTAKES = {
 
 def explain_ranks(inputs: Inputs, result: Tensor, expected: Tensor) -> str | None:
     """What comes of sorting, whatever the sort does with equals: an order taken for ranks, or ties left to it."""
-    if result.shape != expected.shape or len(expected) < 3 or result.is_floating_point():
+    if result.shape != expected.shape or result.is_floating_point():
         return None
     scores, owner = inputs["scores"], inputs["image_of_caption"]
     order, own = (
@@ -252,13 +253,23 @@ def explain_ranks(inputs: Inputs, result: Tensor, expected: Tensor) -> str | Non
     )
     best = scores.masked_fill(~own, -torch.inf).argmax(dim=1)
     places = (order.masked_fill(~own, scores.shape[1]).amin(dim=1), order.gather(1, best[:, None])[:, 0])
-    if any(torch.equal(result, place + start) for place in places for start in (0, 1)):
+    if len(expected) > 2 and any(torch.equal(result, place + start) for place in places for start in (0, 1)):
         return ONCE
     kindest = caption_ranks(scores, owner, torch.gt)
     for start, told in ((0, ""), (1, ", and start from 1")):
-        if bool(((kindest <= result + start) & (result + start <= expected)).all()):
+        if len(expected) > 2 and bool(((kindest <= result + start) & (result + start <= expected)).all()):
             return BY_LOT + told
-    return None
+    low = float(inputs["scores"].max()) < 0
+    return None if low or not torch.equal(kindest, expected) else _one_sided(result, expected)
+
+
+def _one_sided(result: Tensor, expected: Tensor) -> str | None:
+    """On a case without ties and traps: to which side do the ranks err?"""
+    return {
+        "large": "no rank is too small, and some are too large: something is counted that is no rival, or the score to "
+        "beat is too low",
+        "small": "no rank is too large, and some are too small: rivals are left out, or the score to beat is too high",
+    }.get(leaning(result, expected))
 
 
 EXERCISE = Exercise(

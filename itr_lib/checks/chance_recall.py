@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from torch import Tensor
 
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
@@ -136,9 +135,18 @@ def _quietly_zero(images, captions_per_image, k):
 
 def explain_chance(inputs: Inputs, result: object, expected: float) -> str | None:
     """A simulation, or a formula that is right for large galleries."""
-    if isinstance(result, int | float | np.floating | Tensor) and abs(float(result) - expected) < 0.1 * expected:
+    mine = float(result)
+    if not math.isfinite(mine) or inputs["k"] >= inputs["images"] * inputs["captions_per_image"]:
+        return None
+    if not -1e-6 <= mine <= 100.0001:
+        return (
+            f"{mine:.4g} is no percentage: 100 times (1 less the share of lists without a hit) lies between 0 and 100"
+        )
+    if abs(mine - expected) < 0.1 * expected:
         return "yours comes near, but not exactly: no simulation, no approximation, no rounding; math.comb is exact"
-    return None
+    if mine < expected:
+        return "yours is too small: some lists that hold one of the image's captions, or several, are not counted"
+    return "yours is too large: lists without a hit are counted, or lists with two hits twice"
 
 
 MISTAKES: dict[str, Callable] = {
@@ -197,6 +205,12 @@ MISTAKES: dict[str, Callable] = {
     ),
     "this is the chance of exactly one hit in k: two hits are a hit, too": _exactly_one,
     "this is the chance to find all of the image's captions: one of them is enough": _all_of_them,
+    "this is the mean number of hits in the list (or a sum of chances): that at least one is in it is asked for": (
+        lambda images, captions_per_image, k: 100 * min(k, images * captions_per_image) / images
+    ),
+    "this is the chance of at least two hits: one is enough": lambda **inputs: (
+        chance_specification(**inputs) - _exactly_one(**inputs)
+    ),
     "this is the chance that the first hit comes at place k: at k or before is asked for": _at_place_k,
     "this is the chance of a hit at one place, whatever k is: k places are drawn": (
         lambda images, captions_per_image, k: 100 / images

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from itr_lib.checks._inputs import generator
-from itr_lib.checks._mistakes import unit
+from itr_lib.checks._mistakes import leaning, unit
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
+from itr_lib.checks.outcome import Inputs
 from itr_lib.similarity import cosine_scores
 
 ZERO_IMAGE, ZERO_CAPTION = "an image is a zero vector", "a caption is a zero vector"
@@ -102,6 +103,23 @@ def _only(rows: slice, columns: slice = slice(None)) -> Callable[[Tensor], Tenso
     return part
 
 
+def explain_cosines(inputs: Inputs, result: Tensor, expected: Tensor) -> str | None:
+    """Where no known mistake explains it: are these cosines at all, and to which side do they err?"""
+    zero = (_lengths(inputs["images"]) == 0) | (_lengths(inputs["captions"]).T == 0)
+    mine, right = (x[~zero].double() for x in (result, expected))
+    if not bool(mine.isfinite().all()) or torch.allclose(mine, right, atol=1e-4):
+        return None
+    if float(mine.abs().max()) > 1.001:
+        return (
+            f"a cosine lies between -1 and 1, and yours reach {float(mine[mine.abs().argmax()]):.3g}: the lengths of "
+            "the vectors are not divided out"
+        )
+    if side := leaning(mine.abs(), right.abs()):
+        much = {"large": "little", "small": "much"}[side]
+        return f"your scores are too {side}, whatever their sign: the vectors are divided by too {much}"
+    return None
+
+
 DIVISIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "not divided by their length": _keep,
     "divided over the batch (dim=0): the length of a vector runs over its own numbers, dim=1": lambda x: unit(x, dim=0),
@@ -155,6 +173,7 @@ FAMILY: dict[str, dict] = {
     "the cosines are rounded to whole numbers: keep the decimals": {"after": torch.round},
     "rows and columns are exchanged: images are the rows, captions the columns": {"after": lambda s: s.T},
     "negative cosines became 0: keep them": {"after": torch.relu},
+    "negative numbers of the vectors became 0: keep them": {"before": torch.relu},
     "negative cosines became positive: keep the sign": {"after": torch.abs},
     "the cosines are squared": {"after": torch.square},
     "this is the distance, 1 - cosine: give the cosine itself": {"after": lambda s: 1 - s},
@@ -180,6 +199,9 @@ FAMILY: dict[str, dict] = {
 MISTAKES = {
     "this is the Euclidean distance: the dot product of two vectors, over both lengths, is asked for": torch.cdist,
     "you divide by the sum of the two lengths: by their product": _pairwise(torch.add),
+    "you divide by the mean of the squared lengths: by the product of the lengths": (
+        _pairwise(lambda x, y: (x.square() + y.square()) / 2)
+    ),
     "you divide by the longer of the two lengths: by their product": _pairwise(torch.maximum),
     "you divide by the square root of the lengths' product: by the product itself": (
         _pairwise(lambda x, y: (x * y).sqrt())
@@ -223,5 +245,6 @@ EXERCISE = Exercise(
     specification=cosine_specification,
     mistakes=MISTAKES,
     family=(cosine, FAMILY),
+    explain=explain_cosines,
     rehearsal=Rehearsal(lambda: _vectors(100, 200, 37, seed=9), calls=300),
 )

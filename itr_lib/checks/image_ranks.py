@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from itr_lib import evaluation
+from itr_lib.checks._mistakes import leaning
 from itr_lib.checks.caption_ranks import gallery
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
@@ -105,15 +106,27 @@ def _argsort_of_columns(scores, image_of_caption, start=1):
 
 def explain_image_ranks(inputs: Inputs, result: Tensor, expected: Tensor) -> str | None:
     """What comes of sorting, whatever the sort does with equals: an order taken for ranks, or ties left to it."""
-    if result.shape != expected.shape or len(inputs["scores"]) < 3 or result.is_floating_point():
+    if result.shape != expected.shape or result.is_floating_point():
         return None
-    if any(torch.equal(result, _argsort_of_columns(**inputs, start=start)) for start in (0, 1)):
+    if len(inputs["scores"]) > 2 and any(
+        torch.equal(result, _argsort_of_columns(**inputs, start=start)) for start in (0, 1)
+    ):
         return ONCE
     kindest = image_ranks(**inputs, beats=torch.gt)
     for start, told in ((0, ""), (1, ", and start from 1")):
-        if bool(((kindest <= result + start) & (result + start <= expected)).all()):
+        if len(inputs["scores"]) > 2 and bool(((kindest <= result + start) & (result + start <= expected)).all()):
             return BY_LOT + told
-    return None
+    low = float(inputs["scores"].max()) < 0
+    return None if low or not torch.equal(kindest, expected) else _one_sided(result, expected)
+
+
+def _one_sided(result: Tensor, expected: Tensor) -> str | None:
+    """On a case without ties and traps: to which side do the ranks err?"""
+    return {
+        "large": "no rank is too small, and some are too large: something is counted that is no rival, or the score to "
+        "beat is too low",
+        "small": "no rank is too large, and some are too small: rivals are left out, or the score to beat is too high",
+    }.get(leaning(result, expected))
 
 
 def _by_sorting(dim: int, start: int, sign: int = 1) -> Callable:

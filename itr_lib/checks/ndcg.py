@@ -56,6 +56,20 @@ def ndcg_specification(scores: Tensor, relevance: Tensor, k: int) -> float:
     return sum(values) / len(values)
 
 
+def explain_ndcg(inputs: Inputs, result: object, expected: float) -> str | None:
+    """Where no known mistake explains it: can an NDCG be so large, and to which side does it err?"""
+    (queries, candidates), mine = inputs["scores"].shape, float(result)
+    first_is_example = (queries, candidates) == (1, 3)
+    ordinary = queries > 1 and inputs["k"] < candidates and float(inputs["scores"].max()) > 0
+    if not math.isfinite(mine) or not (ordinary or first_is_example):
+        return None
+    if mine > 1.0001:
+        return f"an NDCG cannot exceed 1, and yours is {mine:.4g}: the best order, below the line, gains too little"
+    if mine < expected:
+        return "yours is too small: the model's order gains too little above the line, or the best one too much below"
+    return "yours is too large: the model's order gains too much above the line, or the best one too little below"
+
+
 def _best(relevance: Tensor, ranked: Tensor, k: int) -> Tensor:
     """The relevance of all candidates, best first."""
     return relevance.sort(dim=1, descending=True).values[:, :k]
@@ -158,6 +172,10 @@ FAMILY: dict[str, dict] = {
     "only the last query counts here: add the queries up, then take the mean": {
         "mean": lambda values: values.flatten()[-1]
     },
+    "this is the best of the queries: take the mean": {"mean": torch.max},
+    "this is the worst of the queries: take the mean": {"mean": torch.min},
+    "the mean is rounded to two decimals: keep them all": {"mean": lambda values: values.mean().round(decimals=2)},
+    "the mean is rounded to three decimals: keep them all": {"mean": lambda values: values.mean().round(decimals=3)},
     "this is the median over the queries: take the mean": {"mean": torch.median},
     "you gathered by each candidate's rank number: gather by the order itself, scores.argsort(descending=True)": {
         "along": _by_rank_numbers
@@ -193,6 +211,12 @@ FAMILY: dict[str, dict] = {
     "the discount is the rank itself: take log2(rank + 1)": {"discount": lambda rank: 1 / rank},
     "the discount is rank + 1, without the logarithm: take log2(rank + 1)": {"discount": lambda rank: 1 / (rank + 1)},
     "the discount is the square root of the rank: take log2(rank + 1)": {"discount": lambda rank: rank**-0.5},
+    "the discount is the square of log2(rank + 1): take it as it is": {
+        "discount": lambda rank: torch.log2(rank + 1) ** -2
+    },
+    "the discounts stand the wrong way round: the first place counts most": {
+        "discount": lambda rank: (1 / torch.log2(rank + 1)).flip(0)
+    },
     "you multiply by log2(rank + 1): divide by it": {"discount": lambda rank: torch.log2(rank + 1)},
     "this is the exponential gain 2^r - 1: with graded relevance between 0 and 1 we use r itself": {
         "gain": lambda r: 2**r - 1
@@ -234,6 +258,9 @@ MISTAKES: dict[str, Callable] = {
     "the best order is cut to the k that the scores retrieve, and left in their order: that is the model's own DCG": (
         lambda scores, relevance, k: ndcg(scores, relevance, k, best=lambda r, ranked, k: ranked)
     ),
+    "scores and relevance are exchanged: the scores decide the order, the relevance is what is gained": (
+        lambda scores, relevance, k: ndcg(relevance, scores, k)
+    ),
     "the first k candidates are taken before sorting: sort all of them, then cut": lambda scores, relevance, k: ndcg(
         scores[:, :k], relevance[:, :k], k
     ),
@@ -262,5 +289,6 @@ EXERCISE = Exercise(
     specification=ndcg_specification,
     mistakes=MISTAKES,
     family=(ndcg, FAMILY),
+    explain=explain_ndcg,
     rehearsal=Rehearsal(lambda: _ranking(500, 1000, 25, seed=9), calls=20),
 )

@@ -5,12 +5,14 @@ The percentage of ranks up to k, beside a count.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from itr_lib.checks.frame import Case, Exercise
+from itr_lib.checks.outcome import Inputs
 from itr_lib.evaluation.inputs import percent
 
 
@@ -82,6 +84,21 @@ FAMILY: dict[str, dict] = {
 }
 
 
+def explain_recall(inputs: Inputs, result: object, expected: float) -> str | None:
+    """How many of the queries the answer calls hits, if it is a share at all."""
+    ranks, mine = inputs["ranks"], float(result)
+    if not math.isfinite(mine):
+        return None
+    if not 0 <= mine <= 100.01:
+        return f"{mine:.4g} is no percentage: it is the hits, divided by the number of queries, times 100"
+    hits, right = mine * len(ranks) / 100, round(expected * len(ranks) / 100)
+    if abs(hits - round(hits)) > 0.01:
+        return f"{mine:.4g} % is no whole number of {len(ranks)} queries: divide the hits by the number of queries"
+    return (
+        f"yours counts {round(hits)} of {len(ranks)} queries as hits, and {right} have a rank of at most {inputs['k']}"
+    )
+
+
 def _first_k(ranks, k):
     return recall_specification(ranks[:k], k)
 
@@ -151,4 +168,5 @@ EXERCISE = Exercise(
     specification=recall_specification,
     mistakes=MISTAKES,
     family=(recall, FAMILY),
+    explain=explain_recall,
 )
