@@ -74,7 +74,7 @@ else:
     print("Nothing is recorded for these data: this figure is about the scenes.")
 
 # %% [markdown]
-# Compare along the thin lines. Each is one seed: the same start, the same pairs in the same order. From text to image every line rises at every step. With one negative R@1 is {{seeds t2i_r1: batch 16, groups of 2}}, with fifteen {{seeds t2i_r1: batch 16}}.
+# Compare along the thin lines. Each is one seed: the same start, the same pairs in the same order. From text to image every line rises at every step. With one negative R@1 of the three seeds is {{seeds t2i_r1: batch 16, groups of 2}}, with fifteen {{seeds t2i_r1: batch 16}}.
 #
 # So negatives are worth something, and the first ones most. A batch of 16 ends at 15 of them. A queue promises 2,048. To use them we need three things: a loss that can handle so many, a queue, and keys that fit together.
 #
@@ -555,7 +555,7 @@ lesson.say(
 #
 # ## 6. Train USER
 #
-# Everything is there. A step encodes the batch, moves the key encoders, makes keys, compares with the batch and with both queues, and only *then* enqueues the keys. Every part is yours:
+# Everything is there. A step encodes the batch, moves the key encoders, makes keys, compares with the batch and with both queues, and only *then* enqueues the keys. Every function in it stands above:
 
 
 # %%

@@ -54,41 +54,37 @@ def best_constant(scores: Tensor, negatives: int, mu: float, gamma: float) -> fl
 
 def spoiled(
     scores, negatives, mu, gamma, *, sides=2.0, many="inside", form="", one=1.0, scale="", positive="", pick="least",
-    give="score"):  # fmt: skip
+    give="score",
+):  # fmt: skip
     """The choice with one or two of its steps spoiled."""
     x = {
         "": mu * (scores - gamma), "no gamma": mu * scores, "plus": mu * (scores + gamma),
-        "outside": mu * scores - gamma,
-        "divided": (scores - gamma) / mu, "turned": mu * (gamma - scores), "no mu": scores - gamma,
+        "outside": mu * scores - gamma, "divided": (scores - gamma) / mu, "turned": mu * (gamma - scores),
+        "no mu": scores - gamma,
     }[form]  # fmt: skip
-    if many == "exponent":
-        x = x * negatives
-    if many == "pairs":
-        x = x + 2 * math.log(negatives)
-    if many == "times":
-        x = x * math.log(negatives)
-    inside = (
-        math.log10(negatives)
-        if many == "log10"
-        else math.log(negatives)
-        if many == "inside"
-        else math.log(negatives + 1)
-        if many == "and own"
-        else 0.0
-    )
-    cost = (
-        one + (inside + x).exp()
-        if pick == "no log"
-        else torch.logaddexp(torch.full_like(x, math.log(one) if one else -torch.inf), inside + x)
-    )
+    grown = _times(x, negatives, many)
+    beside = torch.full_like(x, math.log(one) if one else -torch.inf)
+    cost = one + grown.exp() if pick == "no log" else torch.logaddexp(beside, grown)
     cost = cost * (negatives if many == "outside" else 1) * {"": 1 / mu, "none": 1.0, "times": mu}[scale]
-    kept = {
-        "": scores.log1p(), "none": 0 * scores, "no log": scores, "no 1": scores.log(),
-    }[positive]  # fmt: skip
+    kept = {"": scores.log1p(), "none": 0 * scores, "no log": scores, "no 1": scores.log()}[positive]
     loss = sides * cost - kept
-    place = int({"least": loss.argmin, "most": loss.argmax, "no log": loss.argmin}[pick]())
+    place = int(loss.argmax() if pick == "most" else loss.argmin())
     threshold = gamma - math.log(negatives) / mu
     return float({"score": scores[place], "place": place, "loss": loss[place], "threshold": threshold}[give])
+
+
+def _times(x: Tensor, negatives: int, many: str) -> Tensor:
+    """The exponent of n e^x, or what is written in its place."""
+    return {
+        "inside": x + math.log(negatives),
+        "none": x,
+        "outside": x,
+        "exponent": x * negatives,
+        "pairs": x + 2 * math.log(negatives),
+        "times": x * math.log(negatives),
+        "log10": x + math.log10(negatives),
+        "and own": x + math.log(negatives + 1),
+    }[many]
 
 
 CONSTANT_TOGGLES = {

@@ -77,27 +77,41 @@ def spoiled(
         share = logits.masked_fill(~mask, 0)
     else:
         share = logits.nan_to_num(neginf=-1e30).softmax(0 if over == "pictures" else 1)
-    share = {
-        None: share,
-        2.0: unit(share, dim=1),
-        "pictures": unit(share, dim=0),
-        "largest": share / share.amax(1, keepdim=True).clamp(min=1e-12),
-        "square": share / (share * share).sum(1, keepdim=True).clamp(min=1e-12),
-        "root": share.sqrt(),
-    }[length]
+    share = _brought_to_length(share, length)
     share = share.masked_fill(~mask, 0) if after else share
     share = sharpness * share if scale == "outside" else share
     if give == "in full":
         share = mask.to(share)
-    given = {
-        "guide": guide[:, None], "in full": guide[:, None], "itself": regions, "one": torch.ones_like(regions),
-        "less": -guide[:, None], "product": regions * guide[:, None],
-        "sum": torch.einsum("nr,nrf->nf", share, regions)[:, None] / share[..., None].clamp(min=1e-300),
-    }[give]  # fmt: skip
+    result = _kept(regions, share, keep) + share[..., None] * _given_back(regions, share, guide, give)
+    return F.normalize(result, dim=-1) if unit_result else result
+
+
+def _brought_to_length(share: Tensor, length: float | str | None) -> Tensor:
+    return {
+        None: share,
+        2.0: F.normalize(share, dim=1),
+        "pictures": F.normalize(share, dim=0),
+        "largest": share / share.amax(1, keepdim=True).clamp(min=1e-12),
+        "square": share / (share * share).sum(1, keepdim=True).clamp(min=1e-12),
+        "root": share.sqrt(),
+    }[length]
+
+
+def _kept(regions: Tensor, share: Tensor, keep: str) -> Tensor:
     kept = {"region": regions, "none": 0 * regions, "shared": (1 + share[..., None]) * regions, "less": -regions}
-    kept["weighed"] = share[..., None] * regions
-    result = kept[keep] + share[..., None] * given
-    return unit(result, dim=-1) if unit_result else result
+    return share[..., None] * regions if keep == "weighed" else kept[keep]
+
+
+def _given_back(regions: Tensor, share: Tensor, guide: Tensor, give: str) -> Tensor:
+    return {
+        "guide": guide[:, None],
+        "in full": guide[:, None],
+        "itself": regions,
+        "one": torch.ones_like(regions),
+        "less": -guide[:, None],
+        "product": regions * guide[:, None],
+        "sum": torch.einsum("nr,nrf->nf", share, regions)[:, None] / share[..., None].clamp(min=1e-300),
+    }[give]
 
 
 ENHANCE_TOGGLES = {

@@ -68,39 +68,39 @@ def spoiled(
         images = batch.tolist()
         before = came + images if first == "enqueue" else list(came)
         queues = [_queue(before, size, window, batches, number)] * len(images)
-        if first == "one by one":
-            queues = [_queue(came + images[:turn], size, window, batches, number) for turn in range(len(images))]
-        ready = {"full": len(came) >= size, "always": True, "some": len(came) > 0, "late": len(came) > size}
-        ready["enqueued"] = len(came) + len(images) >= size
         asking = list(zip(queues, images, strict=True))
         if first == "one by one":
-            asking = asking[max(0, size - len(came)) :]
-            ready["full"] = bool(asking)
-        if ready[counts]:
+            queues = [_queue(came + images[:turn], size, window, batches, number) for turn in range(len(images))]
+            asking = list(zip(queues, images, strict=True))[max(0, size - len(came)) :]
+        if asking if first == "one by one" else _ready(counts, len(came), len(images), size):
             shares.append([_found(queue, image, images, what) for queue, image in asking])
             if what == "once":
                 shares[-1] = [float(image in queues[0]) for image in set(images)]
-            if over == "emptied":
-                came = []
+            came = [] if over == "emptied" else came
             if stop:
                 break
         came += images
+    return _mean(shares, sum(map(len, batches)), over, unit)
+
+
+def _ready(counts: str, came: int, new: int, size: int) -> bool:
+    ready = {"full": came >= size, "always": True, "some": came > 0, "late": came > size}
+    return ready[counts] if counts in ready else came + new >= size
+
+
+def _mean(shares: list[list[float]], asked: int, over: str, unit: str) -> float:
     queries = [value for row in shares for value in row]
     if not queries:
         return 0.0
-    mean = sum(queries) / len(queries)
-    if over == "batches":
-        mean = sum(sum(row) / len(row) for row in shares) / len(shares)
-    if over == "all queries":
-        mean = sum(min(row) for row in shares) / len(shares)
-    if over == "any query":
-        mean = sum(max(row) for row in shares) / len(shares)
-    if over == "all":
-        mean = sum(queries) / sum(map(len, batches))
-    if over == "last batch":
-        mean = sum(shares[-1]) / len(shares[-1])
-    if over == "per batch":
-        mean = sum(queries) / len(shares)
+    means = {
+        "batches": sum(sum(row) / len(row) for row in shares) / len(shares),
+        "all queries": sum(min(row) for row in shares) / len(shares),
+        "any query": sum(max(row) for row in shares) / len(shares),
+        "all": sum(queries) / asked,
+        "last batch": sum(shares[-1]) / len(shares[-1]),
+        "per batch": sum(queries) / len(shares),
+    }
+    mean = means.get(over, sum(queries) / len(queries))
     return {"percent": 100 * mean, "fraction": mean, "count": float(sum(queries)), "honest": 100 - 100 * mean}[unit]
 
 

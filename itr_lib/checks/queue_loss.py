@@ -49,7 +49,7 @@ def queue_cases() -> Iterator[Case]:
     """Ids in the queue of the query's own image and of another query's; an empty queue; one key; overflow."""
     yield Case(_given((0, 1, 2, 3), (5, 8, 4, 9, 7, 6, 10), 8.0, 0.1, 0.0, seed=0))
     own = "the queue holds a caption of a query's own picture"
-    yield Case(_given((0, 1, 2, 3), (5, 1, 0, 0, 7, 6, 3), 8.0, 0.1, 0.0, seed=4), trap=own)
+    yield Case(_given((0, 1, 2, 3), (5, 1, 0, 0, 7, 6, 3), 4.0, 0.1, 0.0, seed=4), trap=own)
     yield Case(_given((2, 4), (9, -1, 8), 20.0, 0.5, 0.0, seed=1, low=True), trap="a positive lies below the floor")
     yield Case(_given((2, 4, 5), (9, 2, 8), 6.0, 0.2, -0.9, seed=5, low=True), trap="the floor is below 0")
     yield Case(_given((3,), (3,), 10.0, 0.0, 0.0, seed=2), trap="the queue's only key is of the query's own picture")
