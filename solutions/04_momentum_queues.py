@@ -193,7 +193,7 @@ def uto_weights(scores, mu, gamma, same_image):
 uto_weights = check("unified-weights", uto_weights)
 
 # %% [markdown]
-# What do $\mu$ and $\gamma$ do? On the left your function weighs a single negative. On the right it shares one push among 15 negatives, beside the losses of lesson 01: the hinge on all negatives, and InfoNCE.
+# What do $\mu$ and $\gamma$ do? On the left your function weighs a single negative. On the right it shares one push among 15 negatives, beside the losses of lesson 01: the hinge, which asks for a margin and for nothing beyond it, and InfoNCE.
 
 # %%
 grid, n = torch.linspace(0, 1, 41), torch.linspace(0.29, 0.64, 15)
@@ -551,7 +551,7 @@ lesson.say(
 )
 
 # %% [markdown]
-# On larger data it is rarer. Each of a query's four other captions is in the queue with a chance of about $K / 5N$. With 113,287 pictures (COCO) and 4,096 keys that makes 3 % of the queries. With few pictures, or a long queue, the mask is a must.
+# On larger data it is rarer. With $N$ pictures of five captions each, in any order, each of a query's four other captions is in the queue with a chance of about $K / 5N$. With 113,287 pictures (COCO) and 4,096 keys that makes 3 % of the queries. With few pictures, or a long queue, the mask is a must.
 #
 # ## 6. Train USER
 #

@@ -76,3 +76,22 @@ def test_followers_have_a_line_each_in_every_panel():
 
 def test_the_guide_is_drawn():
     training_figures.guide_diagram("title").canvas.draw()
+
+
+def test_seed_lines_join_the_runs_of_one_seed():
+    runs = {"none": [{"t2i_r1": 1.0}, {"t2i_r1": 5.0}], "queue": [{"t2i_r1": 2.0}, {"t2i_r1": 6.0}]}
+    axis = training_figures.seed_lines(runs, ("t2i_r1",)).axes[0]
+    assert [tuple(line.get_ydata()) for line in axis.lines] == [(1.0, 2.0), (5.0, 6.0)]
+    with pytest.raises(ValueError, match="as many for each"):
+        training_figures.seed_lines(runs | {"queue": runs["queue"][:1]}, ("t2i_r1",))
+
+
+def test_panels_hold_a_line_for_each_of_what_they_were_given():
+    push = training_figures.push_panels([0, 1], {"a": [0, 1], "b": [1, 1]}, [0.1, 0.2, 0.3], {"c": [0, 0, 1]})
+    assert [len(axis.lines) for axis in push.axes] == [2, 1] and push.axes[1].get_title(loc="center") == "3 negatives"
+    ages = training_figures.key_ages(
+        {"m 0": {"keys": [1, 0], "pictures": [1, 1]}, "m 1": {"keys": [1, 1], "pictures": [0, 0]}}
+    )
+    assert [len(axis.lines) for axis in ages.axes] == [2, 2]
+    flat = training_figures.plateau({"loss": ([3.0, 2.0, 1.0], 1.5)})
+    assert list(flat.axes[0].lines[1].get_ydata()) == [1.5, 1.5]

@@ -35,7 +35,16 @@ LESSONS = {
         "ndcg",
     ),
     # VSE++
-    "01": ("triplet-loop", "unique-batches", "triplet-hardest", "info-nce", "sorted-pool", "twin-choices"),
+    "01": (
+        "triplet-loop",
+        "unique-batches",
+        "triplet-hardest",
+        "training-loop",
+        "warm-up",
+        "info-nce",
+        "sorted-pool",
+        "twin-choices",
+    ),
     # TERAN
     "02": ("alignments", "mrsw", "packed-mrsw", "read-heat-map", "pointing", "block-sizes", "poolings"),
     # CHAN

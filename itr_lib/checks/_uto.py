@@ -33,9 +33,16 @@ def exponents_of(scores: Tensor, mu: float, gamma: float, form: str, own: Tensor
     }[form]()
 
 
-def filled(exponents: Tensor, no_negative: Tensor, fill: float | str, at_score: Tensor) -> Tensor:
-    """What is no negative out of the way; ``"score"``: as if its score were 0."""
-    return torch.where(no_negative, at_score if fill == "score" else torch.full_like(exponents, fill), exponents)
+def filled(
+    scores: Tensor, mu: float, gamma: float, form: str, no_negative: Tensor, fill: float | str, own=None
+) -> Tensor:
+    """The exponents, with what is no negative out of the way; ``"score 0"``: as if its score were 0."""
+    exponents = exponents_of(scores, mu, gamma, form, own)
+    if isinstance(fill, str):
+        at = exponents_of(torch.full_like(scores, float(fill.removeprefix("score "))), mu, gamma, form, own)
+    else:
+        at = torch.full_like(exponents, fill)
+    return torch.where(no_negative, at, exponents)
 
 
 def negatives_term(
@@ -123,7 +130,10 @@ SHARED_TOGGLES = {
     "the exponents are cut off at the top: then the hardest negatives cost no more; use logsumexp": {"guard": "capped"},
     "what is no negative became an exponent of 0, and e^0 = 1 counts: fill with -torch.inf": {"fill": 0.0},
     "what is no negative became a score of 0, and e^(-mu gamma) counts: fill the exponents with -torch.inf": {
-        "fill": "score"
+        "fill": "score 0"
+    },
+    "what is no negative became a score of -1, and e^(-mu (1 + gamma)) counts: fill the exponents with -torch.inf": {
+        "fill": "score -1"
     },
     "what is no negative became an exponent of 1: fill with -torch.inf": {"fill": 1.0},
     "what is no negative became an exponent of -1, and e^(-1) counts: fill with -torch.inf": {"fill": -1.0},

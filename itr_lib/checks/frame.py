@@ -67,6 +67,8 @@ class Exercise:
         parts: how many of the stub's regions are to be written (a class has several).
         may_change: names of the inputs that the function is asked to change.
         explain: (inputs, result, expected) -> what may be wrong when no mistake matches, or None.
+        steps: takes a case's inputs, and says in words and numbers how the right result comes about; for what nobody
+            foresaw.
         properties: used instead of ``specification`` where many answers are right: takes the inputs and a function
             that runs the answer on them (with changes by name), raises AssertionError with the diagnosis.
     """
@@ -77,6 +79,7 @@ class Exercise:
     mistakes: dict[str, Callable] = field(default_factory=dict)
     gradients: tuple[str, ...] = ()
     explain: Callable[[Inputs, Any, Any], str | None] | None = None
+    steps: Callable[..., str] | None = None
     properties: Callable[[Inputs, Callable[..., Any]], None] | None = None
     library: Callable | None = None
     example: Case | None = None
@@ -134,11 +137,13 @@ def extra_seconds(exercise: Exercise, answer: Callable) -> tuple[float, float]:
 
 
 def _seconds(function: Callable, inputs: Inputs) -> float:
-    """Of the fastest of three calls, since a first one warms up; a slow one is not made again."""
+    """Of the fastest of three calls, a loss with its gradient; a first one warms up, and a slow one is not repeated."""
     times: list[float] = []
     while len(times) < 3 and sum(times) < 1:
         began = time.perf_counter()
-        function(**inputs)
+        result = function(**inputs)
+        if isinstance(result, Tensor) and result.requires_grad:
+            result.sum().backward()
         times.append(time.perf_counter() - began)
     return min(times)
 
@@ -219,12 +224,19 @@ def _diagnosis(exercise: Exercise, answer: Callable, trials: list[Trial], wrong:
         or first.problem(exercise.index, plain=True)
         or _explained(exercise, first)
         or symptoms.name(trials, wrong, answer, exercise.specification)
+        or _step_by_step(exercise, first)
         or "your result differs from what is expected"
     )
     if told == symptoms.NOT_FINITE:
         first = next((trial for trial in wrong if not trial.is_finite()), first)
     lines = [_about_the_example(exercise, wrong[0]), told, first.difference(), first.shapes()]
     return "\n".join(line for line in lines if line)
+
+
+def _step_by_step(exercise: Exercise, first: Trial) -> str | None:
+    if exercise.steps is None:
+        return None
+    return f"no mistake that is known here explains it; go through this case by hand: {exercise.steps(**first.inputs)}"
 
 
 def _about_the_example(exercise: Exercise, first: Trial) -> str:

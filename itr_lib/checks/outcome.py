@@ -54,8 +54,9 @@ def run(function: Callable, inputs: Inputs, gradients: tuple[str, ...] = (), may
         return Outcome(error=error)
     changed = (n for n, v in inputs.items() if n not in may_change and not _unchanged(given[n], v))
     value = as_tensors(result)
-    graph = isinstance(result, Tensor) and result.requires_grad
-    found = _gradients(result, [given[name] for name in gradients]) if gradients and graph else ()
+    by = [given[name] for name in gradients]
+    graph = isinstance(result, Tensor) and result.requires_grad and all(value.requires_grad for value in by)
+    found = _gradients(result, by) if by and graph else ()
     return Outcome(detached(value), None, next(changed, ""), value is not result, graph, found)
 
 

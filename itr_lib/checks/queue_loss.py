@@ -14,7 +14,6 @@ from itr_lib.checks._inputs import normal, unit_vectors
 from itr_lib.checks._mistakes import unit
 from itr_lib.checks._uto import (
     SHARED_TOGGLES,
-    exponents_of,
     filled,
     negatives_term,
     overflow_explained,
@@ -125,8 +124,7 @@ def spoiled(
         no_negative = torch.arange(same.shape[1], device=same.device) >= left
     pairs = (queries * positive_keys).sum(1)
     scores = (positive_keys if own == "of keys" else queries) @ queue_keys.T
-    at_score = exponents_of(0 * scores, mu, gamma, form, pairs)
-    exponents = filled(exponents_of(scores, mu, gamma, form, pairs), no_negative, fill, at_score)
+    exponents = filled(scores, mu, gamma, form, no_negative, fill, pairs)
     if exponents.shape[1] == 0:
         exponents, no_negative = queries[:, :1] * 0 - torch.inf, torch.ones_like(queries[:, :1], dtype=torch.bool)
     costs = negatives_term(exponents, mu, gamma, ~no_negative, one, scale, pool, guard)

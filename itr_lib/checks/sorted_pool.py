@@ -11,21 +11,31 @@ import torch
 from torch import Tensor
 
 from itr_lib.checks._inputs import generator
-from itr_lib.checks.frame import Exercise
+from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
 
 
-def pool_cases() -> Iterator[Inputs]:
-    """Sets of different sizes with negative numbers, padding anywhere, a set of one."""
-    for seed, (batch, width, dim) in enumerate([(3, 5, 4), (1, 4, 3), (4, 7, 2), (2, 1, 3)]):
-        g = generator(seed)
-        tokens = torch.randn(batch, width, dim, generator=g, dtype=torch.float64) - 1.5
-        mask = torch.rand(batch, width, generator=g) < 0.6
-        mask[:, -1] = True
-        weights = torch.rand(batch, width, generator=g, dtype=torch.float64)
-        order = torch.arange(width)[None, :]
-        weights = weights * (order < mask.sum(1, keepdim=True))
-        yield {"tokens": tokens, "mask": mask, "weights": weights / weights.sum(1, keepdim=True)}
+def _sets(seed: int, batch: int, width: int, dim: int, shift: float = 0.0, scale: float = 1.0, full=False) -> Inputs:
+    """Sets with padding anywhere but in the last place; their weights are 0 beyond a set's size."""
+    g = generator(seed)
+    tokens = scale * (torch.randn(batch, width, dim, generator=g, dtype=torch.float64) + shift)
+    mask = torch.rand(batch, width, generator=g) < (2 if full else 0.6)
+    mask[:, -1] = True
+    weights = torch.rand(batch, width, generator=g, dtype=torch.float64)
+    weights = weights * (torch.arange(width)[None, :] < mask.sum(1, keepdim=True))
+    return {"tokens": tokens, "mask": mask, "weights": weights / weights.sum(1, keepdim=True)}
+
+
+def pool_cases() -> Iterator[Case]:
+    """Sets of different sizes, padding anywhere, a set of one, all signs and sizes, and weights of any sum."""
+    yield Case(_sets(5, 2, 4, 3, full=True))
+    yield Case(_sets(0, 3, 5, 4), "some places are padding")
+    yield Case(_sets(1, 1, 4, 3, shift=-3.0), "real values are negative, and some places are padding")
+    yield Case(_sets(2, 4, 7, 2, shift=3.0), "real values are positive, and some places are padding")
+    yield Case(_sets(3, 2, 1, 3), "a set holds one vector")
+    yield Case(_sets(4, 2, 5, 3, shift=-6.0, scale=1000.0), "real values lie far below -1000")
+    loose = _sets(6, 3, 5, 2, shift=-1.0)
+    yield Case({**loose, "weights": 3 * loose["weights"]}, "the weights do not sum to 1")
 
 
 def pool_specification(tokens: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
@@ -40,64 +50,156 @@ def pool_specification(tokens: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def _pool(tokens, mask, weights, fill=-1e30, descending=True, sort=True, whole=False):
-    filled = tokens.masked_fill(~mask[..., None], fill)
-    if whole:
-        order = filled.sum(-1).argsort(dim=1, descending=True)
-        ordered = filled.gather(1, order[..., None].expand_as(filled))
-    else:
-        ordered = filled.sort(dim=1, descending=descending).values if sort else filled
-    ordered = ordered.masked_fill(ordered.abs() > 1e29, 0)
-    return (ordered * weights[..., None]).sum(1)
+def _pool(
+    tokens: Tensor, mask: Tensor, weights: Tensor, fill=-1e30, turned=False, order="down", axis=1, after="filled",
+    use="given",
+) -> Tensor:  # fmt: skip
+    """The pooling with all that a learner may change in it."""
+    gone = mask if turned else ~mask
+    filled = tokens if fill is None else tokens.masked_fill(gone[..., None], fill)
+    ordered = _ordered(filled, order, axis)
+    if after == "filled" and fill is not None and abs(fill) > 1e20:
+        ordered = ordered.masked_fill(ordered == fill, 0)
+    if after == "old mask":
+        ordered = ordered.masked_fill(~mask[..., None], 0)
+    if after == "relu":
+        ordered = ordered.clamp(min=0)
+    if after == "late":
+        ordered = torch.cat([0 * ordered[:, :1], ordered.masked_fill(ordered == fill, 0)[:, 1:]], dim=1)
+    if after == "shifted":
+        ordered = ordered.masked_fill(ordered == fill, 0).roll(-1, 1)
+        ordered[:, -1] = 0
+    if after == "infinite":
+        ordered = ordered.masked_fill(ordered == fill, -torch.inf)
+    size = mask.sum(dim=1, keepdim=True)
+    theta = {
+        "given": weights, "normalised": weights / weights.sum(dim=1, keepdim=True), "soft": weights.softmax(dim=1),
+        "ones": (weights > 0).to(weights), "mean": (torch.arange(mask.shape[1], device=mask.device) < size) / size,
+        "over size": weights / size, "over width": weights / mask.shape[1],
+        "sorted": weights.sort(dim=1, descending=True).values, "compressed": _compressed(weights, mask),
+        "first": weights[:1].expand_as(weights), "square": weights**2,
+    }[use]  # fmt: skip
+    return (ordered * theta.to(tokens.dtype)[..., None]).sum(dim=1)
 
 
-def _pool_filled(tokens, mask, weights, descending=True, after=None, fill_where=None):
-    filled = tokens.masked_fill(~mask[..., None] if fill_where is None else fill_where[..., None], -1e30)
-    ordered = filled.sort(dim=1, descending=descending).values
-    gone = ordered == -1e30 if after is None else ~after[..., None]
-    return (ordered.masked_fill(gone, 0) * weights[..., None]).sum(1)
+def _compressed(weights: Tensor, mask: Tensor) -> Tensor:
+    """weights[mask], set by set: those that stand where something real stands, moved to the front."""
+    rows = [row[real] for row, real in zip(weights, mask, strict=True)]
+    return torch.stack([torch.cat([row, row.new_zeros(mask.shape[1] - len(row))]) for row in rows])
 
 
-POOL_MISTAKES = {
-    "padding was filled with -inf and then sorted upwards, so it stands first: sort with descending=True": (
-        lambda tokens, mask, weights: _pool_filled(tokens, mask, weights, descending=False)
-    ),
-    "the mask is turned round: masked_fill fills where it is True, so give it ~mask": (
-        lambda tokens, mask, weights: _pool_filled(tokens, mask, weights, fill_where=mask)
-    ),
-    "after the sort padding stands last, and your mask of the old places no longer fits": (
-        lambda tokens, mask, weights: _pool_filled(tokens, mask, weights, after=mask)
-    ),
-    "you sorted along the features (dim=-1): each dimension is sorted over the set, dim=1": (
-        lambda tokens, mask, weights: (
-            tokens.masked_fill(~mask[..., None], 0).sort(dim=-1, descending=True).values * weights[..., None]
-        ).sum(1)
-    ),
-    "padding took part in the sort as 0, and stands before the negative values: fill it with -inf first": (
-        lambda tokens, mask, weights: _pool(tokens, mask, weights, fill=0.0)
-    ),
-    "padding took part as it came: fill it with -inf before the sort": lambda tokens, mask, weights: _pool(
-        tokens, torch.ones_like(mask), weights
-    ),
-    "you sorted upwards: the first weight belongs to the largest value": lambda tokens, mask, weights: _pool(
-        tokens, mask, weights, fill=1e30, descending=False
-    ),
-    "nothing is sorted here: weight k belongs to the k-th largest value, not to token k": (
-        lambda tokens, mask, weights: _pool(tokens, mask, weights, sort=False)
-    ),
-    "you sorted whole tokens: each dimension is sorted for itself": lambda tokens, mask, weights: _pool(
-        tokens, mask, weights, whole=True
-    ),
-    "this is mean pooling: use the weights": lambda tokens, mask, weights: (
-        tokens.masked_fill(~mask[..., None], 0).sum(1) / mask.sum(1, keepdim=True)
-    ),
-    "this is max pooling: use the weights": lambda tokens, mask, weights: tokens.masked_fill(
-        ~mask[..., None], -1e30
-    ).amax(1),
+def _ordered(filled: Tensor, order: str, axis: int) -> Tensor:
+    if order == "whole":
+        places = filled.sum(dim=-1).argsort(dim=1, descending=True)
+        return filled.gather(1, places[..., None].expand_as(filled))
+    if order == "lengths":
+        places = filled.clamp(min=-1e15).norm(dim=-1).argsort(dim=1, descending=True)
+        return filled.gather(1, places[..., None].expand_as(filled))
+    if order == "first":
+        places = filled[..., :1].argsort(dim=1, descending=True)
+        return filled.gather(1, places.expand_as(filled))
+    if order in ("top", "places", "size"):
+        hidden = filled.masked_fill(filled == -1e30, 0).abs() if order == "size" else filled
+        ordered = hidden.sort(dim=1, descending=True)
+        top = ordered.values[:, :1].expand_as(filled)
+        return {"top": top, "places": ordered.indices, "size": ordered.values}[order]
+    return filled if order == "none" else filled.sort(dim=axis, descending=order == "down").values
+
+
+TOGGLES = {
+    "sorted upwards, padding of -inf stands first and the smallest value next: sort with descending=True, the first "
+    "weight belongs to the largest value": {
+        "order": "up",
+    },
+    "you sorted upwards, with padding last: the first weight belongs to the largest value": {
+        "order": "up", "fill": 1e30,
+    },
+    "the mask is turned round: masked_fill fills where it is True, so give it ~mask": {"turned": True},
+    "after the sort padding stands last, and your mask of the old places no longer fits": {"after": "old mask"},
     "-inf times a weight of 0 is NaN: after the sort set to 0 what is -inf (padding stands last now, your mask no "
-    "longer fits)": lambda tokens, mask, weights: (
-        tokens.masked_fill(~mask[..., None], -torch.inf).sort(dim=1, descending=True).values * weights[..., None]
-    ).sum(1),
-}
+    "longer fits)": {"after": "infinite"},
+    "you sorted along the features (dim=-1): each dimension is sorted over the set, dim=1": {"axis": 2, "fill": 0.0},
+    "you sorted over the sets of the batch (dim=0): each dimension is sorted over its own set, dim=1": {"axis": 0},
+    "padding took part in the sort as 0, and stands before the negative values: fill it with -inf first": {"fill": 0.0},
+    "padding took part as it came: fill it with -inf before the sort": {"fill": None},
+    "padding took part in the sort as 1, before the smaller values: fill it with -inf first": {"fill": 1.0},
+    "padding took part in the sort as -1, before lower values: fill it with -inf first": {"fill": -1.0},
+    "padding took part in the sort as -100, and real values lie below: fill it with -inf first": {"fill": -100.0},
+    "padding took part in the sort as -1000, and real values lie below: fill it with -inf first": {"fill": -1000.0},
+    "padding was filled with +inf, so it stands first: fill it with -inf": {"fill": 1e30},
+    "negative values became 0: only padding is set to 0, after the sort": {"after": "relu"},
+    "rank 0 is left out: weights and ranks both begin at 0": {"after": "late"},
+    "the weights are one rank too late: weight 0 belongs to the largest value": {"after": "shifted"},
+    "only the largest value is used, with all the weights": {"order": "top"},
+    "sort returns values and places, and you took the places: take .values": {"order": "places"},
+    "you sorted by absolute values, and lost the signs: sort the values as they are": {"order": "size"},
+    "the weights are sorted, too: they are given rank by rank, take them as they are": {"use": "sorted"},
+    "you took weights[mask]: weights belong to ranks, the first ones to the real values, weights[:size]": {
+        "use": "compressed",
+    },
+    "nothing is sorted here: weight k belongs to the k-th largest value, not to token k": {"order": "none"},
+    "you sorted whole tokens: each dimension is sorted for itself": {"order": "whole"},
+    "you sorted whole tokens by their length: each dimension is sorted for itself": {"order": "lengths"},
+    "every dimension follows the order of the first: each is sorted for itself": {"order": "first"},
+    "the weights are made to sum to 1 here: take them as they are": {"use": "normalised"},
+    "the weights went through a softmax: take them as they are": {"use": "soft"},
+    "the weights are not used: this is the sum of the set": {"use": "ones"},
+    "this is mean pooling: use the weights": {"use": "mean"},
+    "the weighted sum is divided by the size of the set: it is a plain sum": {"use": "over size"},
+    "this is the mean over the padded width: add up, do not average": {"use": "over width"},
+    "all sets get the weights of the first: weights[b, k] belongs to set b": {"use": "first"},
+    "the weights are squared": {"use": "square"},
+}  # fmt: skip
 
-EXERCISE = Exercise("sorted-pool", pool_cases, pool_specification, POOL_MISTAKES, gradients=("tokens",))
+
+def _only(rank: int):
+    """Maximum or minimum instead of the weighted sum."""
+
+    def pool(tokens: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+        filled = tokens.masked_fill(~mask[..., None], -1e30 if rank == 0 else 1e30)
+        return filled.amax(dim=1) if rank == 0 else filled.amin(dim=1)
+
+    return pool
+
+
+def _unit(tokens: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+    pooled = library(tokens, mask, weights)
+    return pooled / pooled.norm(dim=1, keepdim=True)
+
+
+def _steps(tokens: Tensor, mask: Tensor, weights: Tensor) -> str:
+    """How the first number of the result comes about."""
+    values = tokens[0, mask[0], 0].sort(descending=True).values
+    theta = weights[0, : len(values)]
+    products = " + ".join(f"{t:.3g} x {v:.3g}" for t, v in zip(theta.tolist(), values.tolist(), strict=True))
+    return f"set 0, dimension 0 gives {products} = {float((theta * values).sum()):.4g}"
+
+
+def library(tokens: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+    """What :class:`itr_lib.encoders.pooling.GPO` does once it has its weights."""
+    ordered = tokens.masked_fill(~mask[..., None], -torch.inf).sort(dim=1, descending=True).values
+    beyond = torch.arange(mask.shape[1], device=mask.device) >= mask.sum(dim=1, keepdim=True)
+    return torch.einsum("bk,bkd->bd", weights.to(tokens.dtype), ordered.masked_fill(beyond[..., None], 0))
+
+
+def _three() -> Inputs:
+    tokens = torch.tensor([[[1.0, 5.0], [4.0, 2.0], [0.0, 3.0]]], dtype=torch.float64)
+    return {"tokens": tokens, "mask": torch.ones(1, 3).bool(), "weights": tokens.new_tensor([[0.5, 0.3, 0.2]])}
+
+
+EXERCISE = Exercise(
+    "sorted-pool",
+    library=library,
+    example=Case(_three(), worked=[[2.3, 3.8]]),
+    cases=pool_cases,
+    specification=pool_specification,
+    steps=_steps,
+    mistakes={
+        "this is max pooling: use the weights": _only(0),
+        "this is the smallest value: use the weights": _only(-1),
+        "the result is made to have length 1: leave it as it is": _unit,
+    },
+    family=(_pool, TOGGLES),
+    gradients=("tokens",),
+    rehearsal=Rehearsal(lambda: _sets(7, 10, 36, 256), calls=300),
+)

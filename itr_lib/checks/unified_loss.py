@@ -15,7 +15,6 @@ from itr_lib.checks._inputs import generator, normal
 from itr_lib.checks._mistakes import eye
 from itr_lib.checks._uto import (
     SHARED_TOGGLES,
-    exponents_of,
     filled,
     negatives_term,
     overflow_explained,
@@ -87,8 +86,7 @@ def spoiled(
     for direction in ("rows", "columns"):
         turned = scores if direction == "rows" or asks == "rows twice" else scores.T
         no_negative = by_mask[mask] if masked in ("both", direction) else diagonal
-        at_score = exponents_of(0 * turned, mu, gamma, form, own)
-        exponents = filled(exponents_of(turned, mu, gamma, form, own), no_negative, fill, at_score)
+        exponents = filled(turned, mu, gamma, form, no_negative, fill, own)
         factor_of_mu = scaled if direction == "columns" else ""
         costs.append(negatives_term(exponents, mu, gamma, ~no_negative, one, scale or factor_of_mu, pool, guard))
     shares = {"rows": (1, 0), "columns": (0, 1), "mean": (0.5, 0.5), "less": (1, -1)}.get(asks, (1, 1))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from itr_lib.checks._inputs import generator
 from itr_lib.checks._mistakes import eye
-from itr_lib.checks._uto import exponents_of, filled, overflow_explained
+from itr_lib.checks._uto import filled, overflow_explained
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
 from itr_lib.checks.unified_loss import SMALL, batch_of
@@ -79,8 +79,7 @@ def spoiled(
     by_mask |= {"turned": ~same_image, "upper": same_image | nothing.logical_not().tril()}
     unfilled = late is True or guard in ("naive times", "across")
     no_negative = nothing if unfilled else diagonal if late else by_mask[mask]
-    exponents = exponents_of(scores, mu, gamma, form)
-    exponents = filled(exponents, no_negative, fill, exponents_of(0 * scores, mu, gamma, form))
+    exponents = filled(scores, mu, gamma, form, no_negative, fill)
     result = _shares(exponents, ~by_mask[mask], one, guard, over)
     result = result.masked_fill(by_mask[mask], 0) if late else result
     result = {"": result, "log": result.log(), "rest": 1 - result}[cut]
@@ -141,7 +140,10 @@ WEIGHTS_TOGGLES = {
     "only negatives with j above i are counted: every j but i's own counts": {"mask": "upper"},
     "what is no negative became an exponent of 0, and e^0 = 1 has a weight: fill with -torch.inf": {"fill": 0.0},
     "what is no negative became a score of 0, and e^(-mu gamma) has a weight: fill the exponents with -torch.inf": {
-        "fill": "score"
+        "fill": "score 0"
+    },
+    "what is no negative became a score of -1, and still has a weight: fill the exponents with -torch.inf": {
+        "fill": "score -1"
     },
     "what is no negative became an exponent of -1, and has a weight: fill with -torch.inf": {"fill": -1.0},
     "what is no negative became an exponent of -10, and still has a weight: fill with -torch.inf": {"fill": -10.0},

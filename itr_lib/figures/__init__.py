@@ -19,6 +19,7 @@ from itr_lib.figures.gallery import (
     picture_grid,
     two_encoders,
 )
+from itr_lib.figures.learning import collapse_curves, push_maps, rank_weights
 from itr_lib.figures.page import metrics_table, show
 from itr_lib.figures.scores import (
     background_curves,

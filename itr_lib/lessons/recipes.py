@@ -95,7 +95,7 @@ def user(profile: str, data: str = "scenes", seed: int = 0) -> Recipe[USERConfig
     The paper's sharpness is mu = 90; on validation scenes (batch 16, one epoch, one seed) text to image R@1 was 23 with
     90 and 34 with 30. It takes a momentum of 0.999, too, which remembers a thousand steps; the quick profile has 2,500.
     And it clamps positives at 0: on the quick profile's test scenes one of three runs without a queue never started
-    with that, and all did without (lesson 04).
+    with that, and all did without (appendix 04a).
     """
     width, keys, batch = {"smoke": (64, 128, 16), "quick": (128, 2048, 8), "full": (512, 4096, 64)}[profile]
     text = TextConfig(hidden=64, layers=1) if profile == "quick" else _text(profile)

@@ -111,7 +111,7 @@ def unified_loss(
         gamma: the score at which a negative begins to cost.
         same_image: (B, B) bool, True = also a match, never a negative.
         floor: positives below it count as it, and get no gradient: ``[S_ii]+`` is a floor of 0. A new model whose
-            cosines all happen to be negative never starts with it (lesson 04); with one near -1 it does.
+            cosines all happen to be negative never starts with it (appendix 04a); with one near -1 it does.
 
     Raises:
         ValueError: when scores are not square, the mask does not fit, mu is not positive, or floor not above -1.
