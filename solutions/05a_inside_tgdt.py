@@ -427,7 +427,7 @@ lesson.say(leaderboard.published_table().to_html())
 #
 # | question | answer on the scenes |
 # | --- | --- |
-# | the intra-modal term | halves no error, narrows the gap, adds about a point to the vector |
+# | the intra-modal term | narrows the gap, and adds about a point to the vector |
 # | the barrier | protects words and regions |
 # | in turn | gives the top branches that stand still |
 # | the vector's misses | a part is missing, more often than with words and regions |

@@ -115,6 +115,9 @@ TOGGLES = {
     "tolerated is taken as a recall to reach: it is what may be lost, best - tolerated": {
         "near": lambda found, best, tolerated: found >= tolerated
     },
+    "tolerated is ignored: this is the shortest that is allowed, however little it finds": {
+        "near": lambda found, best, tolerated: True
+    },
     "tolerated is added to the best, which nothing reaches: subtract it": {
         "near": lambda found, best, tolerated: found >= best + tolerated
     },
@@ -172,6 +175,21 @@ def _only_the_first(lengths, recall, milliseconds, candidates, budget, tolerated
     return lengths[0] if lengths[0] <= candidates and milliseconds[0] <= budget else 0
 
 
+def _returns_at_once(lengths, recall, milliseconds, candidates, budget, tolerated):
+    good = lengths[0] <= candidates and milliseconds[0] <= budget and recall[0] >= max(recall) - tolerated
+    return lengths[0] if good else 0
+
+
+def _all_strict(**inputs):
+    strict = {"fits": lambda k, n: k < n, "pays": lambda ms, budget: ms < budget}
+    return choose_with(**inputs, **strict, near=lambda found, best, tolerated: found > best - tolerated)
+
+
+def _most_a_time(lengths, recall, milliseconds, candidates, budget, tolerated):
+    rows = zip(lengths, recall, milliseconds, strict=True)
+    return max(((r / ms, k) for k, r, ms in rows if k <= candidates and ms <= budget), default=(0, 0))[1]
+
+
 def _stops_where_it_is_near(lengths, recall, milliseconds, candidates, budget, tolerated):
     """Walks up, and stops where the next step gains no more than what is tolerated."""
     chosen = 0
@@ -198,6 +216,9 @@ CHOOSE_MISTAKES: dict[str, Callable] = {
         _cut_to_the_candidates
     ),
     "only the first length is looked at: a return inside the loop?": _only_the_first,
+    "the loop ends at the first length, whether it is good or not: return 0 only behind the loop": _returns_at_once,
+    "all three limits are strict here: a length may just meet them, <= and >=": _all_strict,
+    "this is what finds most for its time: the shortest that loses no more than tolerated is asked for": _most_a_time,
     "each length is compared with the next one: compare it with the best of all that are allowed": (
         _stops_where_it_is_near
     ),

@@ -155,6 +155,10 @@ TOGGLES = {
     },
     "image-caption cosines are compared with their own transpose: compare V, pictures with pictures, and T, captions "
     "with captions": {"within": lambda v, t: (v @ t.T, t @ v.T)},
+    "distances are compared: V and T are cosines": {"within": lambda v, t: (torch.cdist(v, v), torch.cdist(t, t))},
+    "the vectors themselves are compared, picture j with caption j: compare V and T, the cosines within each side": {
+        "within": lambda v, t: (v, t)
+    },
     "the axes of the vectors are compared, (D, D): V and T are (B, B), a row and a column a pair": {
         "within": lambda v, t: (v.T @ v, t.T @ t)
     },
@@ -177,6 +181,12 @@ TOGGLES = {
     },
     "only the first pair is compared with all others: every j has its worst i; a return inside the loop?": {
         "worst": lambda gap: gap[0].amax(0)
+    },
+    "this is a soft maximum (logsumexp) over i: of each j only the largest counts, max": {
+        "worst": lambda gap: gap.logsumexp(0)
+    },
+    "this is the length of each column (the root of the sum of squares): of each j only the largest counts, max": {
+        "worst": lambda gap: gap.norm(dim=0)
     },
     "only the disagreement of neighbours counts: every i counts for every j": {"worst": lambda gap: gap.diagonal(1)},
     "the absolute value is missing: this counts only where T is above V, |T - V| counts both": {
@@ -239,6 +249,10 @@ def _raw_pairs(images, captions, pair_loss, margin):
     return cmc_with(images, captions, pair_loss, margin, scores=lambda v, t: images @ captions.T)
 
 
+def _pairs_twice(images, captions, pair_loss, margin):
+    return cmc_with(images, captions, pair_loss, margin) + pair_loss(unit(captions) @ unit(images).T)
+
+
 def _mean_over_the_batch(**inputs):
     return cmc_specification(**inputs) / len(inputs["images"])
 
@@ -247,6 +261,7 @@ CMC_MISTAKES = {
     "the margin is subtracted once, from the sum: it stands inside the sum, once for each j": _margin_from_the_sum,
     "the consistency compares plain dot products: it takes cosines, as the other part does": _raw_intra,
     "pair_loss gets plain dot products: it takes cosines, as the other part does": _raw_pairs,
+    "pair_loss is added for both directions: it does that itself, give it the cosines once": _pairs_twice,
     "this is divided by the size of the batch: no mean here, both parts are added as they are": _mean_over_the_batch,
 }
 

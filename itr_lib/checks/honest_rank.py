@@ -17,9 +17,7 @@ from itr_lib.checks.two_stage_search import weighted
 from itr_lib.evaluation.two_stage import two_stage_ranks
 
 
-def library_ranks(
-    global_scores: Tensor, local_scores: Tensor, truth: Tensor, shortlist: int, local_weight: float
-) -> Tensor:
+def library_ranks(global_scores, local_scores, truth, shortlist: int, local_weight: float) -> Tensor:
     """The library's, which takes several matches a query."""
     return torch.from_numpy(two_stage_ranks(global_scores, local_scores, truth[:, None], shortlist, local_weight))
 
@@ -50,13 +48,11 @@ def ranks_cases() -> Iterator[Case]:
         scores = normal(2, queries, candidates, seed=seed)
         truth = torch.randint(candidates, (queries,), generator=generator(5000 + seed))
         scores[0, torch.arange(queries), truth] += 0.6
-        levels = {"global_scores": scores[0], "local_scores": scores[1]}
-        yield Case(levels | {"truth": truth, "shortlist": shortlist, "local_weight": weight}, trap)
+        inputs = {"global_scores": scores[0], "local_scores": scores[1], "truth": truth}
+        yield Case(inputs | {"shortlist": shortlist, "local_weight": weight}, trap)
 
 
-def ranks_specification(
-    global_scores: Tensor, local_scores: Tensor, truth: Tensor, shortlist: int, local_weight: float
-) -> Tensor:
+def ranks_specification(global_scores, local_scores, truth, shortlist: int, local_weight: float) -> Tensor:
     """Query by query: the order of all candidates in both stages, and where the match stands in it."""
     ranks = []
     for whole, local, own in zip(global_scores.tolist(), local_scores.tolist(), truth.tolist(), strict=True):
@@ -95,13 +91,13 @@ def _all_at(value: Callable[[int, int], float]) -> dict[str, Callable]:
 
 
 def _missed_infinite(**inputs):
-    right, outside = ranks_specification(**inputs), _own(_places(inputs["global_scores"]), inputs["truth"])
-    return right.double().masked_fill(outside.cpu() >= inputs["shortlist"], torch.inf)
+    outside = _own(_places(inputs["global_scores"]), inputs["truth"]) >= inputs["shortlist"]
+    return ranks_specification(**inputs).double().masked_fill(outside.cpu(), torch.inf)
 
 
 def _missed_dropped(**inputs):
-    inside = _own(_places(inputs["global_scores"]), inputs["truth"]) < inputs["shortlist"]
-    return ranks_specification(**inputs)[inside.cpu()]
+    outside = _own(_places(inputs["global_scores"]), inputs["truth"]) >= inputs["shortlist"]
+    return ranks_specification(**inputs)[~outside.cpu()]
 
 
 def _from_the_bottom(global_scores, local_scores, truth, shortlist, local_weight):
@@ -119,26 +115,54 @@ def _ranks_of_the_diagonal(global_scores, local_scores, truth, shortlist, local_
 
 
 def _winners(global_scores, local_scores, truth, shortlist, local_weight):
-    outside = _places(global_scores) >= shortlist
-    return weighted(global_scores, local_scores, local_weight).masked_fill(outside, -torch.inf).argmax(1)
+    final = weighted(global_scores, local_scores, local_weight)
+    return final.masked_fill(_places(global_scores) >= shortlist, -torch.inf).argmax(1)
 
 
 def _one_argsort(scores: Tensor) -> Tensor:
     return scores.argsort(1, descending=True)
 
 
-def _order_for_places(global_scores, local_scores, truth, shortlist, local_weight):
-    places = _one_argsort(global_scores)
-    final = weighted(global_scores, local_scores, local_weight)
-    ahead = ((final > _own(final, truth)[:, None]) & (places < shortlist)).sum(1) + 1
-    return torch.where(_own(places, truth) < shortlist, ahead, _own(places, truth) + 1)
-
-
 def _order_for_ranks(global_scores, local_scores, truth, shortlist, local_weight):
-    """The rank inside read off one argsort of the lifted scores."""
     final = weighted(global_scores, local_scores, local_weight)
     lifted = torch.where(_places(global_scores) < shortlist, 1e3 + final, global_scores)
     return _own(_one_argsort(lifted), truth) + 1
+
+
+def _places_for_rows(global_scores, local_scores, truth, shortlist, local_weight):
+    """The new order of the shortlist as places in it, not looked up."""
+    order = global_scores.argsort(1, descending=True)
+    first = order[:, :shortlist]
+    places = weighted(global_scores, local_scores, local_weight).gather(1, first).argsort(1, descending=True)
+    here = torch.cat([places, order[:, shortlist:]], 1) == truth[:, None]
+    return torch.where(here.any(1), here.double().argmax(1) + 1, 0)
+
+
+def _two_ranks(global_scores, local_scores, truth, weight):
+    return (
+        _own(_places(scores), truth) + 1 for scores in (global_scores, weighted(global_scores, local_scores, weight))
+    )
+
+
+def _cut_rank(global_scores, local_scores, truth, shortlist, local_weight):
+    first, again = _two_ranks(global_scores, local_scores, truth, local_weight)
+    return torch.where(first <= shortlist, again.clamp(max=shortlist), first)
+
+
+def _others_at_zero(global_scores, local_scores, truth, shortlist, local_weight):
+    final = weighted(global_scores, local_scores, local_weight).masked_fill(_places(global_scores) >= shortlist, 0)
+    return (final > _own(final, truth)[:, None]).sum(1) + 1
+
+
+def _by(place: Callable[[Tensor], Tensor]) -> Callable:
+    """Places of another kind, in place of the global ones."""
+
+    def ranks(global_scores, local_scores, truth, shortlist, local_weight):
+        places, final = place(global_scores), weighted(global_scores, local_scores, local_weight)
+        ahead = ((final > _own(final, truth)[:, None]) & (places < shortlist)).sum(1) + 1
+        return torch.where(_own(places, truth) < shortlist, ahead, _own(places, truth) + 1)
+
+    return ranks
 
 
 def _one_argsort_inside(global_scores, local_scores, truth, shortlist, local_weight):
@@ -161,13 +185,13 @@ TOGGLES = {
     "every match outside the shortlist has rank shortlist, as if it had come last inside: it keeps its global rank": (
         _all_at(lambda shortlist, candidates: shortlist)
     ),
-    "every match outside the shortlist has the last rank: that is more than it deserves, it keeps its global rank": (
+    "every match outside the shortlist has the last rank: that is more than it deserves; its global rank counts": (
         _all_at(lambda shortlist, candidates: candidates)
     ),
     "every match outside the shortlist has a rank behind all candidates: it keeps its global rank": _all_at(
         lambda shortlist, candidates: candidates + 1
     ),
-    "the shortlist's places count twice where the match is outside: its global rank holds them already": {
+    "the shortlist's places count twice outside: the global rank holds them already": {
         "missed": lambda ranks, shortlist, candidates: ranks + shortlist
     },
     "a match outside the shortlist has its place among the others: its global rank counts the shortlist, too": {
@@ -220,9 +244,25 @@ RANKS_MISTAKES = {
             _own(_places(global_scores + local_weight * local_scores), truth) + 1
         )
     ),
-    "one argsort is taken for places: it gives the order; the argsort of that gives each candidate's place": (
-        _order_for_places
+    "one argsort is taken for places: it gives the order; the argsort of that gives each candidate's place": _by(
+        _one_argsort
     ),
+    "the shortlist holds the candidates with the lowest global scores: sort descending": _by(
+        lambda scores: scores.argsort(1).argsort(1)
+    ),
+    "the queries are sorted, not the candidates: a row is a query, sort along dim=1": _by(
+        lambda scores: scores.argsort(0, descending=True).argsort(0)
+    ),
+    "the new places within the shortlist are taken for candidates: look up there which candidates they are": (
+        _places_for_rows
+    ),
+    "the smaller of two ranks is taken: which one counts is decided by the shortlist": (
+        lambda global_scores, local_scores, truth, shortlist, local_weight: torch.minimum(
+            *_two_ranks(global_scores, local_scores, truth, local_weight)
+        )
+    ),
+    "the rank among all candidates is cut off at shortlist: count only those in the shortlist": _cut_rank,
+    "candidates outside the shortlist got a score of 0 here: there the global rank counts": _others_at_zero,
     "one argsort is taken for ranks: it gives the order; the argsort of that gives each candidate's place": (
         _order_for_ranks
     ),
@@ -240,9 +280,8 @@ RANKS_MISTAKES = {
 def rehearsal() -> Inputs:
     """A tenth of the lesson's captions, and all of its pictures."""
     scores = normal(2, 500, 1000, seed=0).float()
-    truth = torch.randint(1000, (500,), generator=generator(0))
     levels = {"global_scores": scores[0], "local_scores": scores[1]}
-    return levels | {"truth": truth, "shortlist": 50, "local_weight": 1.0}
+    return levels | {"truth": torch.arange(500), "shortlist": 50, "local_weight": 1.0}
 
 
 EXERCISE = Exercise(

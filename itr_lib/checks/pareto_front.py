@@ -120,7 +120,21 @@ def _beats_somebody(cost, recall):
     return _beats(cost, recall).any(1)
 
 
+def _in_the_order_of_cost(cost, recall):
+    kept, best = [], -torch.inf
+    for found in recall[cost.argsort(stable=True)].tolist():
+        kept.append(found > best)
+        best = max(best, found)
+    return torch.tensor(kept)
+
+
 PARETO_MISTAKES = {
+    "the answers stand in the order of cost: each belongs at its method's place (and equal costs need care)": (
+        _in_the_order_of_cost
+    ),
+    "the answers stand in the order of cost: each belongs at its method's place": lambda cost, recall: (
+        pareto_specification(cost, recall)[cost.argsort(stable=True).cpu()]
+    ),
     "only the highest recall stays: a cheaper method with less recall can be on the front, too": (
         lambda cost, recall: recall == recall.max()
     ),

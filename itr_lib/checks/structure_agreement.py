@@ -104,6 +104,9 @@ TOGGLES: dict[str, dict[str, object]] = {
     "gap is the mean over all i and j: of each j only the i counts on which V and T disagree most, max": {
         "worst": lambda gap: gap.flatten()
     },
+    "gap is the mean over the pairs i < j: of each j only the i counts on which V and T disagree most, max": {
+        "worst": _above
+    },
     "gap is the largest disagreement of all: each j has its own, and their mean is asked for": {"mean": torch.amax},
     "gap is the sum over j: their mean is asked for": {"mean": torch.sum},
     "gap is the median over j: their mean is asked for": {"mean": torch.median},

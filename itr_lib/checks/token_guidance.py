@@ -166,6 +166,10 @@ TOGGLES = {
     "this is the mean or the sum of the real tokens that on_top returns: take the first, [:, 0]": {
         "read": _mean_of_real
     },
+    "each token that on_top returns has length 1, and this is their mean: take the first, [:, 0]": {
+        "read": lambda out, mask: F.normalize(out, dim=-1).mean(1),
+        "length": as_it_is,
+    },
     "this is the largest number of all tokens: take the first token, [:, 0]": {"read": lambda out, mask: out.amax(1)},
     "this is the last token, which may be padding: the first stands for the whole, [:, 0]": {
         "read": lambda out, mask: out[:, -1]

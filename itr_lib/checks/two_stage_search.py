@@ -145,14 +145,15 @@ def _rows_of(regions: Tensor, mask: Tensor, rows: Tensor) -> tuple[Tensor, Tenso
 def search_with(
     query_whole, query_words, wholes, regions, mask, shortlist, local_weight,
     order=_down, size=lambda shortlist: shortlist, take=_rows_of, local=_mrsw,
-    of_rows=lambda scores, rows: scores[rows], final=weighted, arrange=_then_others,
+    of_rows=lambda scores, rows: scores[rows], final=weighted, turn=lambda final: final,
+    arrange=_then_others,
 ) -> Tensor:  # fmt: skip
     """The search, with options to spoil it."""
     scores = wholes @ query_whole
     rows = order(scores)
     first, others = rows[: size(shortlist)], rows[size(shortlist) :]
     aligned = local(query_words, *take(regions, mask, first))
-    return arrange(first, final(of_rows(scores, first), aligned, local_weight), others)
+    return arrange(first, turn(final(of_rows(scores, first), aligned, local_weight)), others)
 
 
 def _align_all(query_whole, query_words, wholes, regions, mask, shortlist, local_weight) -> tuple[Tensor, Tensor]:
@@ -190,9 +191,6 @@ TOGGLES = {
     "local_weight stands at the global score: global + local_weight * local": {
         "final": lambda whole, local, weight: weight * whole + local
     },
-    "the global score is shared out, (1 - local_weight) * global: global + local_weight * local": {
-        "final": lambda whole, local, weight: (1 - weight) * whole + weight * local
-    },
     "the local score is subtracted: global + local_weight * local": {
         "final": lambda whole, local, weight: whole - weight * local
     },
@@ -209,6 +207,9 @@ TOGGLES = {
         "local": _mwsr
     },
     "this is the mean over the regions: each word takes its best region, max": {"local": _mean_region},
+    "this is the mean over all regions, padding too: each word takes its best real region, max": {
+        "local": lambda words, regions, mask: _mean_region(words, regions, torch.ones_like(mask))
+    },
     "this is the sum over the regions: each word takes its best region, max": {
         "local": lambda words, regions, mask: (
             torch.einsum("we,nre->nwr", words, regions).masked_fill(~mask[:, None], 0).sum((1, 2))
@@ -239,9 +240,7 @@ TOGGLES = {
     "the others come before the shortlist: they follow it": {
         "arrange": lambda first, final, others: torch.cat([others, first[_down(final)]])
     },
-    "the shortlist is worst first: sort descending": {
-        "arrange": lambda first, final, others: _then_others(first, -final, others)
-    },
+    "the shortlist is worst first: sort descending": {"turn": torch.neg},
     "the shortlist holds the items with the lowest global scores: sort descending": {"order": torch.argsort},
     "these are places that each picture has, not the pictures in their order: one argsort gives the order": {
         "order": lambda scores: _down(scores).argsort()
