@@ -322,7 +322,9 @@ pair = {
 runs = {label: lesson.runs(name) for label, name in pair.items()}
 if all(runs.values()):
     lesson.show(
-        figures.seed_lines(runs, title="Random keys do no harm, and false negatives cost little here")
+        figures.seed_lines(
+            runs, title="Random keys do no harm, and false negatives cost little here"
+        )
     )
 
 # %% [markdown]
