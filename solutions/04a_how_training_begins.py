@@ -322,11 +322,13 @@ pair = {
 runs = {label: lesson.runs(name) for label, name in pair.items()}
 if all(runs.values()):
     lesson.show(
-        figures.seed_lines(runs, title="Level lines: neither changes what three seeds can show")
+        figures.seed_lines(
+            runs, title="Random keys do no harm, and false negatives cost little here"
+        )
     )
 
 # %% [markdown]
-# Random keys are gone after 256 steps, and most of that time the model is on its plateau anyway. False negatives lower R@1 from text to image in every seed, by little beside what separates the seeds: {{seeds t2i_r1: USER (queue)}} becomes {{seeds t2i_r1: false negatives in}}. You counted in lesson 04 how few queries meet one. With fewer pictures, or a longer queue, it is another matter.
+# Random keys are gone after 256 steps, and most of that time the model is on its plateau anyway. (One seed gains 5 points with them; one seed is no rule.) False negatives lower R@1 from text to image in every seed, by little beside what separates the seeds: {{seeds t2i_r1: USER (queue)}} becomes {{seeds t2i_r1: false negatives in}}. You counted in lesson 04 how few queries meet one. With fewer pictures, or a longer queue, it is another matter.
 #
 # ## 5. Which loss?
 #
