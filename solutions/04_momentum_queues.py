@@ -68,7 +68,7 @@ lesson.show(figures.batch_and_queue(title=title), alt)
 names = {size - 1: f"batch 16, groups of {size}" for size in (2, 4, 8)} | {15: "batch 16"}
 runs = {negatives: lesson.runs(name) for negatives, name in names.items()}
 if all(runs.values()):
-    title = "The same 1,250 steps of 16 pairs: only the number of negatives differs"
+    title = "At the same steps and pairs, more negatives find more; the first few help most"
     lesson.show(figures.recall_against(runs, "negatives of a query", title))
 else:
     print("Nothing is recorded for these data: this figure is about the scenes.")
@@ -216,7 +216,7 @@ losses = {
     "UTO, μ = 90": push(n, 90.0),
 }
 shares = {name: (w / w.sum()).tolist() for name, w in losses.items()}
-title = "γ says where a negative begins to count, μ how sharply, and how few share the push"
+title = "γ sets where a negative begins to count; a higher μ leaves the push to fewer"
 lesson.show(figures.push_panels(grid.tolist(), alone, n.tolist(), shares, title))
 
 # %% [markdown]
@@ -281,7 +281,7 @@ class RingBuffer:
         ### END SOLUTION
 
     def oldest_first(self):
-        """The places of the filled slots, (filled,), oldest first."""
+        """The filled places, (filled,), oldest first."""
         ### BEGIN SOLUTION
         return torch.arange(max(0, self.came - self.size), self.came) % self.size
         ### END SOLUTION
@@ -393,7 +393,7 @@ lesson.show(figures.follower_curves(*curves, title))
 agree = seen.at_age(K / B)
 rows = [f"| {m:g} | {seen.found[m][-1]:.1f} | {agree[m]:.2f} |" for m in followers]
 lesson.say(
-    f"| momentum | R@1 among its keys (%) | cosine of a key {K // B} steps old with itself now |\n"
+    f"| momentum | R@1 among its keys (%) | cosine of a key {K // B} steps old with the key made now |\n"
     "| --- | --- | --- |\n" + "\n".join(rows)
 )
 lesson.record(
@@ -448,8 +448,10 @@ lesson.say(f"Measured in this run, your rule chooses **momentum {momentum:g}**."
 
 # %%
 names = ("momentum 0", "momentum 0.9", "momentum 0.99", "momentum 0.999", "no queue")
-variants = {name: "USER (queue)" if name.endswith(" 0.99") else name for name in names}
-lesson.compare(variants, bars=False)
+variants = {
+    f"{name}, floor 0": "USER (queue)" if name.endswith(" 0.99") else name for name in names
+}
+lesson.compare(variants, metrics=("i2t_r1", "t2i_r1", "loss"), bars=False)
 
 # %% [markdown]
 # With fast keys, at momentum 0 and 0.9, every run ends at chance: training **collapses**. Section 6 watches one do so. At 0.99 and 0.999 every run learns, and three seeds cannot tell which of the two is better.
@@ -638,7 +640,7 @@ for m in (0.0, 0.99):
     ages[f"momentum {m:g}"] = means
 
 # %% tags=["key-figure"]
-title = "Keys of different age can be told apart without looking at a picture"
+title = "The age of a key shows, whatever the picture"
 lesson.show(figures.key_ages(ages, title))
 
 # %% [markdown]

@@ -99,7 +99,7 @@ best_constant = check("best-constant", best_constant)
 # %%
 grid = torch.linspace(0, 0.8, 801)
 best = {n: best_constant(grid, n, uto["mu"], uto["gamma"]) for n in (7, 31, 2048)}
-rows = [f"| {n:,} | {S:.3f} | {0.5 - math.log(n) / uto['mu']:.3f} |" for n, S in best.items()]
+rows = [f"| {n:,} | {S:.3f} | {uto['gamma'] - math.log(n) / uto['mu']:.3f} |" for n, S in best.items()]
 lesson.say(
     "| negatives | best constant | γ - ln(n) / μ |\n| --- | --- | --- |\n" + "\n".join(rows)
 )
@@ -346,7 +346,7 @@ rows = {
     "hinge": "04_momentum_queues/triplet",
     "InfoNCE": "04_momentum_queues/InfoNCE",
 }
-title = "Without queues, UTO is ahead at R@1, and InfoNCE at R@10"
+title = "From text to image, UTO is ahead at R@1, and InfoNCE at R@10"
 lesson.compare(rows, metrics=("i2t_r1", "t2i_r1", "t2i_r10"), title=title)
 lesson.clock()
 
