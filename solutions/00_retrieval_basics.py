@@ -85,8 +85,8 @@ if data == "scenes":
         figures.boxes_on_picture(test, 0, "Candidate boxes; yellow ones show an object")
     )
 real = test.region_mask.sum(1).mean()
-print("features", test.features.shape, "= images, regions, numbers a region")
-print("mask    ", test.region_mask.shape, f"= images, regions; {real:.1f} real ones an image")
+print("features", test.features.shape, "= images, regions, numbers per region")
+print("mask    ", test.region_mask.shape, f"= images, regions; {real:.1f} real ones per image")
 print("captions", len(test.captions), "· image_of_caption", test.image_of_caption[:12], "...")
 print(splits.notes)
 
@@ -114,7 +114,7 @@ lesson.clock()
 image = torch.tensor([3.0, 4.0])
 caption = torch.tensor([6.0, 8.0])
 other = torch.tensor([4.0, -3.0])
-print("dot products", image @ caption, image @ other)
+print(f"dot products {image @ caption:.0f} and {image @ other:.0f}")
 print(
     "cosines     ",
     image @ caption / (image.norm() * caption.norm()),

@@ -517,7 +517,7 @@ lesson.show(figures.collapse_curves(runs, floor=0.4, switch=steps, title=title))
 # compared across it. On the scenes the model comes close to collapsing right after the line, and this time it gets away.
 
 # %%
-title = "Trained on your batches, your loss and your loop"
+title = "One vector a picture, trained with a warm-up and the hardest negatives"
 results = {"this run": metrics, "VSE++, recorded": "VSE++ (hardest, GPO)"}
 lesson.compare(results, metrics=("i2t_r1", "t2i_r1", "t2i_r10"), title=title)
 if test.truth is not None:
@@ -710,12 +710,14 @@ sorted_pool = check("sorted-pool", sorted_pool)
 
 # %%
 def weights_for(pooling, mask):
-    """What each rank counts, for sets with this mask: (B, K) bool -> (B, K)."""
+    """What each place counts, for sets with this mask: (B, K) bool -> (B, K)."""
     if pooling == "learnt":
         return model.pool_regions.gpo.weights(mask.sum(dim=1), mask.shape[1])
-    rank, count = torch.arange(mask.shape[1], device=mask.device), mask.sum(dim=1, keepdim=True)
+    place, count = torch.arange(mask.shape[1], device=mask.device), mask.sum(1, keepdim=True)
     return (
-        (rank < count) / count if pooling == "mean" else (rank == 0).float().expand(mask.shape)
+        (place < count) / count
+        if pooling == "mean"
+        else (place == 0).float().expand(mask.shape)
     )
 
 
@@ -734,7 +736,7 @@ for pooling in recall:
 # %%
 full = torch.ones(1, 36, dtype=torch.bool, device=lesson.device)
 lines = {pooling: weights_for(pooling, full)[0] for pooling in ("learnt", "mean")}
-title = "What each of 36 ranks counts; the maximum would be 1 at rank 0"
+title = "What each of 36 places counts; the maximum would be 1 at place 0"
 lesson.show(figures.rank_weights(lines, title))
 found = ", ".join(f"{pooling} {value:.1f} %" for pooling, value in recall.items())
 lesson.say(f"R@1 from text to image with each of these weights: {found}.")
@@ -760,7 +762,7 @@ results = {
     "hardest from step one": "hardest from step one",
 }
 title = "Loss and pooling, one change at a time"
-lesson.compare(results, metrics=("i2t_r1", "t2i_r1", "rsum"), title=title)
+lesson.compare(results, metrics=("i2t_r1", "t2i_r1", "rsum", "loss"), title=title)
 
 # %% [markdown]
 # The numbers below are R@1 from text to image, on the scenes.

@@ -99,7 +99,10 @@ best_constant = check("best-constant", best_constant)
 # %%
 grid = torch.linspace(0, 0.8, 801)
 best = {n: best_constant(grid, n, uto["mu"], uto["gamma"]) for n in (7, 31, 2048)}
-rows = [f"| {n:,} | {S:.3f} | {uto['gamma'] - math.log(n) / uto['mu']:.3f} |" for n, S in best.items()]
+rows = [
+    f"| {n:,} | {S:.3f} | {uto['gamma'] - math.log(n) / uto['mu']:.3f} |"
+    for n, S in best.items()
+]
 lesson.say(
     "| negatives | best constant | γ - ln(n) / μ |\n| --- | --- | --- |\n" + "\n".join(rows)
 )
