@@ -189,7 +189,7 @@ lesson.clock()
 
 # %%
 def recall_as_found(global_scores, local_scores, match, shortlist):
-    """R@1 of a search in two stages, with a mistake: (Q, N), (Q, N), (Q,) -> percent."""
+    """R@1 of a search in two stages: (Q, N), (Q, N), (Q,) -> percent."""
     places = np.zeros(len(match))
     for q in range(len(match)):
         candidates = np.argsort(-global_scores[q])[:shortlist]
@@ -502,9 +502,8 @@ found = {
     for name, scores in levels.items()
 }
 lesson.compare(
-    {f"{name}, this run": metrics for name, metrics in found.items()}
-    | {"VSE, recorded": "VSE", "TERAN, recorded": "TERAN"},
-    title="The vector finds what VSE finds; words and regions find more",
+    found | {"VSE, recorded": "VSE", "TERAN, recorded": "TERAN"},
+    title="The vector finds about what VSE finds; words and regions find more",
 )
 lesson.record(
     global_t2i_r1=found["vector"].t2i_r1,
@@ -743,7 +742,7 @@ engine_search = lesson.answer("two-stage-search")
 
 # %%
 def find(sentence, top=4):
-    """The first pictures for a sentence, with what each score says: rows, cosines, local scores, words, their table."""
+    """The first pictures for a sentence: rows, cosines, local scores, and the best one's words."""
     tokens = caption_batch(tokenise(tokenizer, [sentence]), np.array([0]), lesson.device)
     with torch.no_grad():
         caption = model.eval().encode_captions(tokens)

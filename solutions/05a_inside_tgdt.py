@@ -164,9 +164,9 @@ lesson.compare(
 
 # %% tags=["nbval-check-output"]
 generator = torch.Generator().manual_seed(0)
-by_lot = [torch.randn(8, 8, generator=generator) for _ in range(2)]
+random_sides = [torch.randn(8, 8, generator=generator) for _ in range(2)]
 alike = [torch.ones(8, 8) for _ in range(2)]
-for name, (some_images, some_captions) in (("random", by_lot), ("all alike", alike)):
+for name, (some_images, some_captions) in (("random", random_sides), ("all alike", alike)):
     total = objectives.cmc_loss(some_images, some_captions)
     own = (similarity.cosine_scores(side, side) for side in (some_images, some_captions))
     intra = objectives.consistency_loss(*own)
