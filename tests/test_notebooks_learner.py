@@ -41,7 +41,7 @@ STYLES = ("loops", "einsum", "numpy")  # tests/styles: each holds an answer to e
 @pytest.mark.slow
 @each_lesson
 def test_an_answered_copy_runs_on_the_learners_code(repo: Path, tmp_path: Path, lesson: str) -> None:
-    """Slow: a kernel, and every cell. Its exercises take turns in the three styles; lessons take turns in who begins."""
+    """Slow: a kernel, and every cell. An exercise is answered in loops, the next with einsum, the next in numpy."""
     number, slugs = lesson.split("_")[0], [e.slug for e in read_source(repo / "solutions" / f"{lesson}.py").exercises]
     texts = [(repo / "tests" / "styles" / style / f"{number}.py").read_text(encoding="utf-8") for style in STYLES]
     styles = [sections(text) for text in texts]
