@@ -2,9 +2,9 @@
 # # 02 · Fine-grained alignment: words and regions
 #
 # Lesson 01 pressed a picture into one vector and a caption into another. It found the right picture often. But it could not tell *a red star and a blue square* from
-# *a blue star and a red square*: on such twins VSE++ chose the right picture in {{01_global_embeddings/swaps: VSE++ (hardest, GPO)}} % of cases, and a coin has 50. One vector does not say which colour belongs to which shape.
+# *a blue star and a red square*: on such twins VSE++ chose the right picture in {{01_global_embeddings/swaps: VSE++ (hardest, GPO)}} % of cases, no better than a coin. One vector does not say which colour belongs to which shape.
 #
-# TERAN (2021) leaves out the last step. It keeps **one vector for each region and one for each word**, and makes the score from all their dot products. Nobody tells it which word belongs to which
+# TERAN (2021) does not pool. It keeps **one vector for each region and one for each word**, and makes the score from all their dot products. Nobody tells it which word belongs to which
 # region. It finds out, and in this lesson you can look at what it found.
 #
 # **At the end you can**
@@ -60,7 +60,7 @@ print("best region, picture:", (picture @ word).max().item())
 print("best region, twin:   ", (twin @ word).max().item())
 
 # %% [markdown]
-# The pooled vectors are equal, so no loss can part the two pictures. Compared *before* pooling, they differ: the picture has a region that is both red
+# The pooled vectors are equal, so no loss can tell the two pictures apart. Compared *before* pooling, they differ: the picture has a region that is both red
 # and a star, the twin has none. That is the whole idea of this lesson: **compare first, pool later**.
 #
 # ## 2. Two branches that keep their tokens
@@ -68,7 +68,7 @@ print("best region, twin:   ", (twin @ word).max().item())
 # TERAN has two branches. The region branch passes features and boxes through two linear layers and a transformer layer, so that regions see each other. The word branch is BERT and a layer
 # of the same kind. At the end every region and every word is a vector of length 1 in **one common space**.
 #
-# How does a region know *where* it is? Its box enters as five numbers: two corners and the area, in units of the picture. The lower half of any picture is (0, 0.5, 1, 1, 0.5).
+# How does a region know *where* it is? Its box enters as five numbers: two corners and the area, as shares of the picture. The lower half of any picture is (0, 0.5, 1, 1, 0.5).
 
 # %%
 recipe = recipes.teran(profile, data, seed)
@@ -90,7 +90,7 @@ print("caption 0:", *tokenizer.convert_ids_to_tokens(batch.captions.ids[0]))
 
 # %% [markdown]
 # Pictures have different numbers of regions and captions different numbers of words. Both are padded to one width, and a **mask** says what is real. BERT puts a token `[CLS]` before every caption and `[SEP]` behind it.
-# They are no words, and neither is padding: the mask is False there.
+# Neither is a word, so the mask is False there, as it is at padding.
 #
 # ## 3. The alignment matrix
 #
@@ -108,7 +108,7 @@ print(v @ w.T)
 # %% [markdown] exercise="alignments" difficulty=2 minutes=8 points=2
 # ### Your turn: every region with every word
 #
-# Write `alignments(regions, words)`: $(N, R, D)$ and $(M, W, D)$, vectors of any length, to the cosines $(N, M, R, W)$. A vector of zeros scores 0: padding is often zeros.
+# Write `alignments(regions, words)`: from $(N, R, D)$ and $(M, W, D)$, vectors of any length, to the cosines $(N, M, R, W)$. A vector of zeros, as padding often is, has the cosine 0 with everything.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -120,7 +120,7 @@ print(v @ w.T)
 # </details>
 # <details><summary>Help 3: the axes</summary>
 #
-# `torch.einsum("ab,cb->ac", x, y)` multiplies every row of x with every row of y: b is summed over, because it is missing behind the arrow. You have four letters to keep, and one to sum over.
+# `torch.einsum("ab,cb->ac", x, y)` multiplies every row of x with every row of y: b is missing after the arrow, so it is summed over. You have four letters to keep, and one to sum over.
 # </details>
 
 
@@ -144,7 +144,7 @@ alignments = check("alignments", alignments)
 # %% [markdown]
 # ## 4. From a matrix to a score
 #
-# A score should be high when every word finds its place in the picture. So each word takes its best region, and the words are added up. TERAN calls this **MrSw**: *max over regions, sum over words*.
+# A score should be high when every word finds its place in the picture. So each word takes its best region, and these best cosines are added up. TERAN calls this **MrSw**: *max over regions, sum over words*.
 #
 # $$ S = \sum_t \max_r A_{rt} $$
 
@@ -158,8 +158,8 @@ lesson.show(
 # %% [markdown]
 # The mirror, MwSr, lets each region take its best word. It returns in section 11.
 #
-# **The trap is padding.** TERAN's released code fills padded entries of $A$ with 0, and then takes the maximum. That is fine as long as some real cosine is positive. Where *every* real cosine of a word is negative, which is
-# how a wrong picture ought to look, padding wins with its 0. And a sum has a trap of its own: padded words must add nothing.
+# **The trap is padding.** TERAN's released code fills padded entries of $A$ with 0, and then takes the maximum. That is fine as long as some real cosine is positive. But in a wrong picture *every* real cosine of a word may be negative, and
+# then padding wins with its 0. The sum has a trap of its own: padded words must add nothing.
 
 # %% tags=["nbval-check-output"]
 A = torch.tensor(
@@ -171,7 +171,7 @@ print("best without padding:", A[:2, :2].amax(dim=0))
 # %% [markdown] exercise="mrsw" difficulty=3 minutes=12 points=3
 # ### Your turn: MrSw, without the padding
 #
-# Write `mrsw(alignments, region_mask, word_mask)`: $(N, M, R, W)$ with the masks $(N, R)$ and $(M, W)$ to scores $(N, M)$. Whatever stands in padded places must not matter, and real entries may be any numbers, however far below 0.
+# Write `mrsw(alignments, region_mask, word_mask)`: from $(N, M, R, W)$ and the masks $(N, R)$ and $(M, W)$, True where real, to scores $(N, M)$. Whatever stands in padded places must not matter, and real entries may be any numbers, however far below 0.
 # Every picture has a real region. A caption without a real word scores 0.
 #
 # <details><summary>Help 1: the idea</summary>
@@ -206,7 +206,7 @@ mrsw = check("mrsw", mrsw)
 # %% [markdown]
 # ## 5. Packed: the price of one matrix product
 #
-# The four-axis tensor is easy to read and expensive. It multiplies padding, and then every mask and every maximum reads all of it again. For one batch of our training:
+# The four-axis tensor is easy to read, but expensive. It multiplies padding, and then every mask and every maximum reads all of it again. For one training batch:
 
 # %%
 padded = images.mask.numel() * captions.mask.numel()
@@ -216,8 +216,8 @@ lesson.say(
 )
 
 # %% [markdown]
-# The remedy is to **pack**. Write the regions of all pictures one under the other, without gaps, and the words of all captions likewise. `vectors[mask]` does that. Now all real dot products are *one* matrix product. No mask is
-# needed any more, only the **counts**: how many rows belong to picture 0, to picture 1, and so on.
+# The remedy is to **pack**. Write the regions of all pictures one under the other, without gaps, and the words of all captions likewise. `vectors[mask]` does that. Now all real dot products are *one* matrix product. Instead of masks
+# we need only **counts**: how many rows belong to picture 0, to picture 1, and so on.
 #
 # $$ \begin{pmatrix} \text{regions of picture 0} \\ \text{regions of picture 1} \\ \vdots \end{pmatrix} \begin{pmatrix} \text{words of caption 0} & \text{words of caption 1} & \cdots \end{pmatrix} $$
 
@@ -228,8 +228,8 @@ print(torch.arange(6).reshape(2, 3)[mask], "counts", mask.sum(dim=1).tolist())
 # %% [markdown] exercise="packed-mrsw" difficulty=4 minutes=15 points=4
 # ### Your turn: packed MrSw
 #
-# Write `packed_mrsw(regions, region_counts, words, word_counts)`. `regions` is $(P, D)$, the regions of all $N$ pictures one after the other, and `region_counts` a list of $N$ numbers that add up to $P$. `words` $(T, D)$ and `word_counts` say the same of $M$ captions.
-# Return the MrSw scores $(N, M)$ from dot products as they are. Every picture has a region. A caption may have no word, and then scores 0.
+# Write `packed_mrsw(regions, region_counts, words, word_counts)`. `regions` is $(P, D)$, the regions of all $N$ pictures one after the other, and `region_counts` a list of $N$ numbers that add up to $P$. `words` $(T, D)$ and `word_counts` do the same for $M$ captions.
+# Return the MrSw scores $(N, M)$, made from plain dot products: the vectors are not normalised here. Every picture has a region. A caption may have no word, and then scores 0.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -237,11 +237,11 @@ print(torch.arange(6).reshape(2, 3)[mask], "counts", mask.sum(dim=1).tolist())
 # </details>
 # <details><summary>Help 2: with pieces</summary>
 #
-# `x.split([2, 1], dim=0)` cuts three rows into pieces of 2 and 1. A list of results becomes a tensor with `torch.stack`. Both steps can be done in this way.
+# `x.split([2, 1], dim=0)` cuts three rows into pieces of 2 and 1. A list of results becomes a tensor with `torch.stack`. Both steps can be done this way.
 # </details>
 # <details><summary>Help 3: without a loop</summary>
 #
-# `torch.repeat_interleave(torch.arange(n), counts)` says to whom each row belongs. With that, `scatter_reduce` takes maxima (begin with $-\infty$) and `index_add` adds up.
+# `torch.repeat_interleave(torch.arange(n), counts)` says which picture each row belongs to. With that, `scatter_reduce` takes maxima (begin with $-\infty$) and `index_add` adds up.
 # </details>
 
 
@@ -267,7 +267,7 @@ def packed_mrsw(regions, region_counts, words, word_counts):
 packed_mrsw = check("packed-mrsw", packed_mrsw)
 
 # %% [markdown]
-# The same scores in two ways, on the batch from above. What does each cost, forward and backward?
+# Now you have the same scores in two ways. What does each cost on the batch from above, forward and backward?
 
 
 # %%
@@ -336,13 +336,13 @@ lesson.compare(
 # %% [markdown]
 # How to read this:
 #
-# - **TERAN against one vector.** Encoders, data and epochs are equal. Of the losses for one vector, InfoNCE is the better one, and TERAN is far ahead of it in both directions.
-# - **One vector with TERAN's own loss** collapsed with one seed of three, as in lesson 01. Alignment scores did not collapse with any.
+# - **TERAN against one vector.** Encoders, data and epochs are equal. TERAN is far ahead in both directions, whichever of the two losses trains the one vector.
+# - **One vector with the hinge**, TERAN's own loss, nearly collapsed with one seed of three (lesson 01 shows how that comes about). TERAN did not with any.
 # - **The ceiling** of text to image is below 100: some captions are true of several pictures.
 #
 # ## 7. Twins, again
 #
-# The same test as in lesson 01, with your `twin_choices` if you kept one: does a caption prefer its own picture to that picture's twin? In *swaps* two objects exchange an attribute. In *replaces* one attribute is another.
+# The same test as in lesson 01, with your `twin_choices` if you kept one: does a caption prefer its own picture to that picture's twin? In *swaps* two objects exchange an attribute. In *replaces* one attribute is replaced by another.
 
 # %% tags=["key-figure"]
 twin_choices, probes = lesson.answer("twin-choices"), splits.probes
@@ -365,16 +365,18 @@ else:
     print("Twins need a world in which everything is known: run this section on the scenes.")
 
 # %% [markdown]
-# On swaps one vector is a coin. TERAN, with the same encoders, is nearly always right, and no batch ever asked for it on purpose: a random batch hardly ever holds a twin. What has changed is that *red*, having read *star* next to it, looks for **one region** that is both.
+# On swaps one vector is as good as a coin. TERAN, with the same encoders, is nearly always right, though training never asked for that: a random batch hardly ever holds a twin. What has changed is that *red*, having read *star* next to it, looks for **one region** that is both.
 #
 # ## 8. Reading a heat map
 #
-# Drawn in colours, an alignment matrix is a **heat map**: a row a region, a column a word. It is easy to look at one and see what one hopes for. Three rules keep a reader honest.
+# Drawn in colours, an alignment matrix is a **heat map**: a row for each region, a column for each word. It is easy to see in it what you hope to see. Three rules keep a reader honest.
 #
 # 1. **Read columns.** The question is where a *word* goes. MrSw never asks where a region goes.
 # 2. **Some region always wins.** A word points only if its best entry reaches a *floor* that you set beforehand. Otherwise it points nowhere.
-# 3. **Two bright entries may be one thing.** A detector often draws several boxes around one star. Compare boxes by their **intersection over union** (IoU): the area that they share, over the area that they cover together. From 0.5 on they show the same thing.
+# 3. **Two bright entries may be one thing.** A detector often draws several boxes around one star. Compare boxes by their **intersection over union** (IoU): the area that they share, divided by the area that they cover together. From 0.5 on we say that they show the same thing.
 #    Only a bright entry *elsewhere* makes a word ambiguous.
+#
+# Here is a made-up case of four regions and the words *star*, *square*, *shape*, *hexagon*: first the alignments, then the IoU of every two boxes.
 
 # %% tags=["nbval-check-output"]
 made = torch.tensor(
@@ -394,20 +396,20 @@ lesson.show(
 )
 
 # %% [markdown]
-# Read it with your eyes first, with a floor of 0.3: where does each of the four words point?
+# The figure sorts its rows, so go by their labels. Read it with your eyes first, with a floor of 0.3: where does each of the four words point?
 #
 # <details><summary>A reader's answer</summary>
 #
-# *star* points to region 0. Region 1 is nearly as bright, but overlaps it by 0.7: the same star. *square* points to region 2. *shape* is ambiguous: regions 0 and 2 are about equally bright, and they are two things. *hexagon* points nowhere. So the caption speaks of something that is not there: the caption, or the picture, is wrong.
+# *star* points to region 0. Region 1 is nearly as bright, but overlaps it by 0.7: the same star. *square* points to region 2. *shape* is ambiguous: regions 0 and 2 are about equally bright, and they are two things. *hexagon* points nowhere. So the caption speaks of something that is not there: it is not a caption of this picture.
 # </details>
 
 # %% [markdown] exercise="read-heat-map" difficulty=3 minutes=14 points=3
 # ### Your turn: a reader in code
 #
-# Write `read_heat_map(alignment, overlap, floor, gap)`. `alignment` is $(R, W)$, minus infinity where a region is padding, and `overlap` $(R, R)$ holds the IoU of every two boxes. Give back one whole number for each word:
+# Write `read_heat_map(alignment, overlap, floor, gap)`. `alignment` is $(R, W)$, minus infinity where a region is padding, and `overlap` $(R, R)$ holds the IoU of every two boxes. Return a whole number for each word, $(W,)$:
 #
 # - `-1` where the best entry is below `floor`: the word points nowhere, whatever else comes close;
-# - `-2` where another region comes closer to the best entry than `gap` and overlaps the best region by less than 0.5: the word is ambiguous;
+# - `-2` where another region is less than `gap` below the best entry, and overlaps the best region by less than 0.5: the word is ambiguous;
 # - otherwise the number of its best region.
 #
 # <details><summary>Help 1: the order</summary>
@@ -416,7 +418,7 @@ lesson.show(
 # </details>
 # <details><summary>Help 2: the rivals</summary>
 #
-# Rivals are all regions within the gap, not only the runner-up: the runner-up may be a second box on the same thing. The best region overlaps itself by 1, so the rule on overlap leaves it out by itself.
+# Rivals are all regions within the gap, not only the runner-up: the runner-up may be a second box on the same thing. The best region overlaps itself by 1, so the overlap rule already leaves it out.
 # </details>
 # <details><summary>Help 3: all words at once</summary>
 #
@@ -455,7 +457,7 @@ lesson.show(
 )
 
 # %% [markdown]
-# Where to put the floor? These cosines are small: the loss asks only that a whole caption gains a margin. So measure. We take 0.3 of what the brightest word of an average caption has with its own picture, and half of that as the gap.
+# Where should the floor be? These cosines are small: the loss asks only that a whole caption gains a margin. So measure. Take the brightest entry of each of many captions with their own pictures. The floor is 0.3 of their mean, and the gap is half the floor.
 
 
 # %%
@@ -479,7 +481,7 @@ for image, whose in ((picked, "its own picture"), (other, "another picture")):
     lesson.say(f"**With {whose}:** {told(*read(test, align, image, caption))}")
 
 # %% [markdown]
-# Words such as *a* and *on* point nowhere in any picture, and need not: they add the same to every score. What tells is a word that pointed and now does not. With a wrong picture most of them go dark. With a *twin* it should be just the words that were exchanged:
+# Words such as *a* and *on* need not point anywhere: they add much the same to every score. What tells you something is a word that pointed and now does not. With a wrong picture most such words should go dark. With a *twin* only the exchanged words should:
 
 # %%
 if probes:
@@ -509,7 +511,7 @@ if probes:
     )
 
 # %% [markdown]
-# So your reading finds the mistake, and says *which word* is wrong. No single score can do that.
+# A score says only that something is wrong. Your reading says *which word* is wrong.
 #
 # In a live notebook the next cell is an explorer: choose a picture and a caption (of another picture, too), and point at a word.
 
@@ -524,9 +526,9 @@ figures.explorer(
 # %% [markdown]
 # ## 9. Pointing accuracy
 #
-# Pictures convince, but they are picked. Where the truth is known, count. A **question** is a word that speaks of an object (*red*, *star*, *striped*), and it is a hit if the region that aligns best shows that object.
+# Examples convince, but they are picked. Where the truth is known, count. A **question** is a word that speaks of an object (*red*, *star*, *striped*), and it is a hit if the region that aligns best shows that object.
 #
-# A number like this says nothing without its **chance**: how often somebody would be right who points at a region by lot.
+# Such a number says nothing without its **chance**: how often a random region would be right.
 
 # %% [markdown] exercise="pointing" difficulty=2 minutes=9 points=2
 # ### Your turn: hits and chance
@@ -539,7 +541,7 @@ figures.explorer(
 #
 # <details><summary>Help 1: level regions</summary>
 #
-# `argmax` takes the first of regions that are level, so their order decides. A model whose alignments are all equal would look good, or bad, by luck. Ask the other way round: is any *wrong* region as high as the highest?
+# Of regions that are level, `argmax` takes the first, so their order decides. A model whose alignments are all equal would look good, or bad, by luck. Ask the other way round: is any *wrong* region as high as the highest?
 # </details>
 # <details><summary>Help 2: chance</summary>
 #
@@ -592,7 +594,7 @@ else:
 # %% [markdown]
 # The *ceiling* is a reader who understands the caption and sees through the same imperfect detector.
 #
-# **Shape and colour are found, at the ceiling.** The pressure to tell 128 pairs apart was enough. Texture depends on the seed: {{pointing_texture: TERAN (MrSw)}} % in the recorded runs, with the same recall. **Size is another matter.** A rate far *below* chance is no ignorance, it is a habit. Where do these words look?
+# **Shape and colour reach the ceiling.** Telling the pairs of a batch apart was all the teaching it took. Texture depends on the seed: {{pointing_texture: TERAN (MrSw)}} % in the recorded runs, with the same recall. **Size is another matter**: {{pointing_size: TERAN (MrSw)}} %. A rate far *below* chance is not ignorance but a habit. Where do these words look?
 
 # %%
 if test.truth is not None:
@@ -606,11 +608,11 @@ if test.truth is not None:
         print(f"{kind:8s}", *shares, sep="   ")
 
 # %% [markdown]
-# At background. A likely reason: the maximum must land somewhere. A word that tells little apart does least harm on something that every picture has, where it adds the same to every score. So an alignment map shows what the *score* uses. It is no explanation of what the words mean.
+# At background. A likely reason: the maximum must land somewhere. A word that tells few pictures apart does least harm on something that every picture has, where it adds the same to every score. So an alignment map shows what the *score* uses. It does not show what the words mean.
 #
 # ## 10. What it costs
 #
-# TERAN's two branches meet only in dot products. So every picture can be encoded once, in advance, and kept. That is worth much: models whose words and regions attend to each other *before* the score need a forward pass for each pair. But it is not free.
+# TERAN's two branches meet only in dot products. So every picture can be encoded once, in advance, and kept. That is worth a lot: models whose words and regions attend to each other *before* the score need a forward pass for each pair. But a vector for every region and every word has its price.
 
 # %%
 (n, R, D), (m, W, _) = images.vectors.shape, captions.vectors.shape
@@ -629,13 +631,13 @@ lesson.say(
 )
 
 # %% [markdown]
-# Seconds for one query are too many. Lesson 05 pays this price for a shortlist only. Memory is easier: nothing forces us to score all captions at once.
+# Seconds per query are too long. Lesson 05 pays this price only for a shortlist, the best few of a fast search. Memory is easier: nothing forces us to score all captions at once.
 
 # %% [markdown] exercise="block-sizes" difficulty=2 minutes=8 points=2
 # ### Your turn: how many captions at once?
 #
-# Write `block_sizes(images, captions, regions, words, budget)`, all whole numbers: how many of the captions to score together, block by block, as a list. For one block the alignments of *all* images with the block's captions lie in memory as float32, 4 bytes a number, **twice**: your `mrsw` makes a masked copy.
-# Both together may take `budget` bytes at most. Fill each block as far as it goes, so that only the last may be smaller. Where not even one caption fits, take one at a time.
+# Write `block_sizes(images, captions, regions, words, budget)`. It takes five whole numbers and returns a list: how many captions to score together, block by block. A block aligns *all* images with its captions. These alignments lie in memory as float32, 4 bytes a number, **twice**: your `mrsw` makes a masked copy.
+# Both together may take `budget` bytes at most. Fill every block as far as that allows; only the last may be smaller. Where not even one caption fits, take one at a time.
 #
 # <details><summary>Help 1: one caption</summary>
 #
@@ -643,7 +645,7 @@ lesson.say(
 # </details>
 # <details><summary>Help 2: the rest</summary>
 #
-# `divmod(captions, size)` gives the number of full blocks, and what is left over. What if nothing is left? What if the first block could hold more captions than there are?
+# `divmod(captions, size)` gives the number of full blocks, and what is left over. What if nothing is left? What if a block could hold more captions than there are?
 # </details>
 
 
@@ -699,11 +701,11 @@ print(f"{len(sizes)} blocks of {sizes[0]} captions; largest difference {gap_to_l
 # %% [markdown] exercise="poolings" difficulty=3 minutes=9 points=3
 # ### Your turn: four scores from one
 #
-# Write `pool_alignments(alignments, region_mask, word_mask, how, mrsw)`: $(N, M, R, W)$ and the masks to $(N, M)$, for the four names. `mrsw` is your function from section 4. Call it, and write no mask and no maximum again. (Here every picture has a real region and every caption a real word.)
+# Write `pool_alignments(alignments, region_mask, word_mask, how, mrsw)`: from $(N, M, R, W)$ and the masks $(N, R)$ and $(M, W)$ to scores $(N, M)$, where `how` is one of the four names. `mrsw` is your function from section 4: call it, so that you need no mask and no maximum again. Every picture has a real region and every caption a real word.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# MwSr is MrSw with the roles exchanged: captions play the pictures, and words play the regions. So exchange them in the alignments and in the masks, and exchange the result back.
+# MwSr is MrSw with the roles exchanged: captions play the pictures, and words play the regions. So exchange them in the alignments and in the masks, and turn the result back.
 # </details>
 # <details><summary>Help 2: the pieces</summary>
 #
@@ -747,13 +749,13 @@ table[f"words in the first caption (all: {length.mean():.1f})"] = best_lengths
 table
 
 # %% [markdown]
-# For text to image, MrSw and MrAVGw are the same, as they must be: one caption, one length. Image to text is not. Dividing by the length ruins it, and the captions that come first become the shortest ones. Why? A long caption that fits is better *evidence* than a short one that fits: many pictures have a red star, few have all that seventeen words say. The sum knows that. The mean forgets it.
+# For text to image, MrSw and MrAVGw must be the same: one caption, one length. Image to text differs. Dividing by the length ruins it, and short captions come first. Why? A long caption that fits is better *evidence* than a short one that fits: many pictures have a red star, few have all that a long caption names. The sum knows that. The mean forgets it.
 #
-# MwSr and Symm let every box of background have its say. (This model was trained with sums. One that is trained with means may find other cosines.)
+# MwSr and Symm let every box of background have its say. (This model was trained with MrSw. One trained with another pooling may find other cosines.)
 #
 # ## 12. Near misses: NDCG
 #
-# R@K counts one right answer. NDCG (lesson 00) asks whether what stands above and below it fits too. TERAN's paper takes the relevance of a picture to a caption from **ROUGE-L**: the longest common subsequence of words of the caption and the picture's captions. It also compares scene graphs, the objects and their relations. For scenes we know them.
+# R@K counts one right answer. NDCG (lesson 00) asks whether what stands above and below it fits too. For that it needs the relevance of every picture to a caption. TERAN's paper takes it from **ROUGE-L**: the longest sequence of words that the caption and one of the picture's captions share, in the same order, gaps allowed. It also compares scene graphs (objects, attributes and relations), which we know for scenes.
 
 # %%
 ndcg = lesson.answer("ndcg")
@@ -770,11 +772,13 @@ for name, grades in relevance.items():
     lesson.record(**{f"ndcg_{name}": ours})
 
 # %% [markdown]
-# Recorded over all captions, by scene graph: {{ndcg_graph: TERAN (MrSw)}} with TERAN, {{ndcg_graph: one vector, InfoNCE}} with one vector. The gap is smaller than in R@1. One vector, too, finds pictures with the right things in them; it only guesses which object has which colour. And mind the scale: by ROUGE-L even a random order looks good, because all captions share words such as *a* and *with*. A number is only as good as its zero.
+# Recorded over all captions, by scene graph: {{ndcg_graph: TERAN (MrSw)}} with TERAN, {{ndcg_graph: one vector, InfoNCE}} with one vector. The gap is smaller than in R@1. One vector, too, finds pictures with the right things in them; it only guesses which object has which colour.
+#
+# Mind the scale, too. By ROUGE-L even a random order looks good, because all captions share words such as *a* and *with*. So read a score from the level of a random order, not from 0.
 #
 # ## 13. On photographs
 #
-# Flickr30k Entities holds boxes and phrases for photographs. With its boxes as regions, and hand-made features of colours and edges for each crop, the same model was trained on 5,400 photographs, from captions only, and asked to point (three seeds, 1,000 photographs that it never saw):
+# Flickr30k Entities says for photographs which phrase of a caption belongs to which box. With its boxes as regions, and hand-made features of their colours and edges, we trained the same model on 5,400 photographs, from captions only. Then we asked it to point (three seeds, 1,000 photographs that it never saw):
 #
 # | | percent |
 # | --- | --- |
@@ -785,7 +789,7 @@ for name, grades in relevance.items():
 # | TERAN, clothing | {{02_fine_grained_alignment-entities/pointing_clothing: TERAN (MrSw)}} |
 # | TERAN, people | {{02_fine_grained_alignment-entities/pointing_people: TERAN (MrSw)}} |
 #
-# So words find regions on photographs, too. Retrieval with such poor features stays poor: {{02_fine_grained_alignment-entities/t2i_r1: TERAN (MrSw)}} % of captions find their photograph among 1,000. TERAN's paper, with the features of a detector trained on photographs, has 56.5 on Flickr30k.
+# So words find regions on photographs, too, more often than chance or the largest box does. Retrieval with such poor features stays poor: {{02_fine_grained_alignment-entities/t2i_r1: TERAN (MrSw)}} % of captions find their photograph among 1,000. TERAN's paper, with the features of a detector trained on photographs, reports 56.5 on Flickr30k.
 #
 # ## What you should have seen
 #
@@ -801,13 +805,13 @@ for name, grades in relevance.items():
 #
 # ## What comes next
 #
-# Your words took the **best** region and ignored all others: a hard choice. Much of the field thought that too plain. SCAN (2018) lets each word *attend* to all regions, and compares it with their mixture: a soft choice. Is the mixture worth its price, or does it collect what does not belong there? Lesson 03 writes both, and puts them to the test.
+# Your words took the **best** region and ignored all others: a hard choice. SCAN (2018) lets each word *attend* to all regions, and compares it with their mixture: a soft choice. Is the mixture worth its price, or does it collect what does not belong there? In lesson 03 you write both, and put them to the test.
 #
 # ## Three questions
 #
 # <details><summary>Why does TERAN leave <code>[CLS]</code> out of the alignment?</summary>
 #
-# `[CLS]` knows the whole sentence, so it has no region of its own to find. A likely effect is that it adds much the same to all scores, and blurs what the words say. What a whole picture and a whole sentence have to say to each other is a score of its own: lesson 05.
+# `[CLS]` stands for the whole sentence, so it has no region of its own to find. It would probably add much the same to all scores, and blur what the words say. How a whole picture fits a whole sentence is a score of its own: lesson 05.
 # </details>
 # <details><summary>You train with MwSr. A picture has 36 regions, and six of them show the two objects that its caption speaks of. What do the other 30 regions do to the score?</summary>
 #
@@ -815,7 +819,7 @@ for name, grades in relevance.items():
 # </details>
 # <details><summary>All your captions are padded to 60 words because one is that long. What does that cost packed, and what with four axes?</summary>
 #
-# Packed, padding is never multiplied: nothing but the memory of the padded input. With four axes every pair pays for 60 words: the cost grows with the longest caption, not with the mean.
+# Packed, it costs only the memory of the padded input, since padding is never multiplied. With four axes every pair pays for 60 words: the cost grows with the longest caption, not with the mean.
 # </details>
 #
 # ## Further reading

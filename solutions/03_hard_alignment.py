@@ -1,15 +1,15 @@
 # %% [markdown] run_minutes=5
 # # 03 · Hard alignment: attend to all regions, or take the best one
 #
-# In lesson 02 each word took its best region and threw the others away. Is that a loss? SCAN (2018) thought so. It lets a word *attend* to all regions at once, and compares the word with their mixture. CHAN (2023) goes back to the best region, and says why: the mixture collects what does not belong to the word.
+# In lesson 02 each word took its best region and threw the others away. Is that a waste? SCAN (2018) thought so. It lets a word *attend* to all regions at once, and compares the word with their mixture. CHAN (2023) goes back to the best region, and says why: the mixture collects what does not belong to the word.
 # Here you write both, train with what you wrote, and put the argument to the test.
 #
 # **At the end you can**
 #
 # - read attention as *coding*, and write the soft code and the hard code of a word;
-# - pool codes to a score without overflow;
-# - measure on how many regions a word looks, and what more background does to it;
-# - find out why a number moves that should stay where it is;
+# - pool codes into a score without overflow;
+# - measure how many regions a word looks at, and what more background does to that;
+# - find out why a number moves when it should stay put;
 # - write the gradient of hard codes by hand, and say why it is cheap.
 #
 # **Time** about {{minutes}} minutes with all 7 exercises. **You need** lessons 01 and 02.
@@ -44,15 +44,15 @@ test = splits.test
 # %% [markdown]
 # ## 1. Soft: a word in a picture's terms
 #
-# How do you say what a word means *in this picture*? One answer: describe the word by the picture's regions. A set of vectors that describes other vectors is called a **codebook**, and what comes out is a **code**. Here the codebook is the picture. Each word of a caption gets one code: a number that says how well the picture covers it.
+# How do you say what a word means *in this picture*? One answer: describe the word by the picture's regions. A set of vectors that describes other vectors is called a **codebook**, and what comes out is a **code**. Here the picture's regions are the codebook. Each word of a caption gets one code: a number that says how well the picture covers it.
 #
 # The regions $v_0, v_1, \dots$ and the words $w_0, w_1, \dots$ have length 1, and $A_{rt} = v_r \cdot w_t$ is the alignment matrix of lesson 02.
 #
-# **Soft coding** (SCAN). Each word spreads its *attention* over the regions. The weights $a_{rt}$ mix the regions to the **attended vector** $\hat v_t$, and the code is its cosine with the word:
+# **Soft coding** (SCAN). Each word spreads its *attention* over the regions. The weights $a_{rt}$ mix the regions into the **attended vector** $\hat v_t$, and the code is its cosine with the word:
 #
 # $$ a_{rt} = \frac{e^{A_{rt} / \tau}}{\sum_{q} e^{A_{qt} / \tau}} \qquad \hat v_t = \sum_r a_{rt} \, v_r \qquad s_t = \frac{w_t \cdot \hat v_t}{\lVert \hat v_t \rVert + 10^{-8}} $$
 #
-# The **temperature** $\tau$ says how picky the word is.
+# The lower the **temperature** $\tau$, the pickier the word. The $10^{-8}$ only guards against dividing by 0.
 
 # %%
 angle = np.deg2rad([80, 35, -10])
@@ -62,7 +62,7 @@ title = "The lower τ, the closer attention comes to one region"
 lesson.show(figures.attended_vectors(regions, word, (2, 0.3, 0.1, 0.03), title))
 
 # %% [markdown]
-# The attended vector lies *inside* the circle: a mixture of different unit vectors is shorter than 1. Hence the division by its length. Without it a word would score low for being undecided, which is not the same as being wrong.
+# The attended vector lies *inside* the circle: a mixture of different unit vectors is shorter than 1. Hence the division by its length. Without it a word would score low for being undecided, and that is not the same as being wrong.
 
 # %% tags=["nbval-check-output"]
 v = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])  # three regions
@@ -77,7 +77,7 @@ print(
 # %% [markdown] exercise="soft-codes" difficulty=2 minutes=9 points=3
 # ### Your turn: soft codes
 #
-# Write `soft_codes(regions, words, region_mask, temperature)` for one picture: regions $(R, D)$, words $(W, D)$ and a mask $(R,)$ to the codes $(W,)$. Padded regions get no attention, at any temperature. A blank picture, all of whose regions are zero vectors, gives codes of 0. A model will be trained through your function, so keep to torch.
+# Write `soft_codes(regions, words, region_mask, temperature)` for one picture: from regions $(R, D)$, words $(W, D)$ and a mask $(R,)$, True at real regions, to the codes $(W,)$. At least one region is real. Padded regions get no attention, at any temperature. Words have length 1; take the regions as they come. A blank picture, all of whose regions are zero vectors, gives codes of 0. A model will be trained through your function, so keep to torch.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -85,11 +85,11 @@ print(
 # </details>
 # <details><summary>Help 2: the mask</summary>
 #
-# What must get no weight in a softmax needs a logit of minus infinity, and it needs it *before* the softmax. The mask has one number a region; give it a second axis, and remember that `masked_fill` fills where it is True.
+# What must get no weight needs a logit (a number before the softmax) of minus infinity. The mask has one number a region: give it a second axis. And remember that `masked_fill` fills where its mask is True.
 # </details>
 # <details><summary>Help 3: shapes</summary>
 #
-# The attended vectors are a product of the weights, turned, with the regions: $(W, R)$ times $(R, D)$. Their dot products with the words are a product entry by entry, added up over $D$.
+# The attended vectors are the transposed weights times the regions: $(W, R)$ times $(R, D)$. For their dot products with the words, multiply entry by entry and add up over $D$.
 # </details>
 
 
@@ -111,7 +111,7 @@ def soft_codes(regions, words, region_mask, temperature):
 soft_codes = check("soft-codes", soft_codes)
 
 # %% [markdown]
-# A mixture can do something odd. Here are two regions that each fit the word only so-so:
+# A mixture can do something odd. Here are two regions that each fit the word $(1, 0)$ only so-so:
 
 # %% tags=["nbval-check-output"]
 v = torch.tensor([[0.8, 0.6], [0.8, -0.6]])
@@ -120,7 +120,7 @@ print("alignments", [round(x, 2) for x in (v @ w.T)[:, 0].tolist()])
 print(f"soft code {soft_codes(v, w, both, 0.1).item():.1f}")
 
 # %% [markdown]
-# No region scores above 0.8, and the mixture scores 1.0. What is wrong with the one cancels what is wrong with the other. Two half-right regions can pass for a right one that is not in the picture.
+# No region scores above 0.8, and the mixture scores 1.0. The error of one cancels the error of the other. Two half-right regions can pass for a right one that is not in the picture.
 #
 # ## 2. Hard: one region
 #
@@ -138,12 +138,14 @@ for tau in (2, 0.3, 0.1, 0.03, 0.003):
 print(f"          hard code {(v @ w.T).max():.3f}")
 
 # %% [markdown]
-# You wrote that maximum in lesson 02. What is new is to ask *who wins*. The winner is what a figure shows and what receives the gradient. And winners can be level: a detector may hand out the same box twice. Then the first one counts, so that the answer does not depend on chance.
+# On the way the mixture even beats the best region: errors cancel, as above.
+#
+# You wrote that maximum in lesson 02. What is new is to ask *who wins*. The winner is what a figure shows and what receives the gradient. Two regions can be level: a detector may hand out the same box twice. Then the first one counts, so that the answer does not depend on chance.
 
 # %% [markdown] exercise="best-regions" difficulty=2 minutes=6 points=2
 # ### Your turn: which region wins?
 #
-# Write `best_regions(alignments, region_mask)`: alignments $(N, M, R, W)$ of $N$ pictures with $M$ captions and the pictures' masks $(N, R)$ to the place of the winner $(N, M, W)$ for every word, counted from 0 over all $R$ places. Padding never wins. Of regions that are level, the first wins.
+# Write `best_regions(alignments, region_mask)`: from the alignments $(N, M, R, W)$ of $N$ pictures with $M$ captions, and the pictures' masks $(N, R)$, to the place of each word's winner, $(N, M, W)$. Places count all $R$ regions from 0, padding included. Padding never wins; every picture has a real region. Of regions that are level, the first wins. Alignments may be any numbers.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -155,7 +157,7 @@ print(f"          hard code {(v @ w.T).max():.3f}")
 # </details>
 # <details><summary>Help 3: the places</summary>
 #
-# `argmax` gives places, and the first of those that are level. If you leave padded regions out instead of making them lose, the places of the others shift.
+# `argmax` gives places, and of level ones the first. If you cut padded regions out instead of making them lose, the places of the others shift.
 # </details>
 
 
@@ -175,7 +177,7 @@ def best_regions(alignments, region_mask):
 best_regions = check("best-regions", best_regions)
 
 # %% [markdown]
-# A hard code is then the alignment that stands in the winner's place. The choice itself has no gradient. What was chosen has.
+# A hard code is then the alignment that stands in the winner's place. The choice has no gradient; the chosen number has one.
 
 
 # %%
@@ -206,26 +208,26 @@ for beta in (0.1, 0.01):
     print(f"β = {beta:<5} log(sum(exp)) {torch.log(torch.exp(codes / beta).sum()):.3f}")
 
 # %% [markdown]
-# $e^{95}$ is no float32. The remedy is to take the largest code $m$ out first. That changes nothing on paper, and leaves only exponentials of 0 or less:
+# $e^{95}$ is too large for float32. The remedy is to take the largest code $m$ out first. That changes nothing on paper, and no exponent is above 0 any more:
 #
 # $$ \log \sum_t e^{s_t / \beta} = \frac{m}{\beta} + \log \sum_t e^{(s_t - m) / \beta} \qquad m = \max_t s_t $$
 
 # %% [markdown] exercise="pool-codes" difficulty=3 minutes=10 points=3
 # ### Your turn: three poolings
 #
-# Write `pool_codes(codes, word_mask, how, beta)`: codes $(N, M, W)$ and the captions' masks $(M, W)$ to scores $(N, M)$, for `how` in `"mean"`, `"lse"`, `"softmax"`. Padded words take no part, whatever stands there. Nothing overflows, and nothing becomes $\log 0$, however large or low the codes are.
+# Write `pool_codes(codes, word_mask, how, beta)`: from codes $(N, M, W)$ and the captions' masks $(M, W)$ to scores $(N, M)$, for `how` in `"mean"`, `"lse"`, `"softmax"`. Padded words take no part, whatever stands there; every caption has a real word. Nothing overflows, and nothing becomes $\log 0$, however high or low the codes are.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# Padding must add nothing. In a sum that is a 0. In a sum of exponentials it is what has the exponential 0. So you need two fillings of the same codes.
+# Padding must add nothing. In a sum, 0 adds nothing. In a sum of exponentials, it is the number whose exponential is 0. So you need two fillings of the same codes.
 # </details>
 # <details><summary>Help 2: who takes out the maximum</summary>
 #
-# `torch.logsumexp` and `torch.softmax` do it by themselves. If you do it by hand: the largest of the *pair's own real* codes, and do not forget to add $m / \beta$ back.
+# `torch.logsumexp` and `torch.softmax` do it by themselves. By hand, take the largest of the *pair's own real* codes, and do not forget to add $m / \beta$ back.
 # </details>
 # <details><summary>Help 3: the trap</summary>
 #
-# A weight of 0 times a code of $-\infty$ is NaN. In `"softmax"` the weights come from one filling, and what they weigh from the other.
+# A weight of 0 times a code of $-\infty$ is NaN. In `"softmax"` the weights come from one filling, and the codes that they weigh from the other.
 # </details>
 
 
@@ -259,13 +261,13 @@ for how in ("mean", "lse", "softmax"):
     print(f"{how:8s} score {pooled.item():5.2f}   gradient", [round(x, 2) + 0.0 for x in push])
 
 # %% [markdown]
-# The mean pushes all words alike. Log-sum-exp pushes in proportion to $e^{s_t / \beta}$: most the words that the picture covers best, but not only one of them. Softmax even pushes the bad ones *down*: without them its mean would be higher.
+# The mean pushes all words alike. Log-sum-exp pushes in proportion to $e^{s_t / \beta}$: the best covered words most, but more than one of them. Softmax even pushes some bad words *down*, to take weight from them.
 #
-# Log-sum-exp counts in units of $\beta$: a code that rises by 0.05 moves the score by up to 0.5. So a margin means something else here than for a cosine. Ours is 0.5.
+# Log-sum-exp counts in units of $\beta$: a code that rises by 0.05 moves the score by up to 0.5. So the margin of 0.5 that we train with is a small one.
 #
 # ## 4. Train CHAN on your functions
 #
-# You have all of CHAN's score now. The model that makes the vectors stands in `itr_lib/models/chan.py`: lesson 01's text encoder, its small network for each region, and *no* transformer over the regions. One ingredient comes on top, **size augmentation**: each training step leaves out a fifth of the regions, and hides or changes a fifth of the words, so that the model cannot lean on one of them alone.
+# You have all of CHAN's score now. The model that makes the vectors stands in `itr_lib/models/chan.py`: lesson 01's text encoder, its small network for each region, and *no* transformer over the regions. **Size augmentation** comes on top: each training step leaves out a fifth of the regions, and hides, changes or drops a fifth of the words. So the model cannot lean on any one of them.
 
 
 # %%
@@ -302,7 +304,7 @@ title = "A maximum learns: recall rises as soon as the warm-up is over"
 lesson.show(figures.training_curves({"CHAN": history.epochs}, title))
 
 # %% [markdown]
-# All pairs of the test split are scored by `similarity.alignment_scores(..., coding="hard", pooling="lse")`. It says the same as your functions, and packs as you did in lesson 02. Do the two agree?
+# For all pairs of the test split we use the library's `similarity.alignment_scores(..., coding="hard", pooling="lse")`, which packs as you did in lesson 02. Does it agree with your functions?
 
 # %%
 images, captions = encode(model, tokenizer, test, device=lesson.device)
@@ -313,7 +315,7 @@ scores, metrics = lesson.test(model)
 lesson.record(t2i_r1=metrics.t2i_r1, i2t_r1=metrics.i2t_r1, rsum=metrics.rsum)
 
 # %% [markdown]
-# **Hard or soft?** The claim of the paper in one comparison: the same encoders, data, epochs, pooling and margin. Only the coding differs. A third model trains hard codes without size augmentation.
+# **Hard or soft?** Here is the paper's claim in one comparison. Encoders, data, epochs, pooling and margin are the same; only the coding differs. A third model is trained with hard codes but without size augmentation.
 
 # %% tags=["key-figure"]
 rows = {"CHAN, this run": metrics, "hard codes": "CHAN (hard, lse)", "soft codes": "soft, lse"}
@@ -322,9 +324,9 @@ title = "Hard and soft codes of the same encoders find about as much"
 lesson.compare(rows, metrics=("i2t_r1", "t2i_r1", "t2i_r10"), title=title)
 
 # %% [markdown]
-# A difference counts when it is larger than the spread of the seeds. Hard against soft is level: text to image R@1 {{t2i_r1: CHAN (hard, lse)}} with hard codes, {{t2i_r1: soft, lse}} with soft ones. The paper reports *better* recall for hard codes, on photographs. Here that does not show.
+# A difference counts when it is larger than the spread of the seeds. Between hard and soft it is not: text to image R@1 is {{t2i_r1: CHAN (hard, lse)}} with hard codes, {{t2i_r1: soft, lse}} with soft ones. The paper reports *better* recall for hard codes, on photographs. Here that does not show.
 #
-# Size augmentation adds little: {{t2i_r1: CHAN (hard, lse)}} with it, {{t2i_r1: no augmentation}} without. It guards against learning the training set by heart, and five epochs leave little time for that.
+# Size augmentation adds little: without it R@1 is {{t2i_r1: no augmentation}}. It guards against learning the training set by heart, and the five epochs of these runs leave little time for that.
 #
 # So why argue for the maximum? Look at where attention goes.
 
@@ -334,7 +336,7 @@ lesson.clock()
 # %% [markdown]
 # ## 5. Where attention goes
 #
-# CHAN's argument against soft coding is that **a softmax never says no**. A region that does not matter gets a small weight, and there are many regions that do not matter. Here is one word of a test picture:
+# CHAN's argument against soft coding is that **a softmax never says no**. A region that does not matter gets a small weight, and there are many such regions. Here is one word of a caption, and where it looks in its picture:
 
 # %%
 questions = datasets.questions_of(splits, tokenizer)
@@ -358,20 +360,20 @@ if test.open_picture is not None:
     lesson.show(figures.attention_boxes(test, shown, pieces[t], weights, title))
 
 # %% [markdown]
-# How many regions is that? Counting weights above zero does not help: under a softmax all of them are. The **entropy** $H = -\sum_r a_r \log a_r$ measures how spread out weights are, and $e^{H}$ turns it into a number of regions: $n$ equal weights give exactly $n$, one weight of 1 gives 1.
+# How many regions does the word use? Counting weights above zero does not help: under a softmax all of them are. The **entropy** $H = -\sum_r a_r \log a_r$ measures how spread out weights are, and $e^{H}$ (the *perplexity*) turns it into a number of regions. $n$ equal weights give exactly $n$, one weight of 1 gives 1.
 
 # %% [markdown] exercise="regions-used" difficulty=2 minutes=8 points=2
 # ### Your turn: how many regions does a softmax use?
 #
-# Write `regions_used(alignments, temperature)`: $Q$ rows of alignments $(Q, R)$, minus infinity where there is no region, to the number of regions $e^{H}$ that each row's attention at this temperature uses, $(Q,)$. It must hold at a temperature of 0.003, too.
+# Write `regions_used(alignments, temperature)`. A row of `alignments` $(Q, R)$ holds one word's alignments with the regions of its picture, minus infinity where there is no region. Return for each row the number $e^{H}$ of regions that its attention uses at this temperature, $(Q,)$. It must hold at a temperature of 0.003, too.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# First the attention, a softmax over each row. Then its entropy. Then `exp`. Each is a line.
+# First the attention, a softmax over each row. Then its entropy. Then `exp`.
 # </details>
 # <details><summary>Help 2: the trap</summary>
 #
-# Weights of 0 come with minus infinity and with low temperatures, and $0 \cdot \log 0$, which is meant to be 0, comes out as NaN. `torch.xlogy(x, y)` is $x \log y$ with that settled.
+# Weights of 0 come with minus infinity and with low temperatures, and $0 \cdot \log 0$, which is meant to be 0, comes out as NaN. `torch.xlogy(x, y)` is $x \log y$, and 0 where $x$ is 0.
 # </details>
 
 
@@ -391,7 +393,7 @@ def regions_used(alignments, temperature):
 regions_used = check("regions-used", regions_used)
 
 # %% [markdown]
-# (It is also called *perplexity*.) What does a temperature do to it?
+# What does the temperature do to it?
 
 # %%
 for tau in (1, 0.3, 0.1, 0.03, 0.01, 0.003):
@@ -400,7 +402,7 @@ for tau in (1, 0.3, 0.1, 0.03, 0.01, 0.003):
     )
 
 # %% [markdown]
-# Now an experiment that only a made world allows. Take test pictures and keep only the boxes that show an object. Then add 4 to 32 boxes of background, drawn anywhere in the same picture and seen by the same detector. For words of shape and colour we know the right boxes. What share of a word's attention falls on them? On how many regions does it look? And what does retrieval among these pictures say? The dotted line, *evenly*, is a word that attends to every region alike.
+# Now an experiment that only a world of our own making allows. Take test pictures and keep only the boxes that show an object. Then add 4 to 32 boxes of background, drawn anywhere in the same picture and seen by the same detector. For words of shape and colour we know the right boxes, so we can ask three things. What share of a word's attention falls on them? How many regions does the word look at? And what is R@1 among these pictures? The dotted line, *evenly*, is a word that attends to every region alike.
 
 # %%
 COUNTS = (0, 4, 16, 32)
@@ -471,13 +473,13 @@ else:
     print("Boxes of background need a world in which everything is known: run the scenes.")
 
 # %% [markdown]
-# Hard attention does not notice the added boxes: as long as the best region stays the best, a hundred others change nothing. Soft attention at $\tau = 0.1$ loses a good part of its share. Every box of background gets a little, and the littles add up. A low temperature heals that, by coming close to a maximum. This is the paper's argument, and so far it holds.
+# Hard attention barely notices the added boxes: as long as the best region stays the best, a hundred others change nothing. Soft attention at $\tau = 0.1$ loses a good part of its share: every box of background gets a little, and the little adds up. A low temperature helps, because it comes close to a maximum. This is the paper's argument, and so far it holds.
 #
 # ## 6. A rise that should not be there
 #
-# Look again at R@1 with hard codes, which do not notice. It *rises*, most from no box to four. No added box shows an object, so what should it help with? When a number moves that should stay, find out why before you go on.
+# Look again at R@1 with hard codes. It should stay where it is, but it *rises*, most from no box to four. No added box shows an object, so how can it help? When a number moves that should stay put, find out why before you go on.
 #
-# A first guess: the boxes are not quite empty. The experiment calls a box background when its overlap with every object, measured as intersection over union, is below 0.5, so some of them show parts of objects. That can be tested: with boxes that touch no object at all, R@1 rises just as much (quick profile, four draws of 32 boxes: 77.4 to 77.9, against 76.6 to 77.6 with the lesson's boxes and 72.5 without any). So that is not it.
+# A first guess: the boxes are not quite empty. The experiment calls a box background when its IoU (lesson 02) with every object is below 0.5, so some of them show parts of objects. We tested that, with boxes that touch no object at all: R@1 rises just as much. So that is not it.
 #
 # A second guess: look at what the captions *say*.
 
@@ -492,12 +494,12 @@ if test.truth is not None:
     lesson.say(f"{100 * np.mean(grounds):.0f} % of these captions name the ground.")
 
 # %% [markdown]
-# *Against a brick wall* asks for a box that shows bricks. To test the guess, split the number: R@1 of the captions that name the ground, and of those that do not.
+# *Against a brick wall* asks for a box that shows bricks. To test this guess, split the number: R@1 of the captions that name the ground, and R@1 of the others.
 
 # %% [markdown] exercise="recall-by-group" difficulty=2 minutes=9 points=3
 # ### Your turn: one number, split
 #
-# Write `recall_by_group(scores, image_of_caption, group)`: scores $(N, M)$ of pictures with captions, the picture of each caption $(M,)$, and the group of each caption $(M,)$, numbered from 0, to R@1 from text to image in each group, in percent. A caption is a hit when its own picture scores above every other; a wrong picture that is level makes a miss. Every group has a caption, and groups differ in size.
+# Write `recall_by_group(scores, image_of_caption, group)`: from the scores $(N, M)$ of pictures with captions, each caption's picture $(M,)$, and each caption's group $(M,)$, numbered from 0, to R@1 from text to image in each group, in percent. A caption is a hit when its own picture scores above every other; a wrong picture that is level makes a miss. Every group has a caption, and groups differ in size.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -552,11 +554,11 @@ if test.truth is not None:
     )
 
 # %% [markdown]
-# There it is. The whole rise is in the captions that name the ground: without a box of background their words found nothing to align with. For the others hard codes stay level, and soft attention at $\tau = 0.1$ loses more than the mixed number showed. The claim was right. The number that was to show it was a mixture of two things.
+# There it is. The rise belongs to the captions that name the ground: without a box of background, those words found nothing to align with. For the other captions hard codes stay level, and soft attention at $\tau = 0.1$ loses more than the mixed number showed. The claim was right; the number that was to show it mixed two things.
 #
 # ## 7. Be fair: train with soft codes, too
 #
-# One thing is still unfair. This model was trained with hard codes. Nothing ever asked it to push background far down, only below the best region. A model that trains with soft codes *pays* for what its attention catches. What does it do? The next cell trains one on your `soft_codes`. It takes a few minutes, so on the quick profile it is off: set `train_soft = True` to see for yourself.
+# One thing is still unfair. This model was trained with hard codes. Nothing ever asked it to push background far down, only below the best region. A model trained with soft codes *pays* for what its attention catches. What does it learn from that? The next cell trains one on your `soft_codes`. It takes a few minutes, so on the quick profile it is off: set `train_soft = True` to see for yourself.
 
 # %%
 train_soft = profile != "quick"
@@ -571,9 +573,9 @@ if train_soft and test.truth is not None:
     lesson.show(figures.background_curves(COUNTS, soft_looks, LABELS, title))
 
 # %% [markdown]
-# Such a model keeps far more of its attention on the object, and its recall at $\tau = 0.1$ no longer falls. It has pushed the background down: one of those boxes aligns with a word of shape or colour at about 0.2 on average, where it was about 0.5 in the model that trained with hard codes.
+# When we trained it, such a model kept far more of its attention on the object, and its recall at $\tau = 0.1$ no longer fell. It pushes the background down: those boxes align with words of shape and colour far less than in the model trained with hard codes.
 #
-# So two things are true. Attention does leak, more with every box. And training finds a way round the leak. Which one decides is no matter of argument: it is what the comparison in section 4 measures.
+# So two things are true. Attention does leak, more with every box. And training finds a way round the leak. No argument can say which of the two matters more: a measurement can, and in section 4 hard and soft codes came out level.
 
 # %%
 lesson.clock()
@@ -581,11 +583,11 @@ lesson.clock()
 # %% [markdown]
 # ## 8. The gradient of a maximum touches one region
 #
-# In recall hard codes win nothing here. They do win in *work*, and the reason is their gradient. Let $g_t = \partial L / \partial s_t$ be the gradient that reaches code $s_t$ of one pair, and $r^*(t)$ the winner of word $t$. A maximum passes its gradient on to the winner alone, and since $A_{rt} = v_r \cdot w_t$,
+# In recall hard codes win nothing here. They do win in *work*, and the reason is their gradient. Take one pair. Let $g_t = \partial L / \partial s_t$ be the gradient that reaches the code $s_t$, and $r^*(t)$ the winner of word $t$. A maximum passes its gradient on to the winner alone, and since $A_{rt} = v_r \cdot w_t$,
 #
 # $$ \frac{\partial L}{\partial v_r} = \sum_{t \,:\, r^*(t) = r} g_t \, w_t \qquad\qquad \frac{\partial L}{\partial w_t} = g_t \, v_{r^*(t)} $$
 #
-# Each word gives one vector and takes one vector. With soft codes every word pulls at *every* region:
+# Each word pulls at one region, its winner. With soft codes every word pulls at *every* region:
 
 # %% tags=["nbval-check-output"]
 v = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], requires_grad=True)
@@ -600,11 +602,11 @@ for name, codes in coded.items():
 # %% [markdown] exercise="hard-backward" difficulty=3 minutes=10 points=4
 # ### Your turn: the backward pass by hand
 #
-# Write `hard_backward(regions, words, winners, grad)` without autograd: regions $(R, D)$, words $(W, D)$, each word's winner $(W,)$, and the gradient $g$ by the codes $(W,)$. Return the gradient by the regions and below it the gradient by the words, in one tensor $(R + W, D)$.
+# Write `hard_backward(regions, words, winners, grad)` without autograd: regions $(R, D)$, words $(W, D)$, each word's winner $(W,)$, and `grad` $(W,)$, the $g_t$ of the formulas. Return one tensor $(R + W, D)$: the gradient with respect to the regions, and below it the gradient with respect to the words.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# The words' part is one indexing and one product. The regions' part is a sum: several words may have chosen the same region, and some regions nobody.
+# The words' part is one indexing and one product. The regions' part is a sum: several words may share a winner, and some regions win no word.
 # </details>
 # <details><summary>Help 2: adding up</summary>
 #
@@ -633,7 +635,7 @@ def hard_backward(regions, words, winners, grad):
 hard_backward = check("hard-backward", hard_backward)
 
 # %% [markdown]
-# Does it agree with autograd, which knows nothing of this, on a real batch? And how sparse is the gradient? Take a batch of training and a model that has not learnt yet.
+# Does it agree with autograd on a real batch? And how sparse is the gradient: how few alignments does it reach? Take a training batch and an untrained model.
 
 # %%
 fresh = recipe.build(splits.train, tokenizer).to(lesson.device).eval()
@@ -669,22 +671,22 @@ print(f"{touched:,} of {dense:,} alignments, 1 in {dense / touched:,.0f}")
 lesson.record(gradient_sparsity=dense / touched)
 
 # %% [markdown]
-# Two savings multiply. The hinge with the hardest negative asks only the true pairs and a few rivals, and of those the maximum asks one region a word. The library does what you did: the class `_HardCodes` in `itr_lib/similarity/hard_and_soft.py` remembers the winners and never builds the matrix of zeros.
+# Two savings multiply. The hinge with the hardest negative gives a gradient only to the true pairs and a few rivals. In each of those pairs, the maximum hands it to one region a word. The library does what you did: the class `_HardCodes` in `itr_lib/similarity/hard_and_soft.py` remembers the winners, and never builds a matrix that is nearly all zeros.
 #
 # ## 9. What softness costs
 #
-# Both codings need all alignments: one product of all regions with all words. Soft coding then needs an attended vector, $D$ numbers, *for each word and each picture*. Making them is a second product as large as the first, and they take $D$ times the room of the codes.
+# Both codings need all alignments: one product of all regions with all words. Soft coding then needs an attended vector, $D$ numbers, *for each word and each picture*. Making these vectors is a second product as large as the first, and they take $D$ times the memory of the codes.
 #
-# But the code does not need the attended vector. Its dot product with the word is $\sum_r a_{rt} A_{rt}$, of numbers we have. And its length? Multiply out:
+# But the code does not need the vector itself, only its dot product with the word and its length. The dot product is $\sum_r a_{rt} A_{rt}$, from numbers that we have. And the length? Multiply out:
 #
 # $$ \lVert \hat v_t \rVert^2 = \Big\lVert \sum_r a_{rt} v_r \Big\rVert^2 = \sum_r \sum_s a_{rt} \, a_{st} \, (v_r \cdot v_s) = a_t^\top G \, a_t \qquad G_{rs} = v_r \cdot v_s $$
 #
-# $G$ is the **Gram matrix** of the picture: $R \times R$ numbers, made once, whatever the captions. A length then costs $R^2$ multiplications instead of $R D$.
+# $G$ is the **Gram matrix** of the picture, the dot products of its regions with each other: $R \times R$ numbers, made once for all captions. A length then costs $R^2$ multiplications instead of $R D$.
 
 # %% [markdown] exercise="attended-length" difficulty=3 minutes=9 points=3
 # ### Your turn: a length without its vector
 #
-# Write `attended_length(weights, gram)`: weights $(N, R, W)$ and the pictures' Gram matrices $(N, R, R)$ to the lengths of the attended vectors $(N, W)$. The regions themselves you do not get. The weights may have any sum, and regions may cancel each other. Keep to torch: the bill below asks for gradients.
+# Write `attended_length(weights, gram)`: from weights $(N, R, W)$ and the pictures' Gram matrices $(N, R, R)$ to the lengths of the attended vectors $(N, W)$. You do not get the regions themselves: they may have any length, and may cancel each other. The weights may have any sum. Keep to torch: the bill below asks for gradients.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -716,7 +718,7 @@ def attended_length(weights, gram):
 attended_length = check("attended-length", attended_length)
 
 # %% [markdown]
-# Now the bill. One batch, all pairs, each way forward, and forward with backward through the hinge. The unit is the bare product of all regions with all words. The last column is what must be *kept* for the backward pass.
+# Now the bill, for all pairs of one batch: each way forward, then forward and backward through the hinge. The unit of time is the bare product of all regions with all words. The last column is the memory that must be *kept* for the backward pass.
 
 
 # %%
@@ -761,11 +763,11 @@ lesson.say(
 )
 
 # %% [markdown]
-# Made the plain way, soft coding pays for its attended vectors in time and, above all, in memory. The Gram matrix takes most of that back. A fair comparison of two ideas needs the *good* version of both: beside the plain one, hard coding looks many times faster than it is.
+# Done the plain way, soft coding pays for its attended vectors in time and, above all, in memory. The Gram matrix saves most of that. A fair comparison of two ideas needs the *good* version of both: beside a slow soft coding, hard coding looks better than it is.
 #
 # ## 10. Do words find their regions?
 #
-# Is the best region the right one? As in lesson 02, between chance and the *detector ceiling*: a reader who understands every caption and sees through the same imperfect detector.
+# Is the best region the right one? As in lesson 02, read the answer between two marks: chance, and the *detector ceiling*, a reader who understands every caption and sees through the same imperfect detector.
 
 # %%
 if questions is not None:
@@ -782,7 +784,7 @@ else:
     print("Nobody knows which region a word means here: run the scenes, or entities.")
 
 # %% [markdown]
-# Colour and shape come close to the ceiling. Size and texture vary wildly between seeds: size {{pointing_size: CHAN (hard, lse)}} % with hard codes, {{pointing_size: soft, lse}} % with soft ones, at nearly the same recall. So the score hardly needs these words to find their object: the word next to them names it already. A model that is only asked which caption fits which picture may use a word in any way that helps, or in none.
+# Colour and shape come closest to the ceiling. Size and texture vary wildly between seeds: size {{pointing_size: CHAN (hard, lse)}} % with hard codes, {{pointing_size: soft, lse}} % with soft ones, at nearly the same recall. So the score hardly needs these words to find their object. A likely reason: the word next to them names it already. A model that is only asked which caption fits which picture may use a word in any way that helps, or in none.
 #
 # And the twins, pictures that differ in who has which colour?
 
@@ -797,7 +799,9 @@ if test.open_picture is not None:
     figures.explorer(test, align, images=[shown, *others], title=title)
 
 # %% [markdown]
-# The regions of this model never see each other, and still it tells *red circle, blue square* from *blue circle, red square*. It can, because the score compares before it pools: the word *red*, next to *circle* in its caption, becomes a vector that asks for a red circle, and either there is such a region or not. Soft codes, which can pass two half-right regions for a right one, come out at {{swaps: soft, lse}} % on the swaps, hard codes at {{swaps: CHAN (hard, lse)}} %: no difference beyond the spread.
+# The regions of this model never see each other, and still it tells *red circle, blue square* from *blue circle, red square*. It can, because the score compares before it pools. The word *red*, next to *circle* in its caption, becomes a vector that asks for a red circle, and such a region is there or it is not.
+#
+# Soft codes could take two half-right regions for a right one. On the swaps this does no visible harm: {{swaps: soft, lse}} % with soft codes, {{swaps: CHAN (hard, lse)}} % with hard ones.
 #
 # ## What you should have seen
 #
