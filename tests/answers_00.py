@@ -749,7 +749,7 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (ndcg_log2_of_1, "log2(1) = 0"),
         (ndcg_log2_of_1_in_loops, "not by log2(1)"),
         (ndcg_ranks_for_order, "rank number"),
-        (ndcg_long_discounts, "longer than the list"),
+        (ndcg_long_discounts, "cut k to scores.shape"),
         (ndcg_one_less, "one rank too early"),
         (ndcg_first_query, "only the first query"),
         (ndcg_upwards_and_uncut, "two things"),

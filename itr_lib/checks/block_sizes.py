@@ -56,6 +56,8 @@ def _blocks(
     rest="last",
     per_block=0,
     turned=False,
+    border=0,
+    none_fits="one",
 ) -> Tensor:
     """The sizes with all that a learner may change in them."""
     images, captions = (captions, images) if turned else (images, captions)
@@ -65,6 +67,9 @@ def _blocks(
     each = copies * width * extra
     for name, size in parts.items():
         each *= 1 if name in without else size
+    budget -= border
+    if none_fits == "nothing" and budget < each:
+        return torch.tensor([])
     size = budget // each if rest != "rounded up" else -(-budget // each)
     size = round(budget / each) if rest == "rounded" else size
     size = max(least, int(size) + per_block)
@@ -119,6 +124,10 @@ TOGGLES = {
     "a block for all captions together: as many as the budget holds": {"rest": "one"},
     "the size is rounded, and does not always fit: round down, //": {"rest": "rounded"},
     "the size is rounded up, and does not fit: round down, //": {"rest": "rounded up"},
+    "a caption that fits to the byte is left out: the whole budget may be used, <=, not <": {"border": 1},
+    "the list is empty where not even one caption fits: then a block holds one all the same, max(1, ...)": {
+        "none_fits": "nothing"
+    },
     "one caption too many in each block: it does not fit": {"per_block": 1},
     "one caption too few in each block: <= budget still fits": {"per_block": -1},
 }

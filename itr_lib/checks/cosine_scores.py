@@ -239,8 +239,7 @@ MISTAKES = {
         }.items()
     },
     "one zero vector makes all scores 0: its own row, or column, alone is 0": lambda images, captions: (
-        cosine_specification(images, captions)
-        * bool((_lengths(images) > 0).all() and (_lengths(captions) > 0).all())
+        cosine_specification(images, captions) * bool((_lengths(images) > 0).all() and (_lengths(captions) > 0).all())
     ),
     "one zero vector makes all scores NaN: its own row, or column, alone is 0": lambda images, captions: (
         cosine_specification(images, captions)

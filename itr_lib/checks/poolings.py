@@ -56,6 +56,8 @@ def _mwsr(alignments: Tensor, region_mask: Tensor, word_mask: Tensor, mrsw: Call
         "first two": lambda: mrsw(both, word_mask, region_mask).T,
         "masks as they are": lambda: mrsw(alignments.mT, region_mask, word_mask),
         "masks as they are, turned": lambda: mrsw(turned, region_mask, word_mask).T,
+        "no masks": lambda: mrsw(turned, torch.ones_like(word_mask), torch.ones_like(region_mask)).T,
+        "worst": lambda: -mrsw(-turned, word_mask, region_mask).T,
         "reversed": lambda: mrsw(alignments.permute(3, 2, 1, 0), word_mask, region_mask).T,
     }[mirror]()
 
@@ -150,6 +152,8 @@ TOGGLES = {
     "for MwSr the masks are to be exchanged, too: mrsw(..., word_mask, region_mask)": {
         "mirror": "masks as they are, turned"
     },
+    "for MwSr padding takes part: give mrsw word_mask and region_mask": {"mirror": "no masks"},
+    "MwSr takes each region's worst word (a sign is turned before mrsw): the best is asked for": {"mirror": "worst"},
     "for MwSr all four axes are turned round: permute(1, 0, 3, 2) exchanges them in pairs": {"mirror": "reversed"},
     "MwSr is divided by the number of regions: it is a sum": {"mirror_divisor": "regions"},
     "MwSr is divided by the number of words: it is a sum over regions": {"mirror_divisor": "words"},

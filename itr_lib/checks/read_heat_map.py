@@ -80,7 +80,24 @@ def heat_map_cases() -> Iterator[Case]:
     yield Case(heat_map([0], [[0.9], [0.1], [0.5]], seed=8), "the picture has one box")
     wide = [[0.8, 0.55, 0.1], [0.1, 0.5, 0.75], [0.9, 0.1, 0.52]]
     yield Case(heat_map([0, 1, 2], wide, seed=9, floor=0.5, gap=0.3), "floor and gap are other numbers")
+    yield from border_cases()
     yield Case(heat_map([0, 1, 2, 2], [[0.05, 0.02, 0.11], [0.2, 0.01, 0.1], [0.01, 0.0, 0.02]], 10, 1, 0.08, 0.05))
+
+
+def border_cases() -> Iterator[Case]:
+    """Numbers that are equal to a limit, in powers of two, so that no rounding decides; and rivals of each other."""
+
+    def case(columns: list[list[float]], overlap: list[list[float]], trap: str) -> Case:
+        values = {"alignment": columns, "overlap": overlap}
+        tensors = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+        return Case({**tensors, "floor": 0.5, "gap": 0.25}, trap)
+
+    apart, half = [[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.5], [0.5, 1.0]]
+    yield case([[0.5, 0.125, 0.75], [0.0, 0.5, 0.25]], apart, "the best entry is equal to the floor")
+    yield case([[0.75, 0.25, 0.625], [0.5, 0.5, 0.875]], apart, "another box is just gap below the best")
+    yield case([[0.75, 0.75], [0.625, 0.875]], half, "two boxes overlap by just 0.5")
+    chain = [[1.0, 0.625, 0.625], [0.625, 1.0, 0.25], [0.625, 0.25, 1.0]]
+    yield case([[0.75, 0.625], [0.625, 0.0], [0.625, 0.5]], chain, "two boxes overlap the best, and not each other")
 
 
 def heat_map_specification(alignment: Tensor, overlap: Tensor, floor: float, gap: float) -> Tensor:
@@ -111,6 +128,7 @@ def _read(
     marks=(NOWHERE, SEVERAL),
     shift=0,
     level=None,
+    dark_at=False,
 ) -> Tensor:
     """The reading with all that a learner may change in it."""
     if axis == "boxes" and alignment.shape[0] != alignment.shape[1]:
@@ -122,7 +140,8 @@ def _read(
     answers = []
     for column, place in zip(values.T.tolist(), best, strict=True):
         several = _several(column, place, overlap, gap, rivals, same, near, floor)
-        dark = floored and column[place] < (floor if level is None else level)
+        limit = floor if level is None else level
+        dark = floored and (column[place] < limit or (dark_at and column[place] == limit))
         if first == "several":
             answer = marks[1] if several else marks[0] if dark else place + shift
         else:
@@ -144,6 +163,7 @@ def _several(
     ]
     close = {
         "below best": lambda value: top - value < gap,
+        "at gap": lambda value: top - value <= gap,
         "above floor": lambda value: value >= floor,
         "floor too": lambda value: top - value < gap and value >= floor,
         "above gap": lambda value: value > gap,
@@ -154,12 +174,19 @@ def _several(
     }[near]
     apart = {
         "half": lambda box: overlap[best, box] < SAME_PLACE,
+        "at half": lambda box: overlap[best, box] <= SAME_PLACE,
         "ignored": lambda box: True,
         "touching": lambda box: overlap[best, box] == 0 and box != best,
         "turned": lambda box: overlap[best, box] >= SAME_PLACE,
         "box 0": lambda box: overlap[0, box] < SAME_PLACE,
-    }[same]
-    return any(close(column[box]) and apart(box) for box in some)
+    }.get(same)
+    near_by = [box for box in some if close(column[box])]
+    if same == "each other":
+        return any(overlap[one, other] < SAME_PLACE for one in near_by for other in near_by)
+    if same == "every":
+        others = [box for box in near_by if box != best]
+        return bool(others) and all(overlap[best, box] < SAME_PLACE for box in others)
+    return any(apart(box) for box in near_by)
 
 
 TOGGLES = {
@@ -172,6 +199,13 @@ TOGGLES = {
     "a word points nowhere where its best alignment is below floor, which is an argument, not 0": {"level": 0.0},
     "a word points nowhere where its best alignment is below floor, which is an argument, not 0.5": {"level": 0.5},
     "a word points nowhere where its best alignment is below floor, which is an argument, not 0.3": {"level": 0.3},
+    "a best entry that is equal to the floor is not below it: <, not <=": {"dark_at": True},
+    "a box that is just gap below the best does not come closer than gap: <, not <=": {"near": "at gap"},
+    "an overlap of just 0.5 is not less than 0.5: <, not <=": {"same": "at half"},
+    "the rivals are compared with each other: only their overlap with the best box counts, overlap[best]": {
+        "same": "each other"
+    },
+    "all rivals must lie elsewhere for you: one of them is enough (any, not all)": {"same": "every"},
     "a second place that comes close is not looked for: then the answer is -2": {"rivals": "none"},
     "you look at the runner-up alone, which may lie on the same thing: every box within the gap counts": {
         "rivals": "runner-up"
