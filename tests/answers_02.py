@@ -108,7 +108,7 @@ def mrsw_with(fill):
 
 
 def mrsw_multiplied(alignments, region_mask, word_mask):
-    best = torch.where(region_mask[:, None, :, None], alignments, -1e4).amax(2)
+    best = torch.where(region_mask[:, None, :, None], alignments, -1e9).amax(2)
     return (best * word_mask).sum(-1)
 
 

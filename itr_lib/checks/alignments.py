@@ -173,6 +173,9 @@ TOGGLES = {
     "you divided by the sum of the entries: the length is the root of the sum of their squares": {"power": "sum"},
     "you divided by the root of the length: divide by the length": {"power": "half"},
     "you divided by the longest vector of the set: each vector has its own length": {"power": "longest"},
+    "one side is divided by the root of the mean square: the length is the root of the sum of squares": {
+        "word_power": "mean"
+    },
     **{
         f"the {side}s are divided by {what}: the length is the root of the sum of squares": {f"{side}_power": power}
         for side in ("region", "word")
@@ -180,7 +183,6 @@ TOGGLES = {
             "their squared length": "square",
             "the sum of absolute values": "absolute",
             "their largest entry": "largest",
-            "the root of the mean square": "mean",
             "the sum of their entries": "sum",
             "the root of their length": "half",
             "the longest of the set": "longest",

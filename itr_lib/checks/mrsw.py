@@ -58,8 +58,6 @@ def mrsw_cases() -> Iterator[Case]:
     real = case["region_mask"][:, None, :, None] & case["word_mask"][None, :, None, :]
     low = torch.where(real, 5000 * (below - 2.5), case["alignments"])
     yield Case(case | {"alignments": low}, "the alignments are no cosines and lie below -10,000")
-    infinite = torch.where(case["alignments"] > 0, torch.inf, -torch.inf)
-    yield Case(case | {"alignments": torch.where(real, below, infinite)}, "infinity stands in padded places")
     words = mask_any_real(3, 4, g)
     words[1] = False
     yield Case(padded(mask_any_real(2, 5, g), words, 32), "a caption has no real word")
@@ -206,8 +204,6 @@ TOGGLES = {
     "region_mask stands on the axis of the captions: [:, None, :, None] fits (N, M, R, W)": {"region_axes": "m r"},
     "word_mask stands on the axis of the pictures: after the maximum [None] fits (N, M, W)": {"word_axes": "n w"},
     INFINITE: {"left": -torch.inf},
-    "padded words are multiplied by 0, which is NaN where infinity stands in them: set them to 0 with masked_fill or "
-    "torch.where": {"left": None},
     "caption 0's word_mask is used for all captions: an index does not move on": {"words": "of set 0"},
     "picture 0's region_mask is used for all pictures: an index does not move on": {"regions": "of set 0"},
     "region_mask stands on the axis of the captions wherever it fits there: it goes with the pictures, [:, None, :, "

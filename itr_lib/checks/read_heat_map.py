@@ -97,7 +97,7 @@ def border_cases() -> Iterator[Case]:
     yield case([[0.75, 0.25, 0.625], [0.5, 0.5, 0.875]], apart, "another box is just gap below the best")
     yield case([[0.75, 0.75], [0.625, 0.875]], half, "two boxes overlap by just 0.5")
     chain = [[1.0, 0.625, 0.625], [0.625, 1.0, 0.25], [0.625, 0.25, 1.0]]
-    yield case([[0.75, 0.625], [0.625, 0.0], [0.625, 0.5]], chain, "two boxes overlap the best, and not each other")
+    yield case([[0.75, 0.625], [0.6875, 0.0], [0.625, 0.5]], chain, "two boxes overlap the best, and not each other")
 
 
 def heat_map_specification(alignment: Tensor, overlap: Tensor, floor: float, gap: float) -> Tensor:
@@ -178,6 +178,7 @@ def _several(
         "ignored": lambda box: True,
         "touching": lambda box: overlap[best, box] == 0 and box != best,
         "turned": lambda box: overlap[best, box] >= SAME_PLACE,
+        "turned, strictly": lambda box: overlap[best, box] > SAME_PLACE,
         "box 0": lambda box: overlap[0, box] < SAME_PLACE,
     }.get(same)
     near_by = [box for box in some if close(column[box])]
@@ -221,6 +222,10 @@ TOGGLES = {
     "boxes that merely touch count as one thing: below an overlap of 0.5 they are two": {"same": "touching"},
     "overlap is turned round: a large one says that both boxes lie on one thing": {
         "same": "turned",
+        "rivals": "others",
+    },
+    "overlap is turned round: more than 0.5 says that both boxes lie on one thing": {
+        "same": "turned, strictly",
         "rivals": "others",
     },
     "you took the overlaps of box 0: those of the word's best box are asked for, overlap[best]": {"same": "box 0"},
