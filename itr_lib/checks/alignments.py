@@ -91,18 +91,9 @@ def _unit(vectors: Tensor, over: str, power: str, zero: str | float) -> Tensor:
 
 
 def _alignments(
-    regions: Tensor,
-    words: Tensor,
-    sides="both",
-    over="vector",
-    power="root",
-    zero="safe",
-    axes="nmrw",
-    reduce="sum",
-    last="",
-    region_power=None,
-    word_power=None,
-) -> Tensor:
+    regions: Tensor, words: Tensor, sides="both", over="vector", power="root", zero="safe", axes="nmrw",
+    reduce="sum", last="", region_power=None, word_power=None,
+) -> Tensor:  # fmt: skip
     """The cosines with all that a learner may change in them."""
     if sides == "centred":
         regions, words = (x - x.mean(dim=-1, keepdim=True) for x in (regions, words))

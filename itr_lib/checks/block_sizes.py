@@ -42,23 +42,9 @@ def block_specification(images: int, captions: int, regions: int, words: int, bu
 
 
 def _blocks(
-    images: int,
-    captions: int,
-    regions: int,
-    words: int,
-    budget: int,
-    copies=2,
-    width=4.0,
-    without=(),
-    extra=1,
-    least=1,
-    most=True,
-    rest="last",
-    per_block=0,
-    turned=False,
-    border=0,
-    none_fits="one",
-) -> Tensor:
+    images: int, captions: int, regions: int, words: int, budget: int, copies=2, width=4.0, without=(), extra=1,
+    least=1, most=True, rest="last", per_block=0, turned=False, border=0, none_fits="one",
+) -> Tensor:  # fmt: skip
     """The sizes with all that a learner may change in them."""
     images, captions = (captions, images) if turned else (images, captions)
     if rest == "one":
@@ -75,25 +61,30 @@ def _blocks(
     size = max(least, int(size) + per_block)
     if most:
         size = min(size, captions)
+    return torch.tensor(_told(captions, size, rest))
+
+
+def _told(captions: int, size: int, rest: str) -> list[int] | int:
+    """What is said of blocks of a size."""
     whole, left = divmod(captions, size)
     if rest == "even":
         count = -(-captions // size)
-        return torch.tensor([captions // count + (i < captions % count) for i in range(count)])
+        return [captions // count + (i < captions % count) for i in range(count)]
     if rest == "padded":
-        return torch.tensor([size] * (whole + (left > 0)))
+        return [size] * (whole + (left > 0))
     if rest == "first":
-        return torch.tensor([left] * (left > 0) + [size] * whole)
+        return [left] * (left > 0) + [size] * whole
     if rest == "count":
-        return torch.tensor(-(-captions // size))
+        return -(-captions // size)
     if rest == "size":
-        return torch.tensor(size)
+        return size
     if rest == "stops":
-        return torch.tensor([min((i + 1) * size, captions) for i in range(whole + (left > 0))])
+        return [min((i + 1) * size, captions) for i in range(whole + (left > 0))]
     if rest == "starts":
-        return torch.tensor([i * size for i in range(whole + (left > 0))])
+        return [i * size for i in range(whole + (left > 0))]
     if rest == "always":
-        return torch.tensor([size] * whole + [left])
-    return torch.tensor([size] * whole + ([left] if left and rest != "dropped" else []))
+        return [size] * whole + [left]
+    return [size] * whole + ([left] if left and rest != "dropped" else [])
 
 
 TOGGLES = {

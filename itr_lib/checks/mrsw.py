@@ -92,24 +92,10 @@ def _mask(mask: Tensor, how: str) -> Tensor:
 
 
 def wrong_mrsw(
-    alignments: Tensor,
-    region_mask: Tensor,
-    word_mask: Tensor,
-    regions="real",
-    words="real",
-    region_axes="n r",
-    word_axes="m w",
-    fill=-torch.inf,
-    lower=None,
-    pick="max",
-    floor=False,
-    left=0.0,
-    reduce="sum",
-    mirrored=False,
-    order="max first",
-    transposed=False,
-    empty=None,
-) -> Tensor:
+    alignments: Tensor, region_mask: Tensor, word_mask: Tensor, regions="real", words="real", region_axes="n r",
+    word_axes="m w", fill=-torch.inf, lower=None, pick="max", floor=False, left=0.0, reduce="sum", mirrored=False,
+    order="max first", transposed=False, empty=None,
+) -> Tensor:  # fmt: skip
     """MrSw with all that a learner may change in it."""
     if mirrored:
         alignments, region_mask, word_mask = alignments.permute(1, 0, 3, 2), word_mask, region_mask

@@ -95,21 +95,10 @@ def _slices(counts: list[int], how: str) -> list[slice]:
 
 
 def _packed(
-    regions: Tensor,
-    region_counts: list[int],
-    words: Tensor,
-    word_counts: list[int],
-    cut_regions="right",
-    cut_words="right",
-    unit="none",
-    start=None,
-    pick="max",
-    reduce="sum",
-    mirrored=False,
-    order="max first",
-    transposed=False,
-    padded=False,
-) -> Tensor:
+    regions: Tensor, region_counts: list[int], words: Tensor, word_counts: list[int], cut_regions="right",
+    cut_words="right", unit="none", start=None, pick="max", reduce="sum", mirrored=False, order="max first",
+    transposed=False, padded=False,
+) -> Tensor:  # fmt: skip
     """The scores with all that a learner may change in them."""
     regions = l2_normalise(regions) if unit in ("both", "regions") else regions
     words = l2_normalise(words) if unit in ("both", "words") else words

@@ -67,6 +67,19 @@ def _extremes(alignments: Tensor, right: Tensor, fill: float) -> tuple[Tensor, T
     return tuple(alignments.masked_fill(~(some & real), fill).amax(dim=1) for some in (right, ~right))
 
 
+def _by_place(alignments: Tensor, right: Tensor, pick: str) -> Tensor:
+    """Hits by where the highest alignments stand, of a question or of a region."""
+    level = alignments == alignments.amax(dim=0 if pick == "columns" else 1, keepdim=True)
+    if pick == "columns":
+        return ~(level & ~right).any(dim=0)
+    if pick == "level share":
+        return (level & right).sum(dim=1) / level.sum(dim=1)
+    if pick == "questions":
+        return right.gather(0, alignments.argmax(dim=0)[None])[0]
+    places = alignments.topk(min(int(pick[3:]), alignments.shape[1]), dim=1).indices
+    return (right & (alignments > -torch.inf)).gather(1, places).any(dim=1)
+
+
 def _hits(alignments: Tensor, right: Tensor, ties: str, pick: str, fill: float) -> Tensor:
     """One truth value a question, with all that a learner may change in it."""
     real = alignments > -torch.inf
@@ -76,16 +89,8 @@ def _hits(alignments: Tensor, right: Tensor, ties: str, pick: str, fill: float) 
         best, rival = _extremes(alignments, right, fill)
     if pick == "padding":  # the smallest number of all
         return right.gather(1, alignments.argmin(dim=1, keepdim=True))[:, 0]
-    level = alignments == alignments.amax(dim=0 if pick == "columns" else 1, keepdim=True)
-    if pick == "columns":
-        return ~(level & ~right).any(dim=0)
-    if pick == "level share":
-        return (level & right).sum(dim=1) / level.sum(dim=1)
-    if pick == "questions":
-        return right.gather(0, alignments.argmax(dim=0)[None])[0]
-    if pick.startswith("top"):
-        places = alignments.topk(min(int(pick[3:]), alignments.shape[1]), dim=1).indices
-        return good.gather(1, places).any(dim=1)
+    if pick in ("columns", "level share", "questions") or pick.startswith("top"):
+        return _by_place(alignments, right, pick)
     if pick == "above mean":
         mean = alignments.masked_fill(~real, 0).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True)
         return ((alignments > mean) & good).any(dim=1)
@@ -130,19 +135,9 @@ def _some(alignments: Tensor, right: Tensor, asked: Tensor, which: str) -> tuple
 
 
 def _pointing(
-    alignments: Tensor,
-    right: Tensor,
-    ties="miss",
-    pick="highest",
-    fill=-torch.inf,
-    chance="right",
-    hits_as=100.0,
-    chance_as=100.0,
-    misses=False,
-    exchanged=False,
-    hits_of="all",
-    chance_of="all",
-) -> dict[str, float]:
+    alignments: Tensor, right: Tensor, ties="miss", pick="highest", fill=-torch.inf, chance="right",
+    hits_as=100.0, chance_as=100.0, misses=False, exchanged=False, hits_of="all", chance_of="all",
+) -> dict[str, float]:  # fmt: skip
     """Both numbers with all that a learner may change in them."""
     asked = (right & (alignments > -torch.inf)).any(dim=1)  # the questions that have an answer
     found = _hits(*_some(alignments, right, asked, hits_of), ties, pick, fill).double()

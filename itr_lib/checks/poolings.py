@@ -62,30 +62,14 @@ def _mwsr(alignments: Tensor, region_mask: Tensor, word_mask: Tensor, mrsw: Call
     }[mirror]()
 
 
-def _pool(
-    alignments: Tensor,
-    region_mask: Tensor,
-    word_mask: Tensor,
-    how: str,
-    mrsw: Callable,
-    divisor="words",
-    mirror="right",
-    mirror_divisor="",
-    symm="sum",
-    sum_is="MrSw",
-    names=("MrSw", "MrAVGw", "MwSr", "Symm"),
-    own=None,
-) -> Tensor:
-    """The four with all that a learner may change in them; ``own``: options of an mrsw that is not used as given."""
-    mrsw = partial(wrong_mrsw, **own) if own else mrsw_specification
-    how = names[NAMES.index(how)]
-    by_word, said, shown = mrsw(alignments, region_mask, word_mask), word_mask.sum(dim=1), region_mask.sum(dim=1)
-    divisors = {
+def _divisors(said: Tensor, shown: Tensor, width: int) -> dict[str, Tensor | int]:
+    """What a sum may be divided by; ``said``, ``shown``: how many words and regions are real."""
+    return {
         "words": said,
         "none": 1,
-        "width": word_mask.shape[1],
+        "width": width,
         "regions": shown[:, None],
-        "all words": word_mask.sum(),
+        "all words": said.sum(),
         "down": said[:, None],
         "mean": said.double().mean(),
         "one more": said + 1,
@@ -94,6 +78,18 @@ def _pool(
         "captions": len(said),
         "": 1,
     }
+
+
+def _pool(
+    alignments: Tensor, region_mask: Tensor, word_mask: Tensor, how: str, mrsw: Callable, divisor="words",
+    mirror="right", mirror_divisor="", symm="sum", sum_is="MrSw", names=("MrSw", "MrAVGw", "MwSr", "Symm"),
+    own=None,
+) -> Tensor:  # fmt: skip
+    """The four with all that a learner may change in them; ``own``: options of an mrsw that is not used as given."""
+    mrsw = partial(wrong_mrsw, **own) if own else mrsw_specification
+    how = names[NAMES.index(how)]
+    by_word, said, shown = mrsw(alignments, region_mask, word_mask), word_mask.sum(dim=1), region_mask.sum(dim=1)
+    divisors = _divisors(said, shown, word_mask.shape[1])
     mean = by_word / divisors[divisor]
     if how in ("MrSw", "MrAVGw"):
         return mean if how == "MrAVGw" or sum_is == "MrAVGw" else by_word

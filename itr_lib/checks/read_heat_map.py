@@ -5,7 +5,7 @@ What each word of a heat map points to, beside a reader who goes through it word
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -113,23 +113,10 @@ def heat_map_specification(alignment: Tensor, overlap: Tensor, floor: float, gap
 
 
 def _read(
-    alignment: Tensor,
-    overlap: Tensor,
-    floor: float,
-    gap: float,
-    axis="words",
-    pick="max",
-    floored=True,
-    size=False,
-    rivals="all",
-    same="half",
-    near="below best",
-    first="floor",
-    marks=(NOWHERE, SEVERAL),
-    shift=0,
-    level=None,
-    dark_at=False,
-) -> Tensor:
+    alignment: Tensor, overlap: Tensor, floor: float, gap: float, axis="words", pick="max", floored=True,
+    size=False, rivals="all", same="half", near="below best", first="floor", marks=(NOWHERE, SEVERAL), shift=0,
+    level=None, dark_at=False,
+) -> Tensor:  # fmt: skip
     """The reading with all that a learner may change in it."""
     if axis == "boxes" and alignment.shape[0] != alignment.shape[1]:
         raise IndexError("rows do not fit the overlaps")
@@ -151,8 +138,8 @@ def _read(
 
 
 def _several(
-    column: list[float], best: int, overlap: Tensor, gap: float, rivals: str, same: str, near: str, floor: float
-) -> bool:
+    column: list[float], best: int, overlap: Tensor, gap: float, rivals: str, same: str, near: str, floor: float,
+) -> bool:  # fmt: skip
     """Whether a second place comes close to the best one."""
     top = column[best]
     if rivals == "none":
@@ -161,7 +148,19 @@ def _several(
     some = {"all": order, "runner-up": order[1:2], "others": [b for b in order if b != best], "third": order[1:3]}[
         rivals
     ]
-    close = {
+    close, apart = _closeness(gap, top, floor)[near], _elsewhere(overlap, best).get(same)
+    near_by = [box for box in some if close(column[box])]
+    if same == "each other":
+        return any(overlap[one, other] < SAME_PLACE for one in near_by for other in near_by)
+    if same == "every":
+        others = [box for box in near_by if box != best]
+        return bool(others) and all(overlap[best, box] < SAME_PLACE for box in others)
+    return any(apart(box) for box in near_by)
+
+
+def _closeness(gap: float, top: float, floor: float) -> dict[str, Callable[[float], bool]]:
+    """When a value counts as near the best one."""
+    return {
         "below best": lambda value: top - value < gap,
         "at gap": lambda value: top - value <= gap,
         "above floor": lambda value: value >= floor,
@@ -171,8 +170,12 @@ def _several(
         "turned": lambda value: top - value > gap,
         "square": lambda value: abs(top - value) < gap * top,
         "any": lambda value: True,
-    }[near]
-    apart = {
+    }
+
+
+def _elsewhere(overlap: Tensor, best: int) -> dict[str, Callable[[int], bool]]:
+    """When a box counts as lying on another place."""
+    return {
         "half": lambda box: overlap[best, box] < SAME_PLACE,
         "at half": lambda box: overlap[best, box] <= SAME_PLACE,
         "ignored": lambda box: True,
@@ -180,14 +183,7 @@ def _several(
         "turned": lambda box: overlap[best, box] >= SAME_PLACE,
         "turned, strictly": lambda box: overlap[best, box] > SAME_PLACE,
         "box 0": lambda box: overlap[0, box] < SAME_PLACE,
-    }.get(same)
-    near_by = [box for box in some if close(column[box])]
-    if same == "each other":
-        return any(overlap[one, other] < SAME_PLACE for one in near_by for other in near_by)
-    if same == "every":
-        others = [box for box in near_by if box != best]
-        return bool(others) and all(overlap[best, box] < SAME_PLACE for box in others)
-    return any(apart(box) for box in near_by)
+    }
 
 
 TOGGLES = {

@@ -58,6 +58,22 @@ def _pool(
     gone = mask if turned else ~mask
     filled = tokens if fill is None else tokens.masked_fill(gone[..., None], fill)
     ordered = _ordered(filled, order, axis)
+    ordered = _finished(ordered, fill, after, mask)
+    size = mask.sum(dim=1, keepdim=True)
+    theta = {
+        "given": weights, "normalised": weights / weights.sum(dim=1, keepdim=True), "soft": weights.softmax(dim=1),
+        "ones": (weights > 0).to(weights), "mean": (torch.arange(mask.shape[1], device=mask.device) < size) / size,
+        "first, sorted": weights[:1].sort(dim=1, descending=True).values.expand_as(weights),
+        "one": weights * (torch.arange(mask.shape[1], device=mask.device) == 0),
+        "sorted": weights.sort(dim=1, descending=True).values, "compressed": _compressed(weights, mask),
+        "first": weights[:1].expand_as(weights), "square": weights**2,
+    }[use]  # fmt: skip
+    total = (ordered * theta.to(tokens.dtype)[..., None]).sum(dim=1)
+    return total / {"sum": 1, "size": size, "width": mask.shape[1]}[over]
+
+
+def _finished(ordered: Tensor, fill: float | None, after: str, mask: Tensor) -> Tensor:
+    """What becomes of padding after the sort, or of ranks."""
     if after == "filled" and fill is not None and abs(fill) > 1e20:
         ordered = ordered.masked_fill(ordered == fill, 0)
     if after == "old mask":
@@ -71,17 +87,7 @@ def _pool(
         ordered[:, -1] = 0
     if after == "infinite":
         ordered = ordered.masked_fill(ordered == fill, -torch.inf)
-    size = mask.sum(dim=1, keepdim=True)
-    theta = {
-        "given": weights, "normalised": weights / weights.sum(dim=1, keepdim=True), "soft": weights.softmax(dim=1),
-        "ones": (weights > 0).to(weights), "mean": (torch.arange(mask.shape[1], device=mask.device) < size) / size,
-        "first, sorted": weights[:1].sort(dim=1, descending=True).values.expand_as(weights),
-        "one": weights * (torch.arange(mask.shape[1], device=mask.device) == 0),
-        "sorted": weights.sort(dim=1, descending=True).values, "compressed": _compressed(weights, mask),
-        "first": weights[:1].expand_as(weights), "square": weights**2,
-    }[use]  # fmt: skip
-    total = (ordered * theta.to(tokens.dtype)[..., None]).sum(dim=1)
-    return total / {"sum": 1, "size": size, "width": mask.shape[1]}[over]
+    return ordered
 
 
 def _compressed(weights: Tensor, mask: Tensor) -> Tensor:

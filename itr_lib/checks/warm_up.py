@@ -66,11 +66,6 @@ def _warm(
     scale=1.0, pick="each", fill=None,
 ) -> Tensor:  # fmt: skip
     """The loss with all that a learner may change in it."""
-    warm = {
-        "<": epoch < warmup_epochs, "<=": epoch <= warmup_epochs, "late": epoch + 1 < warmup_epochs,
-        "first": epoch == 0, ">=": epoch >= warmup_epochs, "all": True, "hardest": False, "sum": True,
-        "sum after": True,
-    }[switch]  # fmt: skip
     costs, totals, violations = [], {"all": [], "hardest": []}, {"all": 0, "hardest": 0}
     for direction, table in enumerate((scores, scores.T)):
         positive = scores.diagonal()[:, None] if own in ("query", QUERY[direction]) else scores.diagonal()[None, :]
@@ -95,10 +90,18 @@ def _warm(
         sum(totals[kind]) / (sizes | {"violations": max(1, violations[kind])}).get(over, 1)
         for kind, over in (("all", all_over), ("hardest", hard_over))
     )
-    if switch in ("sum", "sum after"):
-        first = everything + hardest if (epoch < warmup_epochs) == (switch == "sum") else None
-        return first if first is not None else hardest if switch == "sum" else everything
-    return everything if warm else hardest
+    return _of_epoch(everything, hardest, switch, epoch, warmup_epochs)
+
+
+def _of_epoch(everything: Tensor, hardest: Tensor, switch: str, epoch: int, warmup_epochs: int) -> Tensor:
+    """What counts in an epoch."""
+    warm = {
+        "<": epoch < warmup_epochs, "<=": epoch <= warmup_epochs, "late": epoch + 1 < warmup_epochs,
+        "first": epoch == 0, ">=": epoch >= warmup_epochs, "all": True, "hardest": False, "sum": False,
+        "sum after": True,
+    }[switch]  # fmt: skip
+    both = switch in ("sum", "sum after") and (epoch < warmup_epochs) == (switch == "sum")
+    return everything + hardest if both else everything if warm else hardest
 
 
 def _worse(costs: list[Tensor], same_image: Tensor, mask: str) -> Tensor:
