@@ -180,10 +180,8 @@ class Log:
             "loss.backward()": [[_clipped(g, clip) for g in summed], summed, running],
             f"the gradient is not clipped: clip_grad_norm_(model.parameters(), {clip}) belongs between backward and "
             "step": [own],
-            "every number, or parameter, is cut for itself (clip_grad_value_, or a loop over the parameters): "
-            f"clip_grad_norm_(model.parameters(), {clip}) takes the norm of all together": [
-                [[max(-clip, min(clip, v)) for v in g] for g in own]
-            ],
+            "every number, or every parameter, is cut for itself: clip the norm of all together, "
+            f"clip_grad_norm_(model.parameters(), {clip})": [[[max(-clip, min(clip, v)) for v in g] for g in own]],
             f"every gradient is made {clip} long, short ones too: only longer ones are clipped": [
                 [[clip * v / _length(g) for v in g] for g in own]
             ],

@@ -41,9 +41,9 @@ def hardest_cases() -> Iterator[Case]:
     """The masked batches with margins, an easy one, scores that are no cosines, and a mask of one direction."""
     for margin, case in zip([0.2, 0.2, 0.5, 0.1, 0.2, 0.2], masked_cases(), strict=True):
         yield Case({**case.inputs, "margin": margin}, case.trap)
-    yield Case({**masked([0, 1, 2, 1, 3], 15, 1000.0, 20.0), "margin": 0.2}, "the scores lie far below -10,000")
-    level = masked([0, 1, 2, 1, 3], 16)
-    level = level | {"scores": (4 * level["scores"]).round() / 4}
+    yield Case({**masked([0, 1, 2, 1], 15, 1000.0, 11.0), "margin": 0.2}, "the scores lie far below -10,000")
+    level = masked([0, 1, 2, 1, 3], 16, 0.9)
+    level["scores"][[0, 0], [0, 2]], level["scores"][[4, 2], [4, 4]] = 0.95, 0.97
     yield Case({**level, "margin": 0.2}, "a negative scores just what its positive does")
     easy = torch.eye(3, dtype=torch.float64)
     yield Case({"scores": easy, "margin": 0.2, "same_image": easy.bool()}, "no negative comes close to its positive")

@@ -101,7 +101,7 @@ def _last_cost(scores: Tensor, margin: float, only_positive: bool = True, ask: s
     total = scores.new_zeros(())
     for i in range(len(scores)):
         for j in range(len(scores)):
-            asking = {"images": [scores[i, j]], "captions": [scores[j, i]], "both": [scores[i, j], scores[j, i]]}[ask]
+            asking = {"images": [scores[i, j]], "both": [scores[i, j], scores[j, i]]}[ask]
             for negative in asking if i != j else ():
                 cost = margin + negative - scores[i, i]
                 total = cost if cost > 0 else total if only_positive else torch.zeros_like(cost)
@@ -123,12 +123,9 @@ def rounded(values: Tensor) -> list[float]:
 
 MISTAKES = {
     "only the last cost is kept: add to the total, +=": _last_cost,
-    **{
-        f"only the last pair is kept, and only {ask} ask: add to the total, +=, in both directions": (
-            lambda scores, margin, ask=ask: _last_cost(scores, margin, False, ask)
-        )
-        for ask in ("images", "captions")
-    },
+    "only the last pair is kept, and only images ask: add to the total, +=, in both directions": (
+        lambda scores, margin: _last_cost(scores, margin, False, ask="images")
+    ),
     "negatives that score just what the positive does are left out: they cost the margin; compare places, i != j": (
         lambda scores, margin: sum(
             (torch.relu(margin + table - own) * (table != own)).sum()

@@ -21,7 +21,7 @@ def twin_cases() -> Iterator[Case]:
         scores = random_scores(2 * pairs, 30 + seed)
         yield Case({"scores": scores}, "there is one pair of twins" if pairs == 1 else "")
         yield Case({"scores": (3 * scores).round()}, "some scores tie")
-    yield Case({"scores": 0.7 + 1e-4 * random_scores(8, 36)}, "scores lie close to each other")
+    yield Case({"scores": 0.7 + 1e-4 * random_scores(8, 37)}, "scores lie close to each other")
     yield Case({"scores": random_scores(8, 35) - 2}, "all scores are negative")
     yield Case({"scores": torch.full((4, 4), 0.7, dtype=torch.float64)}, "all scores are equal")
 
