@@ -202,7 +202,9 @@ def _about_losses(result: Any, means: list[float], values: list[list[float]], ep
         return f"your function returned a {type(result).__name__}, expected a list of numbers, one an epoch"
     if mine.ndim == 0 or (mine.numel() == 1 and epochs > 1):
         every = sum(values, [])
-        if epochs > 1 and abs(float(mine.reshape(())) - sum(every) / len(every)) < 1e-5:
+        if epochs == 1:
+            return "your function returned a single number: collect one mean loss an epoch in a list"
+        if abs(float(mine.reshape(())) - sum(every) / len(every)) < 1e-5:
             return "your function returned one mean over all epochs: begin a new list of losses in each, return a list"
         which = "the last epoch's" if abs(float(mine.reshape(())) - means[-1]) < 1e-5 else "one"
         return f"your function returned {which} loss alone: collect one an epoch in a list"
