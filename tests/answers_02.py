@@ -772,7 +772,7 @@ def mrsw_masks_mixed(alignments, region_mask, word_mask):
     return best.masked_fill(~word_mask[None], 0).sum(-1)
 
 
-def packed_mean(regions, region_counts, words, word_counts):
+def packed_mean_guarded(regions, region_counts, words, word_counts):
     """Mean of a caption's words."""
     best = torch.stack([s.amax(0) for s in (regions @ words.T).split(list(region_counts))])
     return torch.stack([s.sum(1) / max(1, s.shape[1]) for s in best.split(list(word_counts), dim=1)], 1)
@@ -1037,7 +1037,7 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (packed_at_the_border, "goes to the one before it"),
         (packed_padded_with_0, "padding of smaller pictures is 0"),
         (packed_equal_parts, "cut into equal parts"),
-        (packed_mean, "this is the mean over words"),
+        (packed_mean_guarded, "this is the mean over words"),
         (packed_mean, "mean over words"),
         (packed_sums(right_places, lambda counts: [(0, stop) for _, stop in right_places(counts)]), "before it, too"),
         (packed_sums(lambda counts: [(0, stop) for _, stop in right_places(counts)], right_places), "all pictures"),
