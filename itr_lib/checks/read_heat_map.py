@@ -96,6 +96,10 @@ def border_cases() -> Iterator[Case]:
     yield case([[0.5, 0.125, 0.75], [0.0, 0.5, 0.25]], apart, "the best entry is equal to the floor")
     yield case([[0.75, 0.25, 0.625], [0.5, 0.5, 0.875]], apart, "another box is just gap below the best")
     yield case([[0.75, 0.75], [0.625, 0.875]], half, "two boxes overlap by just 0.5")
+    mixed = [[1.0, 0.0, 0.625], [0.0, 1.0, 0.0], [0.625, 0.0, 1.0]]
+    yield case(
+        [[0.75, 0.5], [0.6875, 0.0], [0.625, 0.25]], mixed, "one rival lies elsewhere, another on the same thing"
+    )
     chain = [[1.0, 0.625, 0.625], [0.625, 1.0, 0.25], [0.625, 0.25, 1.0]]
     yield case([[0.75, 0.625], [0.6875, 0.0], [0.625, 0.5]], chain, "two boxes overlap the best, and not each other")
 
