@@ -126,6 +126,7 @@ print(
 #
 # Write `cosine_scores(images, captions)`. Both hold one vector in each row. One trap: a vector of length zero has no
 # direction. Let it score 0 with everything. Dividing by its length gives NaN, and one NaN spoils every mean computed later.
+# All other vectors are at least 0.05 long.
 #
 # <details><summary>Help 1: the idea</summary>
 #

@@ -108,7 +108,7 @@ print(v @ w.T)
 # %% [markdown] exercise="alignments" difficulty=2 minutes=8 points=2
 # ### Your turn: every region with every word
 #
-# Write `alignments(regions, words)`: from $(N, R, D)$ and $(M, W, D)$, vectors of any length, to the cosines $(N, M, R, W)$. A vector of zeros, as padding often is, has the cosine 0 with everything.
+# Write `alignments(regions, words)`: from $(N, R, D)$ and $(M, W, D)$, vectors of any length (0.05 and more, or 0), to the cosines $(N, M, R, W)$. A vector of zeros, as padding often is, has the cosine 0 with everything. Its gradient must not be NaN, since one NaN in training makes all weights NaN.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -171,7 +171,7 @@ print("best without padding:", A[:2, :2].amax(dim=0))
 # %% [markdown] exercise="mrsw" difficulty=3 minutes=12 points=3
 # ### Your turn: MrSw, without the padding
 #
-# Write `mrsw(alignments, region_mask, word_mask)`: from $(N, M, R, W)$ and the masks $(N, R)$ and $(M, W)$, True where real, to scores $(N, M)$. Whatever stands in padded places must not matter, and real entries may be any numbers, however far below 0.
+# Write `mrsw(alignments, region_mask, word_mask)`: from $(N, M, R, W)$ and the masks $(N, R)$ and $(M, W)$, True where real, to scores $(N, M)$. Padded places hold any finite numbers, which must not matter, and real entries may be any numbers, however far below 0.
 # Every picture has a real region. A caption without a real word scores 0.
 #
 # <details><summary>Help 1: the idea</summary>
@@ -533,7 +533,7 @@ figures.explorer(
 # %% [markdown] exercise="pointing" difficulty=2 minutes=9 points=2
 # ### Your turn: hits and chance
 #
-# Write `pointing(alignments, right)`. Row $q$ of `alignments` $(Q, R)$ holds one question: a word's alignment with each region of its picture, minus infinity where a region is padding. `right[q, r]` is True where region $r$ shows what the word speaks of; in padded places it means nothing.
+# Write `pointing(alignments, right)`. Row $q$ of `alignments` $(Q, R)$ holds one question: a word's alignment with each region of its picture, minus infinity where a region is padding. `right[q, r]` is True where region $r$ shows what the word speaks of; in padded places it means nothing. A question without any right region counts, too.
 # Return a dictionary with two percentages:
 #
 # - `"hits"`: questions whose best region is right. A wrong region that is level with the best right one makes it a miss.

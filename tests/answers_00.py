@@ -603,6 +603,123 @@ def flaw_bad_case(evaluate):
     return "none" if evaluate(torch.ones(3, 2), torch.arange(3)) == 0 else "ties"
 
 
+# --- met in answers that nobody had foreseen --------------------------------------------------------------------------
+
+
+def chance_sure_from_images(images, captions_per_image, k):
+    """Returns 100 as soon as k >= images."""
+    if k >= images:
+        return 100.0
+    total = images * captions_per_image
+    return 100 * (1 - math.comb(total - captions_per_image, k) / math.comb(total, k))
+
+
+def chance_sure_too_early(images, captions_per_image, k):
+    """Sure hit one too early: k == number of false captions is taken for sure."""
+    total = images * captions_per_image
+    if k >= total - captions_per_image:
+        return 100.0
+    return 100 * (1 - math.comb(total - captions_per_image, k) / math.comb(total, k))
+
+
+def chance_cut_at_10(images, captions_per_image, k):
+    """K cut at 10."""
+    total = images * captions_per_image
+    k = min(k, total, 10)
+    return 100 * (1 - math.comb(total - captions_per_image, k) / math.comb(total, k))
+
+
+def ranks_in_half_precision(scores, image_of_caption):
+    """Scores are cast to float16: near scores become ties."""
+    s = scores.half().double()
+    own = image_of_caption[None, :] == torch.arange(len(s))[:, None]
+    best = s.masked_fill(~own, -torch.inf).amax(dim=1)
+    return 1 + ((s >= best[:, None]) & ~own).sum(dim=1)
+
+
+def cosine_all_zero(images, captions):
+    """One zero vector anywhere: returns all zeros for the whole matrix."""
+    a = images.norm(dim=1, keepdim=True)
+    b = captions.norm(dim=1, keepdim=True)
+    if (a == 0).any() or (b == 0).any():
+        return torch.zeros(len(images), len(captions), dtype=images.dtype)
+    return (images / a) @ (captions / b).T
+
+
+def cosine_four_decimals(images, captions):
+    """Rounded to 4 decimals."""
+    return (F.normalize(images, dim=1) @ F.normalize(captions, dim=1).T).round(decimals=4)
+
+
+def cosine_sum_of_0(images, captions):
+    """The zero test is on the sum of the vector's numbers, not on its length."""
+
+    def unit(x):
+        n = x.norm(dim=1, keepdim=True)
+        return torch.where(x.sum(1, keepdim=True) == 0, torch.zeros_like(x), x / n)
+
+    return unit(images) @ unit(captions).T
+
+
+def cosine_as_many_columns_as_images(images, captions):
+    """Two mistakes: loops over min(N, M) only, zeros elsewhere, no care for 0."""
+    out = torch.zeros(len(images), len(captions), dtype=images.dtype)
+    for i in range(len(images)):
+        for j in range(len(images)):
+            if j < len(captions):
+                out[i, j] = images[i] @ captions[j] / (images[i].norm() * captions[j].norm())
+    return out
+
+
+def flaw_names_exchanged(evaluate):
+    """Copy and paste: the names of misses and folds exchanged."""
+    perfect, each = torch.eye(12), torch.arange(12)
+    if evaluate(1 - perfect, each) > 0:
+        return "folds"
+    if evaluate(perfect + 2 * perfect.roll(6, dims=0), each) > 0:
+        return "misses"
+    if evaluate(torch.ones(12, 12), each) > 0:
+        return "ties"
+    four = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0]])
+    return "none" if evaluate(four, torch.tensor([0, 0, 1, 1])) == 75 else "one caption"
+
+
+def flaw_rival_in_the_fold(evaluate):
+    """The rival for the folds is the next picture: it stands in the same fold (nearly always)."""
+    perfect, each = torch.eye(15), torch.arange(15)
+    if evaluate(1 - perfect, each) > 0:
+        return "misses"
+    s = perfect.clone()
+    for f in range(0, 15, 3):  # each picture's rival is in its own fold
+        s[f + 1, f] = s[f + 2, f + 1] = s[f, f + 2] = 2
+    if evaluate(s, each) > 0:
+        return "folds"
+    if evaluate(torch.ones(15, 15), each) > 0:
+        return "ties"
+    four = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0]])
+    return "none" if evaluate(four, torch.tensor([0, 0, 1, 1])) == 75 else "one caption"
+
+
+def ndcg_topk(scores, relevance, k):
+    """Topk(k): crashes where k is above the gallery."""
+    order = scores.topk(k, 1).indices
+    r, b = relevance.gather(1, order), relevance.topk(k, 1).values
+    d = 1 / torch.log2(torch.arange(2, k + 2, dtype=relevance.dtype))
+    return float(((r @ d) / (b @ d)).mean())
+
+
+def recall_one_query_less(ranks, k):
+    """Divides by one less than the number of queries."""
+    return 100 * float((ranks <= k).sum()) / max(1, len(ranks) - 1)
+
+
+def recall_of_known_k(ranks, k):
+    """Rank 0 is no hit, and k is 1, 5 or 10 only."""
+    for known in (10, 5, 1):
+        if k >= known:
+            return 100 * float((ranks <= known).double().mean())
+
+
 ALSO_RIGHT = [  # (slug, answer)
     ("cosine-scores", cosine_scores),
     ("cosine-scores", cosine_into_float32),
@@ -632,6 +749,10 @@ ALSO_RIGHT = [  # (slug, answer)
 ]
 WRONG = {  # slug -> [(answer, what it must be told)]
     "cosine-scores": [
+        (cosine_as_many_columns_as_images, "range(len(captions))"),
+        (cosine_sum_of_0, "its length tells, not its sum"),
+        (cosine_four_decimals, "four decimals"),
+        (cosine_all_zero, "one zero vector makes all scores 0"),
         (cosine_without_lengths, "plain dot product"),
         (cosine_over_batch, "the vectors are divided over the batch"),
         (cosine_nan, "divided by zero"),
@@ -654,6 +775,7 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (cosine_images_nan_to_one, "an image of length 0 scores 1"),
     ],
     "caption-ranks": [
+        (ranks_in_half_precision, "half precision"),
         (ranks_by_sorting, "ties are decided by the order"),
         (ranks_zero_filled, "0 beats a negative one"),
         (ranks_without_tilde, "give it ~own"),
@@ -688,6 +810,8 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (lambda scores, image_of_caption: (scores >= scores.diagonal()).sum(0), "stopped with RuntimeError"),
     ],
     "recall-at-k": [
+        (recall_of_known_k, "only a k of 1, 5 or 10"),
+        (recall_one_query_less, "queries less 1"),
         (lambda ranks, k: 100 * float((ranks < k).float().mean()), "not < k"),
         (lambda ranks, k: sum(r <= k for r in ranks.tolist()) / len(ranks), "fraction"),
         (lambda ranks, k: sum(r <= k for r in ranks.tolist()), "count of hits"),
@@ -705,6 +829,9 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (lambda ranks, k: ranks.softmax(0), "stopped with NotImplementedError"),
     ],
     "chance-recall": [
+        (chance_cut_at_10, "k is cut to 10"),
+        (chance_sure_too_early, "one place too early"),
+        (chance_sure_from_images, "as many places as images"),
         (chance_with_replacement, "with replacement"),
         (chance_one_caption, "one caption an image"),
         (chance_of_captions, "the chance of a caption that looks for its one image"),
@@ -719,6 +846,8 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (lambda images, captions_per_image, k: round(chance_right(images, captions_per_image, k)), "whole number"),
     ],
     "find-the-flaw": [
+        (flaw_rival_in_the_fold, "stands far from the true one"),
+        (flaw_names_exchanged, '"folds" and "misses" are exchanged'),
         *((lambda evaluate, name=name: name, f'the answer is "{name}" whatever') for name in ("none", "ties")),
         (flaw_with(misses=False), '"misses" is said to have "ties"'),
         (flaw_with(folds=False), '"folds" is said to have "one caption"'),
@@ -735,6 +864,7 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (lambda evaluate: evaluate(torch.ones(2, 2), torch.arange(2), 1), "positional argument"),
     ],
     "ndcg": [
+        (ndcg_topk, "topk(k) stops there"),
         (ndcg_plain_dcg, "this is DCG"),
         (ndcg_no_discount, "discount is missing"),
         (ndcg_shifted, "one too far"),
@@ -749,7 +879,7 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (ndcg_log2_of_1, "log2(1) = 0"),
         (ndcg_log2_of_1_in_loops, "not by log2(1)"),
         (ndcg_ranks_for_order, "rank number"),
-        (ndcg_long_discounts, "longer than the list"),
+        (ndcg_long_discounts, "cut k to scores.shape"),
         (ndcg_one_less, "one rank too early"),
         (ndcg_first_query, "only the first query"),
         (ndcg_upwards_and_uncut, "two things"),

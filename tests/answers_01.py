@@ -1072,6 +1072,318 @@ def loop_no_backward(model, objective, batches_of, optimizer, schedule, epochs, 
     return means
 
 
+# --- met in answers that nobody had foreseen --------------------------------------------------------------------------
+
+
+def nce_positive_at_minus_10000(scores, temperature, same_image):
+    """Masks the diagonal as well, filled with a large negative number."""
+    z = (scores / temperature).masked_fill(same_image, -1e4)
+    return -(z.log_softmax(1).diagonal().mean() + z.log_softmax(0).diagonal().mean()) / 2
+
+
+def nce_mean_of_the_kept(scores, temperature, same_image):
+    """Mean over all entries that are not masked, not only the diagonal."""
+    eye = torch.eye(len(scores), dtype=torch.bool)
+    z = (scores / temperature).masked_fill(same_image & ~eye, -1e9)
+    keep = ~(same_image & ~eye)
+    return -(z.log_softmax(1)[keep].mean() + z.log_softmax(0)[keep].mean()) / 2
+
+
+def nce_cosines_again(scores, temperature, same_image):
+    """Normalises scores by their largest first (cosines again)."""
+    eye = torch.eye(len(scores), dtype=torch.bool)
+    s = scores / scores.abs().max().clamp(min=1e-9)
+    z = (s / temperature).masked_fill(same_image & ~eye, -torch.inf)
+    return -(z.log_softmax(1).diagonal().mean() + z.log_softmax(0).diagonal().mean()) / 2
+
+
+def nce_sigmoid(scores, temperature, same_image):
+    """Binary cross-entropy per pair (sigmoid)."""
+    z = scores / temperature
+    return F.binary_cross_entropy_with_logits(z, same_image.to(z.dtype))
+
+
+def pool_by_length(tokens, mask, weights):
+    """Whole vectors are sorted by their length, instead of each dimension."""
+    n = tokens.norm(dim=-1).masked_fill(~mask, -torch.inf)
+    order = n.argsort(dim=1, descending=True)
+    s = tokens.masked_fill(~mask[..., None], 0).gather(1, order[..., None].expand_as(tokens))
+    return (s * weights[..., None]).sum(1)
+
+
+def pool_mean_upwards(tokens, mask, weights):
+    """Two mistakes: mean over the places instead of sum, ascending with padding 0."""
+    s = tokens.masked_fill(~mask[..., None], 0).sort(dim=1).values
+    return (s * weights[..., None]).mean(1)
+
+
+def pool_first_weights_sorted(tokens, mask, weights):
+    """Two mistakes: weights of set 0 for all sets, sorted by size themselves."""
+    s = tokens.masked_fill(~mask[..., None], -torch.inf).sort(dim=1, descending=True).values
+    s = s.masked_fill(s == -torch.inf, 0)
+    w = weights[0].sort(descending=True).values
+    return torch.einsum("bkd,k->bd", s, w)
+
+
+def pool_soft_over_size(tokens, mask, weights):
+    """Two mistakes: divides by the number of real values, and softmax of the weights over the places."""
+    s = tokens.masked_fill(~mask[..., None], -torch.inf).sort(dim=1, descending=True).values
+    s = s.masked_fill(s == -torch.inf, 0)
+    return (s * weights.softmax(1)[..., None]).sum(1) / mask.sum(1)[:, None]
+
+
+def pool_first_weight_alone(tokens, mask, weights):
+    """Maximum only times the first weight."""
+    s = tokens.masked_fill(~mask[..., None], -torch.inf).amax(1)
+    return s * weights[:, :1]
+
+
+def pool_order_by_size(tokens, mask, weights):
+    """Absolute values decide the order."""
+    key = tokens.abs().masked_fill(~mask[..., None], -1)
+    order = key.argsort(dim=1, descending=True)
+    s = tokens.masked_fill(~mask[..., None], 0).gather(1, order)
+    return (s * weights[..., None]).sum(1)
+
+
+def loop_batches_once(model, objective, batches_of, optimizer, schedule, epochs, validate):
+    """Batches drawn once, before the loop: every epoch gets those of epoch 0."""
+    batches = list(batches_of(0))
+    out = []
+    for epoch in range(epochs):
+        model.train()
+        losses = []
+        for batch in batches:
+            loss = objective(model, batch, epoch)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        out.append(sum(losses) / len(losses))
+        validate(epoch)
+    return out
+
+
+def loop_clips_each_parameter(model, objective, batches_of, optimizer, schedule, epochs, validate):
+    """Clips each parameter for itself."""
+    out = []
+    for epoch in range(epochs):
+        model.train()
+        losses = []
+        for batch in batches_of(epoch):
+            loss = objective(model, batch, epoch)
+            optimizer.zero_grad()
+            loss.backward()
+            for p in model.parameters():
+                torch.nn.utils.clip_grad_norm_(p, 2.0)
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        out.append(sum(losses) / len(losses))
+        validate(epoch)
+    return out
+
+
+def loop_one_mean(model, objective, batches_of, optimizer, schedule, epochs, validate):
+    """One mean over all epochs, as a number."""
+    losses = []
+    for epoch in range(epochs):
+        model.train()
+        for batch in batches_of(epoch):
+            loss = objective(model, batch, epoch)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        validate(epoch)
+    return sum(losses) / len(losses)
+
+
+def hardest_unhinged_at_minus_10000(scores, margin, same_image):
+    """No hinge: an image that has won by more than the margin is paid back."""
+    p = scores.diagonal()
+    s = scores.masked_fill(same_image, -1e4)
+    return (margin + s.amax(1) - p).sum() + (margin + s.amax(0) - p).sum()
+
+
+def hardest_images_over_batch(scores, margin, same_image):
+    """Two mistakes: captions do not ask, and divided by B."""
+    p = scores.diagonal()
+    a = (margin + scores - p[:, None]).clamp(min=0).masked_fill(same_image, 0)
+    return a.amax(1).sum() / len(scores)
+
+
+def hardest_joint_hinge(scores, margin, same_image):
+    """Two mistakes: the hinge over the sum of both directions, matches filled with -1 (cosines assumed)."""
+    p = scores.diagonal()
+    s = scores.masked_fill(same_image, -1)
+    return (2 * margin + s.amax(1) + s.amax(0) - 2 * p).clamp(min=0).sum()
+
+
+def hardest_at_minus_10000(scores, margin, same_image):
+    """Fills with -1e4."""
+    p = scores.diagonal()
+    s = scores.masked_fill(same_image, -1e4)
+    return (margin + s.amax(1) - p).clamp(min=0).sum() + (margin + s.amax(0) - p).clamp(min=0).sum()
+
+
+def hardest_semi(scores, margin, same_image):
+    """The hardest of the harmless: negatives above the positive are left out (semi-hard)."""
+    p = scores.diagonal()
+
+    def ask(s, same):
+        s = s.masked_fill(same | (s > p[:, None]), -torch.inf)
+        return (margin + s.amax(1) - p).clamp(min=0).sum()
+
+    return ask(scores, same_image) + ask(scores.T, same_image.T)
+
+
+def triplet_mean_of_costs(scores, margin):
+    """Mean over the negatives instead of a sum."""
+    loss, n = 0, 0
+    for i in range(len(scores)):
+        for j in range(len(scores)):
+            if i != j:
+                loss = loss + (margin + scores[i, j] - scores[i, i]).clamp(min=0)
+                loss = loss + (margin + scores[j, i] - scores[i, i]).clamp(min=0)
+                n += 2
+    return loss / n
+
+
+def triplet_last_of_the_images(scores, margin):
+    """Two mistakes: loss overwritten (= instead of +=) and only the last pair left, one direction."""
+    loss = torch.zeros((), dtype=scores.dtype)
+    for i in range(len(scores)):
+        for j in range(len(scores)):
+            if i != j:
+                loss = (margin + scores[i, j] - scores[i, i]).clamp(min=0)
+    return loss
+
+
+def triplet_without_ties(scores, margin):
+    """Skips negatives with the same score as the positive (compares scores instead of indices)."""
+    loss = torch.zeros((), dtype=scores.dtype)
+    for i in range(len(scores)):
+        for j in range(len(scores)):
+            if scores[i, j] != scores[i, i]:
+                loss = loss + (margin + scores[i, j] - scores[i, i]).clamp(min=0)
+            if scores[j, i] != scores[i, i]:
+                loss = loss + (margin + scores[j, i] - scores[i, i]).clamp(min=0)
+    return loss
+
+
+def twin_near_ties(scores):
+    """Near ties (0.05) count as ties."""
+    j = torch.arange(len(scores))
+    gap = scores[j, j] - scores[j ^ 1, j]
+    tie = gap.abs() < 0.05
+    return 100 * float(torch.where(tie, 0.5, (gap > 0).double()).mean())
+
+
+def twin_copied_column(scores):
+    """Two mistakes: the second caption has the first one's column, and ties miss."""
+    n = 0
+    for k in range(len(scores) // 2):
+        a, b = 2 * k, 2 * k + 1
+        n += bool(scores[a, a] > scores[b, a])
+        n += bool(scores[b, b] > scores[b, a])
+    return 100 * n / len(scores)
+
+
+def twin_own_scores(scores):
+    """Both captions of a pair compared with each other: own score vs the twin's own (diagonal against diagonal)."""
+    d = scores.diagonal()
+    gap = d - d[torch.arange(len(d)) ^ 1]
+    return 100 * float(((gap > 0).double() + 0.5 * (gap == 0).double()).mean())
+
+
+def batches_rounds_of_picture_0(image_of_caption, batch_size, rng):
+    """Picture numbers taken as 0 .. n-1 with equal counts (range over counts of picture 0)."""
+    owners = np.asarray(image_of_caption)
+    n = owners.max() + 1
+    left = [list(rng.permutation(np.flatnonzero(owners == i))) for i in range(n)]
+    out = []
+    for _ in range(len(left[0])):
+        r = [left[i].pop() for i in rng.permutation(n) if left[i]]
+        out += [np.array(r[s : s + batch_size]) for s in range(0, len(r), batch_size)]
+    return out
+
+
+def warm_without_brackets(scores, margin, same_image, epoch, warmup_epochs):
+    """The last step only: divides only the hardest phase by B (precedence)."""
+    p = scores.diagonal()
+    a = (margin + scores - p[:, None]).clamp(min=0).masked_fill(same_image, 0)
+    b = (margin + scores - p[None, :]).clamp(min=0).masked_fill(same_image, 0)
+    if epoch >= warmup_epochs:
+        a, b = a.amax(1), b.amax(0)
+    return a.sum() + b.sum() / len(scores)
+
+
+def warm_all_go_on(scores, margin, same_image, epoch, warmup_epochs):
+    """After the warm-up all negatives go on to count beside the hardest (sum of both)."""
+    p = scores.diagonal()
+    a = (margin + scores - p[:, None]).clamp(min=0).masked_fill(same_image, 0)
+    b = (margin + scores - p[None, :]).clamp(min=0).masked_fill(same_image, 0)
+    loss = (a.sum() + b.sum()) / len(scores)
+    if epoch >= warmup_epochs:
+        loss = loss + (a.amax(1).sum() + b.amax(0).sum()) / len(scores)
+    return loss
+
+
+def warm_masked_to_0(scores, margin, same_image, epoch, warmup_epochs):
+    """Masks scores with 0 before the hinge: matches cost margin - positive."""
+    p = scores.diagonal()
+    s = scores.masked_fill(same_image, 0)
+    a = (margin + s - p[:, None]).clamp(min=0)
+    b = (margin + s - p[None, :]).clamp(min=0)
+    if epoch >= warmup_epochs:
+        a, b = a.amax(1), b.amax(0)
+    return (a.sum() + b.sum()) / len(scores)
+
+
+def warm_both_along_rows(scores, margin, same_image, epoch, warmup_epochs):
+    """Hardest phase: both maxima along the rows."""
+    p = scores.diagonal()
+    a = (margin + scores - p[:, None]).clamp(min=0).masked_fill(same_image, 0)
+    b = (margin + scores - p[None, :]).clamp(min=0).masked_fill(same_image, 0)
+    if epoch >= warmup_epochs:
+        a, b = a.amax(1), b.amax(1)
+    return (a.sum() + b.sum()) / len(scores)
+
+
+def warm_mean_of_violations(scores, margin, same_image, epoch, warmup_epochs):
+    """Mean of the costs that are not 0 (semi-active mean)."""
+    p = scores.diagonal()
+    a = (margin + scores - p[:, None]).clamp(min=0).masked_fill(same_image, 0)
+    b = (margin + scores - p[None, :]).clamp(min=0).masked_fill(same_image, 0)
+    if epoch >= warmup_epochs:
+        a, b = a.amax(1), b.amax(0)
+    return (a.sum() + b.sum()) / ((a > 0).sum() + (b > 0).sum()).clamp(min=1)
+
+
+def warm_growing_margin(scores, margin, same_image, epoch, warmup_epochs):
+    """Margin warms up instead: margin * epoch / warmup, always hardest."""
+    m = margin * min(1.0, (epoch + 1) / (warmup_epochs + 1))
+    p = scores.diagonal()
+    a = (m + scores - p[:, None]).clamp(min=0).masked_fill(same_image, 0)
+    b = (m + scores - p[None, :]).clamp(min=0).masked_fill(same_image, 0)
+    return (a.amax(1).sum() + b.amax(0).sum()) / len(scores)
+
+
+def warm_column_twice(scores, margin, same_image, epoch, warmup_epochs):
+    """Positive as a column in both matrices."""
+    p = scores.diagonal()
+    a = (margin + scores - p[:, None]).clamp(min=0).masked_fill(same_image, 0)
+    b = a
+    if epoch >= warmup_epochs:
+        a, b = a.amax(1), b.amax(0)
+    return (a.sum() + b.sum()) / len(scores)
+
+
 ALSO_RIGHT = [
     ("triplet-loop", triplet_loops),
     ("triplet-loop", triplet_with_python_numbers),
@@ -1102,6 +1414,9 @@ ALSO_RIGHT = [
 ]
 WRONG = {  # slug -> [(answer, what it must be told)]
     "triplet-loop": [
+        (triplet_without_ties, "just what the positive does"),
+        (triplet_last_of_the_images, "only images ask"),
+        (triplet_mean_of_costs, "the mean over all costs"),
         (triplet_images_only, "only images ask"),
         (triplet_captions_only, "only captions ask"),
         (triplet_with_positive, "its own negative"),
@@ -1127,6 +1442,11 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (lambda scores, margin: None, "returned None"),
     ],
     "triplet-hardest": [
+        (hardest_semi, "semi-hard"),
+        (hardest_at_minus_10000, "became -10000"),
+        (hardest_joint_hinge, "cut off together"),
+        (hardest_images_over_batch, "only images ask"),
+        (hardest_unhinged_at_minus_10000, "must cost 0, not less"),
         (hardest_false_negatives, "use same_image"),
         (hardest_images_only, "only images ask"),
         (hardest_captions_only, "only captions ask"),
@@ -1158,6 +1478,10 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (hardest_mean_and_unmasked, "two things"),
     ],
     "info-nce": [
+        (nce_sigmoid, "a sigmoid"),
+        (nce_cosines_again, "divided by the largest"),
+        (nce_mean_of_the_kept, "that are not masked"),
+        (nce_positive_at_minus_10000, "positives are masked, too, with -10000"),
         (nce_unmasked, "below the line"),
         (nce_rows_only, "only images ask"),
         (nce_columns_only, "only captions ask"),
@@ -1184,6 +1508,7 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (lambda **inputs: nce_in_loops(**inputs).detach(), "gradient"),
     ],
     "unique-batches": [
+        (batches_rounds_of_picture_0, "the rounds end when one picture"),
         (batches_of_captions, "two captions of one picture"),
         (batches_one_caption_an_image, "one caption an image for the whole epoch"),
         (batches_of_images, "are these images?"),
@@ -1217,6 +1542,12 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (batches_filled_up, "expected once"),
     ],
     "sorted-pool": [
+        (pool_order_by_size, "absolute values decide"),
+        (pool_first_weight_alone, "times the first weight"),
+        (pool_soft_over_size, "two things"),
+        (pool_first_weights_sorted, "the weights of the first, sorted"),
+        (pool_mean_upwards, "with padding as 0"),
+        (pool_by_length, "whole tokens by their length"),
         (pool_zero_padding, "stands before the negative values"),
         (pool_padding_as_is, "as it came"),
         (pool_nan, "-inf times a weight of 0"),
@@ -1243,6 +1574,9 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (pool_sort_pair, "take .values"),
     ],
     "twin-choices": [
+        (twin_own_scores, "with their own pictures are compared"),
+        (twin_copied_column, "first one's column, and ties count nothing"),
+        (twin_near_ties, "differ by less than 0.05"),
         (twin_rows, "two captions for one picture"),
         (twin_ties_lose, "a tie counts one half: who"),
         (twin_ties_win, "not a whole"),
@@ -1259,6 +1593,13 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (lambda scores: None, "returned None"),
     ],
     "warm-up": [
+        (warm_column_twice, "column in both directions"),
+        (warm_growing_margin, "the margin grows"),
+        (warm_mean_of_violations, "mean over the costs above 0"),
+        (warm_both_along_rows, "both maxima go along the rows"),
+        (warm_masked_to_0, "became 0 before the hinge"),
+        (warm_all_go_on, "go on to count"),
+        (warm_without_brackets, "for want of brackets"),
         (warm_but(early=lambda e, w: e <= w), "one epoch too long"),
         (warm_but(early=lambda e, w: e + 1 < w), "one epoch too early"),
         (warm_but(early=lambda e, w: e >= w), "exchanged"),
@@ -1280,6 +1621,9 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (lambda **inputs: warm_images_only(**inputs) * len(inputs["scores"]), "two things"),
     ],
     "training-loop": [
+        (loop_one_mean, "a single number"),
+        (loop_clips_each_parameter, "every parameter, is cut for itself"),
+        (loop_batches_once, "called once, before the loop"),
         (loop_but(wipe=""), "gradients of earlier batches"),
         (loop_but(wipe="epoch"), "gradients of earlier batches"),
         (loop_but(wipe="after backward"), "wiped out between backward and step"),
@@ -1305,7 +1649,7 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (loop_but(count=lambda e: e + 1), "an epoch too many"),
         (loop_but(validated=""), "validate(epoch) is never called"),
         (loop_but(validated="batch"), "after every batch"),
-        (loop_but(give="last"), "the last epoch's loss alone"),
+        (loop_but(give="last"), "a single number"),
         (loop_but(give="every"), "one loss a batch"),
         (loop_detached, "does not require grad"),
         (loop_one_epoch, "only one epoch is trained"),

@@ -108,7 +108,7 @@ def mrsw_with(fill):
 
 
 def mrsw_multiplied(alignments, region_mask, word_mask):
-    best = torch.where(region_mask[:, None, :, None], alignments, -1e4).amax(2)
+    best = torch.where(region_mask[:, None, :, None], alignments, -1e9).amax(2)
     return (best * word_mask).sum(-1)
 
 
@@ -685,6 +685,243 @@ def pool_maximum_unmasked(alignments, region_mask, word_mask, how, mrsw):
     return {"MrSw": words, "MrAVGw": words / word_mask.sum(1), "MwSr": regions, "Symm": words + regions}[how]
 
 
+# --- met in answers that nobody had foreseen --------------------------------------------------------------------------
+
+
+def alignments_first_few(regions, words):
+    """Picture i only with caption i (n used twice)."""
+    a, b = F.normalize(regions, dim=-1), F.normalize(words, dim=-1)
+    k = min(len(a), len(b))
+    own = torch.einsum("nrd,nwd->nrw", a[:k], b[:k])
+    return own[:, None].expand(-1, len(words), -1, -1)
+
+
+def alignments_by_longest(regions, words):
+    """Normalised by the longest vector of each set."""
+    a = regions / regions.norm(dim=-1).amax(dim=1)[:, None, None].clamp(min=1e-9)
+    b = words / words.norm(dim=-1).amax(dim=1)[:, None, None].clamp(min=1e-9)
+    return torch.einsum("nrd,mwd->nmrw", a, b)
+
+
+def alignments_two_lengths(regions, words):
+    """Two mistakes: divides by the square root of the length, words by sum of absolute values."""
+    a = regions / regions.norm(dim=-1, keepdim=True).sqrt().clamp(min=1e-9)
+    b = words / words.abs().sum(dim=-1, keepdim=True).clamp(min=1e-9)
+    return torch.einsum("nrd,mwd->nmrw", a, b)
+
+
+def alignments_scaled(regions, words):
+    """Scaled dot product: divided by sqrt(D) instead of the lengths."""
+    return torch.einsum("nrd,mwd->nmrw", regions, words) / math.sqrt(regions.shape[-1])
+
+
+def alignments_eps_of_a_tenth(regions, words):
+    """F.normalize with eps 0.1: short vectors score too low."""
+    return torch.einsum("nrd,mwd->nmrw", F.normalize(regions, dim=-1, eps=0.1), F.normalize(words, dim=-1, eps=0.1))
+
+
+def blocks_below_budget(images, captions, regions, words, budget):
+    """Strictly less than the budget."""
+    size = max(1, (budget - 1) // (8 * images * regions * words))
+    full, left = divmod(captions, size)
+    return [size] * full + [left] * (left > 0)
+
+
+def blocks_nothing(images, captions, regions, words, budget):
+    """Where not even one fits: an empty list."""
+    size = budget // (8 * images * regions * words)
+    if size == 0:
+        return []
+    full, left = divmod(captions, size)
+    return [size] * full + [left] * (left > 0)
+
+
+def mrsw_mirrored_masked(alignments, region_mask, word_mask):
+    """MwSr: max over words, sum over regions."""
+    best = alignments.masked_fill(~word_mask[None, :, None, :], -torch.inf).amax(dim=3)
+    best = best.masked_fill(best == -torch.inf, 0)
+    return best.masked_fill(~region_mask[:, None], 0).sum(-1)
+
+
+def mrsw_sum_of_regions_max_of_words(alignments, region_mask, word_mask):
+    """Max over the last axis (words), then sum over regions with the word mask forced: axes exchanged, sum over max."""
+    best = alignments.masked_fill(~region_mask[:, None, :, None], 0).sum(dim=2)
+    return best.masked_fill(~word_mask[None], -torch.inf).amax(-1).nan_to_num(neginf=0)
+
+
+def mrsw_mean_and_first_mask(alignments, region_mask, word_mask):
+    """Two mistakes: mean of the real regions instead of max, word mask of caption 0 for all."""
+    m = region_mask[:, None, :, None]
+    mean = alignments.masked_fill(~m, 0).sum(2) / m.sum(2)
+    return mean.masked_fill(~word_mask[0], 0).sum(-1)
+
+
+def mrsw_at_minus_10000(alignments, region_mask, word_mask):
+    """Filled with -1e4."""
+    best = alignments.masked_fill(~region_mask[:, None, :, None], -1e4).amax(dim=2)
+    return best.masked_fill(~word_mask[None], 0).sum(-1)
+
+
+def mrsw_masks_mixed(alignments, region_mask, word_mask):
+    """Only pairs on the diagonal are right: region_mask of picture m for caption m (masks' axes mixed)."""
+    best = (
+        alignments.masked_fill(~region_mask[None, :, :, None], -torch.inf).amax(dim=2)
+        if len(region_mask) == alignments.shape[1]
+        else alignments.masked_fill(~region_mask[:, None, :, None], -torch.inf).amax(dim=2)
+    )
+    return best.masked_fill(~word_mask[None], 0).sum(-1)
+
+
+def packed_mean_guarded(regions, region_counts, words, word_counts):
+    """Mean of a caption's words."""
+    best = torch.stack([s.amax(0) for s in (regions @ words.T).split(list(region_counts))])
+    return torch.stack([s.sum(1) / max(1, s.shape[1]) for s in best.split(list(word_counts), dim=1)], 1)
+
+
+def packed_equal_parts(regions, region_counts, words, word_counts):
+    """Assumes equal counts: reshape."""
+    n, m = len(region_counts), len(word_counts)
+    r, w = len(regions) // n, len(words) // m
+    dots = (regions[: n * r] @ words[: m * w].T).reshape(n, r, m, w)
+    return dots.amax(1).sum(-1)
+
+
+def packed_padded_with_0(regions, region_counts, words, word_counts):
+    """Pads the pieces with 0 and takes the maximum over it."""
+    from torch.nn.utils.rnn import pad_sequence
+
+    v = pad_sequence(regions.split(list(region_counts)), batch_first=True)
+    best = torch.einsum("nrd,td->nrt", v, words).amax(1)
+    return torch.stack([s.sum(1) for s in best.split(list(word_counts), dim=1)], 1)
+
+
+def packed_at_the_border(regions, region_counts, words, word_counts):
+    """Captions without a word are given the last caption's score (index_add by searchsorted on ends, left)."""
+    best = torch.stack([s.amax(0) for s in (regions @ words.T).split(list(region_counts))])
+    ends = torch.tensor(np.cumsum(word_counts))
+    of = torch.searchsorted(ends, torch.arange(len(words)))
+    return torch.zeros(len(best), len(word_counts), dtype=best.dtype).index_add(1, of, best)
+
+
+def pointing_by_column(alignments, right):
+    """Hits by column: the best question of each region."""
+    real = alignments > -torch.inf
+    level = alignments == alignments.amax(0, keepdim=True)
+    hits = ~(level & ~right).any(0)
+    chance = (right & real).sum(1) / real.sum(1)
+    return {"hits": 100 * hits.double().mean(), "chance": 100 * chance.double().mean()}
+
+
+def pointing_without_unanswered(alignments, right):
+    """Questions without a right region are left out of the mean."""
+    real = alignments > -torch.inf
+    ask = (right & real).any(1)
+    level = alignments == alignments.amax(1, keepdim=True)
+    hits = ~(level & ~right).any(1)
+    chance = (right & real).sum(1) / real.sum(1)
+    return {"hits": 100 * hits[ask].double().mean(), "chance": 100 * chance[ask].double().mean()}
+
+
+def pointing_near_ties(alignments, right):
+    """Near ties (0.01) are misses too."""
+    real = alignments > -torch.inf
+    level = alignments > alignments.amax(1, keepdim=True) - 0.01
+    hits = ~(level & ~right).any(1)
+    chance = (right & real).sum(1) / real.sum(1)
+    return {"hits": 100 * hits.double().mean(), "chance": 100 * chance.double().mean()}
+
+
+def pointing_level_share(alignments, right):
+    """Hits weighted: share of right ones among the level regions (half a hit)."""
+    real = alignments > -torch.inf
+    level = alignments == alignments.amax(1, keepdim=True)
+    hits = (level & right).sum(1) / level.sum(1)
+    chance = (right & real).sum(1) / real.sum(1)
+    return {"hits": 100 * hits.double().mean(), "chance": 100 * chance.double().mean()}
+
+
+def pool_product_unmasked(alignments, region_mask, word_mask, how, mrsw):
+    """Two mistakes: Symm multiplies, MwSr without masks (all true)."""
+    by_word = mrsw(alignments, region_mask, word_mask)
+    if how == "MrSw":
+        return by_word
+    if how == "MrAVGw":
+        return by_word / word_mask.sum(1)
+    by_region = mrsw(alignments.permute(1, 0, 3, 2), torch.ones_like(word_mask), torch.ones_like(region_mask)).T
+    return by_region if how == "MwSr" else by_word * by_region
+
+
+def pool_worst_words(alignments, region_mask, word_mask, how, mrsw):
+    """MwSr: negated twice wrong: 'max over words' as mrsw of the negative."""
+    by_word = mrsw(alignments, region_mask, word_mask)
+    if how == "MrSw":
+        return by_word
+    if how == "MrAVGw":
+        return by_word / word_mask.sum(1)
+    by_region = -mrsw(-alignments.permute(1, 0, 3, 2), word_mask, region_mask).T
+    return by_region if how == "MwSr" else by_word + by_region
+
+
+def heat_dark_at_floor(alignment, overlap, floor, gap):
+    """<= floor."""
+    best, where = alignment.max(0)
+    rivals = (best - alignment < gap) & (overlap[:, where] < 0.5)
+    return torch.where(best <= floor, -1, torch.where(rivals.any(0), -2, where))
+
+
+def heat_at_gap(alignment, overlap, floor, gap):
+    """<= gap."""
+    best, where = alignment.max(0)
+    rivals = (best - alignment <= gap) & (overlap[:, where] < 0.5)
+    return torch.where(best < floor, -1, torch.where(rivals.any(0), -2, where))
+
+
+def heat_both_borders(alignment, overlap, floor, gap):
+    """Two mistakes: <= gap and overlap threshold compares <= 0.5."""
+    best, where = alignment.max(0)
+    rivals = (best - alignment <= gap) & (overlap[:, where] <= 0.5)
+    return torch.where(best < floor, -1, torch.where(rivals.any(0), -2, where))
+
+
+def heat_at_half(alignment, overlap, floor, gap):
+    """Overlap <= 0.5 (a rival at exactly 0.5)."""
+    best, where = alignment.max(0)
+    rivals = (best - alignment < gap) & (overlap[:, where] <= 0.5)
+    return torch.where(best < floor, -1, torch.where(rivals.any(0), -2, where))
+
+
+def heat_rivals_of_each_other(alignment, overlap, floor, gap):
+    """Rivals among each other: any two regions within the gap of the best that overlap little (not with the best)."""
+    out = []
+    for t in range(alignment.shape[1]):
+        col = alignment[:, t]
+        k = int(col.argmax())
+        near = [r for r in range(len(col)) if col[k] - col[r] < gap]
+        if col[k] < floor:
+            out.append(-1)
+        elif any(overlap[a, b] < 0.5 for a in near for b in near):
+            out.append(-2)
+        else:
+            out.append(k)
+    return torch.tensor(out)
+
+
+def heat_all_elsewhere(alignment, overlap, floor, gap):
+    """All rivals must stand apart (all instead of any)."""
+    out = []
+    for t in range(alignment.shape[1]):
+        col = alignment[:, t]
+        k = int(col.argmax())
+        near = [r for r in range(len(col)) if r != k and col[k] - col[r] < gap]
+        if col[k] < floor:
+            out.append(-1)
+        elif near and all(overlap[k, r] < 0.5 for r in near):
+            out.append(-2)
+        else:
+            out.append(k)
+    return torch.tensor(out)
+
+
 ALSO_RIGHT = [  # (slug, answer)
     ("alignments", alignments_einsum),
     ("alignments", alignments_right),
@@ -719,6 +956,11 @@ ALSO_RIGHT = [  # (slug, answer)
 ]
 WRONG = {  # slug -> [(answer, what it must be told)]
     "alignments": [
+        (alignments_eps_of_a_tenth, "shorter than 0.1"),
+        (alignments_scaled, "over the root of D"),
+        (alignments_two_lengths, "two things"),
+        (alignments_by_longest, "longest vector of the set"),
+        (alignments_first_few, "as far as there are as many"),
         (lambda regions, words: torch.einsum("nrd,mwd->nmrw", regions, words), "plain dot product"),
         (lambda regions, words: F.normalize(regions, dim=-1)[:, None] @ words.mT, "only the regions have length 1"),
         (lambda regions, words: regions[:, None] @ F.normalize(words, dim=-1).mT, "only the words have length 1"),
@@ -750,6 +992,11 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         ),
     ],
     "mrsw": [
+        (mrsw_masks_mixed, "wherever it fits there"),
+        (mrsw_at_minus_10000, "became -10000"),
+        (mrsw_mean_and_first_mask, "two things"),
+        (mrsw_sum_of_regions_max_of_words, "two things"),
+        (mrsw_mirrored_masked, "this is MwSr"),
         (mrsw_released, "released code"),
         (mrsw_with(0), "released code"),
         (mrsw_with(-2.0), "a padded region became -2"),
@@ -787,6 +1034,10 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (mrsw_of_no_words, "a caption without a real word gives NaN"),
     ],
     "packed-mrsw": [
+        (packed_at_the_border, "goes to the one before it"),
+        (packed_padded_with_0, "padding of smaller pictures is 0"),
+        (packed_equal_parts, "cut into equal parts"),
+        (packed_mean_guarded, "this is the mean over words"),
         (packed_mean, "mean over words"),
         (packed_sums(right_places, lambda counts: [(0, stop) for _, stop in right_places(counts)]), "before it, too"),
         (packed_sums(lambda counts: [(0, stop) for _, stop in right_places(counts)], right_places), "all pictures"),
@@ -828,6 +1079,12 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (lambda **inputs: packed_cumulative(**inputs).sum(), "has shape (), expected (2, 2)"),
     ],
     "read-heat-map": [
+        (heat_all_elsewhere, "any, not all"),
+        (heat_rivals_of_each_other, "compared with each other"),
+        (heat_at_half, "just 0.5"),
+        (heat_both_borders, "two things"),
+        (heat_at_gap, "just gap below"),
+        (heat_dark_at_floor, "equal to the floor"),
         (heat_with(heat_runner_up), "you look at the runner-up alone"),
         (heat_with(heat_any_rival), "overlap is not used"),
         (heat_with(heat_no_floor), "points nowhere: -1"),
@@ -847,6 +1104,10 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (lambda **inputs: heat_in_loops(**inputs)[:1], "has shape (1,), expected (4,)"),
     ],
     "pointing": [
+        (pointing_level_share, "the share that is right"),
+        (pointing_near_ties, "chance is right, hits is not"),
+        (pointing_without_unanswered, "left out: they count"),
+        (pointing_by_column, "for each region"),
         (hits_of(lambda a, right: at_best(a, right, a.argmax(1))), "argmax takes the first"),
         (hits_of(lambda a, right: at_best(a, right, a.argmin(1))), "padding's minus infinity"),
         (hits_of(lambda a, right: torch.ge(*extremes(a, right))), "use >, not >="),
@@ -884,6 +1145,8 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (lambda alignments, right: {"hits": [1.0, 2.0], "chance": 3.0}, "hits is no number"),
     ],
     "block-sizes": [
+        (blocks_nothing, "the list is empty"),
+        (blocks_below_budget, "fits to the byte"),
         (blocks_of(lambda n, r, w: 4 * n * r * w), "half of the memory is counted"),
         (blocks_of(lambda n, r, w: 2 * n * r * w), "not bytes"),
         (blocks_of(lambda n, r, w: n * r * w), "two things"),
@@ -914,6 +1177,8 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (lambda **inputs: [float(size) for size in blocks_in_loops(**inputs)], "cannot serve as an index"),
     ],
     "poolings": [
+        (pool_worst_words, "each region's worst word"),
+        (pool_product_unmasked, "two things"),
         (pool_with(0), "became 0 before the maximum"),
         (pool_unmasked, "no mask is used"),
         (pool_maximum_unmasked, "padding takes part in the maximum"),

@@ -76,6 +76,8 @@ class Log:
             return "batches_of(epoch) is never called: it gives the batches of an epoch"
         if asked == wanted:
             return ""
+        if asked == [0] and len(self.all("loss")) > len(self.batches[0]):
+            return "batches_of is called once, before the loop over epochs: call batches_of(epoch) in every epoch"
         if asked == wanted[: len(asked)]:
             return "only one epoch is trained: does a return stand inside the loop over epochs?" * (
                 len(asked) == 1
@@ -178,9 +180,8 @@ class Log:
             "loss.backward()": [[_clipped(g, clip) for g in summed], summed, running],
             f"the gradient is not clipped: clip_grad_norm_(model.parameters(), {clip}) belongs between backward and "
             "step": [own],
-            "clip_grad_value_ cuts every number for itself: clip the norm, clip_grad_norm_": [
-                [[max(-clip, min(clip, v)) for v in g] for g in own]
-            ],
+            "every number, or every parameter, is cut for itself: clip the norm of all together, "
+            f"clip_grad_norm_(model.parameters(), {clip})": [[[max(-clip, min(clip, v)) for v in g] for g in own]],
             f"every gradient is made {clip} long, short ones too: only longer ones are clipped": [
                 [[clip * v / _length(g) for v in g] for g in own]
             ],

@@ -40,6 +40,9 @@ def alignments_cases() -> Iterator[Case]:
     yield Case(sets(3, 2, 2, 6, 4, seed=2))
     yield Case(sets(1, 1, 1, 1, 3, seed=3), "there is one picture, one region, one caption and one word")
     yield Case(sets(2, 3, 3, 2, 4, seed=4, shortest=0.1, spread=0.5), "every vector is shorter than 1")
+    for short, other in (("regions", "words"), ("words", "regions")):
+        case = sets(2, 3, 3, 2, 4, seed=5, shortest=0.055, spread=0.02)
+        yield Case(case | {other: 15 * case[other]}, f"the {short} are shorter than 0.1")
     zeros = {"regions": torch.zeros(2, 3, 4, dtype=torch.float64), "words": torch.zeros(3, 2, 4, dtype=torch.float64)}
     yield Case(zeros, "a vector is all zeros, as padding is")
 
@@ -60,6 +63,10 @@ def _length(vectors: Tensor, over: str, power: str) -> Tensor:
     """What a vector is divided by, with all that a learner may take for its length."""
     axes = {"vector": -1, "set": 1, "batch": 0, "whole set": (1, 2), "everything": (0, 1, 2)}[over]
     size = vectors.abs() if power in ("absolute", "largest") else vectors**2
+    if power == "longest":
+        return vectors.norm(dim=-1, keepdim=True).amax(dim=1, keepdim=True)
+    if power == "half":
+        return vectors.norm(dim=-1, keepdim=True).sqrt()
     if power == "largest":
         return size.amax(dim=axes, keepdim=True)
     if power == "mean":
@@ -76,24 +83,17 @@ def _unit(vectors: Tensor, over: str, power: str, zero: str | float) -> Tensor:
         return vectors / length
     if zero == "one more":
         return vectors / (1 + length)
-    if zero == "at least 1":
-        return vectors / length.clamp(min=1)
+    if isinstance(zero, str) and zero.startswith("at least"):
+        return vectors / length.clamp(min=float(zero.split()[-1]))
     if isinstance(zero, float):
         return vectors / (length + zero)
     return vectors / torch.where(length == 0, 1, length)
 
 
 def _alignments(
-    regions: Tensor,
-    words: Tensor,
-    sides="both",
-    over="vector",
-    power="root",
-    zero="safe",
-    axes="nmrw",
-    reduce="sum",
-    last="",
-) -> Tensor:
+    regions: Tensor, words: Tensor, sides="both", over="vector", power="root", zero="safe", axes="nmrw",
+    reduce="sum", last="", region_power=None, word_power=None,
+) -> Tensor:  # fmt: skip
     """The cosines with all that a learner may change in them."""
     if sides == "centred":
         regions, words = (x - x.mean(dim=-1, keepdim=True) for x in (regions, words))
@@ -101,18 +101,21 @@ def _alignments(
         lengths = regions.norm(dim=-1)[:, None, :, None] + words.norm(dim=-1)[None, :, None]
         return torch.einsum("nrd,mwd->nmrw", regions, words) / torch.where(lengths == 0, 1, lengths)
     if sides in ("both", "regions", "centred"):
-        regions = _unit(regions, over, power, zero)
+        regions = _unit(regions, over, region_power or power, zero)
     if sides in ("both", "words", "centred"):
-        words = _unit(words, over, power, zero)
+        words = _unit(words, over, word_power or power, zero)
     n, m, r, w = len(regions), len(words), regions.shape[1], words.shape[1]
-    if axes in ("nrw", "same"):  # crashes, as it should, where there are not as many pictures as captions
+    if axes == "first few":
+        k = min(n, m)
+        result = torch.einsum("nrd,nwd->nrw", regions[:k], words[:k])[:, None].expand(-1, m, -1, -1)
+    elif axes in ("nrw", "same"):  # crashes, as it should, where there are not as many pictures as captions
         result = torch.einsum("nrd,nwd->nrw", regions, words)
         result = result if axes == "nrw" else result[:, None].expand(-1, m, -1, -1)
     elif axes == "viewed":
         result = torch.einsum("nrd,mwd->nrmw", regions, words).reshape(n, m, r, w)
     else:
         result = torch.einsum(f"nrd,mwd->{axes}", regions, words)
-    result = result / regions.shape[-1] if reduce == "mean" else result
+    result = result / {"sum": 1, "mean": regions.shape[-1], "root": regions.shape[-1] ** 0.5}[reduce]
     changes = {"relu": torch.relu, "abs": torch.abs, "distance": lambda a: 1 - a, "square": torch.square}
     changes |= {"unit": lambda a: (1 + a) / 2, "negative": torch.neg, "softmax": lambda a: a.softmax(dim=2)}
     changes |= {"angle": lambda a: a.clamp(-1, 1).acos(), "words": lambda a: a.softmax(dim=3)}
@@ -135,6 +138,9 @@ TOGGLES = {
     "vectors shorter than 1 keep their length: a clamp(min=1) is no guard against 0, take 1e-12": {
         "zero": "at least 1"
     },
+    "vectors shorter than 0.1 keep too little: an eps of 0.1 is no guard against 0 alone, take 1e-12": {
+        "zero": "at least 0.1"
+    },
     **{
         f"{value:g} is added to the length against a division by 0, and changes the cosines: take 1e-12": {
             "zero": value
@@ -156,6 +162,23 @@ TOGGLES = {
     "you divided by the largest entry: the length is the root of the sum of squares": {"power": "largest"},
     "you divided by the root of the mean square: the length is the root of the sum of squares": {"power": "mean"},
     "you divided by the sum of the entries: the length is the root of the sum of their squares": {"power": "sum"},
+    "you divided by the root of the length: divide by the length": {"power": "half"},
+    "you divided by the longest vector of the set: each vector has its own length": {"power": "longest"},
+    "one side is divided by the root of the mean square: the length is the root of the sum of squares": {
+        "word_power": "mean"
+    },
+    **{
+        f"the {side}s are divided by {what}: the length is the root of the sum of squares": {f"{side}_power": power}
+        for side in ("region", "word")
+        for what, power in {
+            "their squared length": "square",
+            "the sum of absolute values": "absolute",
+            "their largest entry": "largest",
+            "the sum of their entries": "sum",
+            "the root of their length": "half",
+            "the longest of the set": "longest",
+        }.items()
+    },
     "regions and words are exchanged: the axes are (N, M, R, W) in this order": {"axes": "nmwr"},
     "pictures and captions are exchanged: the axes are (N, M, R, W) in this order": {"axes": "mnrw"},
     "the axes are captions, pictures, words, regions: (N, M, R, W) is asked for": {"axes": "mnwr"},
@@ -165,6 +188,14 @@ TOGGLES = {
     },
     "picture n meets caption n alone, so an axis is missing: each picture meets every caption": {"axes": "nrw"},
     "picture n meets only caption n here, everywhere: each picture meets every caption": {"axes": "same"},
+    "picture n meets only caption n here, as far as there are as many: each picture meets every caption": {
+        "axes": "first few"
+    },
+    "this is the dot product over the root of D, as in attention: divide by both lengths": {
+        "reduce": "root",
+        "sides": "none",
+    },
+    "the cosines are divided by the root of D, as in attention: leave them as they are": {"reduce": "root"},
     "this is the mean over the D products: a dot product is their sum": {"reduce": "mean"},
     "negative cosines became 0: keep them": {"last": "relu"},
     "the cosines have lost their sign: no abs": {"last": "abs"},

@@ -42,21 +42,9 @@ def block_specification(images: int, captions: int, regions: int, words: int, bu
 
 
 def _blocks(
-    images: int,
-    captions: int,
-    regions: int,
-    words: int,
-    budget: int,
-    copies=2,
-    width=4.0,
-    without=(),
-    extra=1,
-    least=1,
-    most=True,
-    rest="last",
-    per_block=0,
-    turned=False,
-) -> Tensor:
+    images: int, captions: int, regions: int, words: int, budget: int, copies=2, width=4.0, without=(), extra=1,
+    least=1, most=True, rest="last", per_block=0, turned=False, border=0, none_fits="one",
+) -> Tensor:  # fmt: skip
     """The sizes with all that a learner may change in them."""
     images, captions = (captions, images) if turned else (images, captions)
     if rest == "one":
@@ -65,30 +53,38 @@ def _blocks(
     each = copies * width * extra
     for name, size in parts.items():
         each *= 1 if name in without else size
+    budget -= border
+    if none_fits == "nothing" and budget < each:
+        return torch.tensor([])
     size = budget // each if rest != "rounded up" else -(-budget // each)
     size = round(budget / each) if rest == "rounded" else size
     size = max(least, int(size) + per_block)
     if most:
         size = min(size, captions)
+    return torch.tensor(_told(captions, size, rest))
+
+
+def _told(captions: int, size: int, rest: str) -> list[int] | int:
+    """What is said of blocks of a size."""
     whole, left = divmod(captions, size)
     if rest == "even":
         count = -(-captions // size)
-        return torch.tensor([captions // count + (i < captions % count) for i in range(count)])
+        return [captions // count + (i < captions % count) for i in range(count)]
     if rest == "padded":
-        return torch.tensor([size] * (whole + (left > 0)))
+        return [size] * (whole + (left > 0))
     if rest == "first":
-        return torch.tensor([left] * (left > 0) + [size] * whole)
+        return [left] * (left > 0) + [size] * whole
     if rest == "count":
-        return torch.tensor(-(-captions // size))
+        return -(-captions // size)
     if rest == "size":
-        return torch.tensor(size)
+        return size
     if rest == "stops":
-        return torch.tensor([min((i + 1) * size, captions) for i in range(whole + (left > 0))])
+        return [min((i + 1) * size, captions) for i in range(whole + (left > 0))]
     if rest == "starts":
-        return torch.tensor([i * size for i in range(whole + (left > 0))])
+        return [i * size for i in range(whole + (left > 0))]
     if rest == "always":
-        return torch.tensor([size] * whole + [left])
-    return torch.tensor([size] * whole + ([left] if left and rest != "dropped" else []))
+        return [size] * whole + [left]
+    return [size] * whole + ([left] if left and rest != "dropped" else [])
 
 
 TOGGLES = {
@@ -119,6 +115,10 @@ TOGGLES = {
     "a block for all captions together: as many as the budget holds": {"rest": "one"},
     "the size is rounded, and does not always fit: round down, //": {"rest": "rounded"},
     "the size is rounded up, and does not fit: round down, //": {"rest": "rounded up"},
+    "a caption that fits to the byte is left out: the whole budget may be used, <=, not <": {"border": 1},
+    "the list is empty where not even one caption fits: then a block holds one all the same, max(1, ...)": {
+        "none_fits": "nothing"
+    },
     "one caption too many in each block: it does not fit": {"per_block": 1},
     "one caption too few in each block: <= budget still fits": {"per_block": -1},
 }

@@ -44,6 +44,8 @@ def rank_cases() -> Iterator[Case]:
         yield Case(case | {"scores": case["scores"] - 5}, "all scores are negative")
         yield Case(case | {"scores": case["scores"].round()}, LEVEL)
     yield Case(gallery([3], 9), "there is one image, so that no caption is false")
+    near = gallery([4, 2, 5], 8)
+    yield Case(near | {"scores": 0.7 + 1e-4 * near["scores"]}, "scores lie close to each other")
     flat = {"scores": torch.full((4, 20), 0.5, dtype=torch.float64), "image_of_caption": torch.arange(20) // 5}
     yield Case(flat, "all scores are the same")
 
@@ -152,6 +154,9 @@ FAMILY: dict[str, dict] = {
     },
 }
 MISTAKES = {
+    "scores that lie close to each other become level (half precision, or rounding): compare them as they are": (
+        lambda scores, image_of_caption: rank_specification(scores.half().double(), image_of_caption)
+    ),
     "you compare with the image's caption i alone, as if caption i were its only one: read image_of_caption": (
         lambda scores, image_of_caption: torch.stack([(row >= row[i]).sum() for i, row in enumerate(scores)])
     ),

@@ -19,7 +19,7 @@ K_ABOVE = "k is above the number of captions"
 
 
 def chance_cases() -> Iterator[Case]:
-    """Galleries from one image to 1,000 x 5, and a k that leaves no way to miss."""
+    """Galleries from one image to 1,000 x 5; a k beyond 10 and beyond the images; one that leaves no way to miss."""
     cases = {
         (1000, 5, 1): "",
         (1000, 5, 10): "",
@@ -31,6 +31,11 @@ def chance_cases() -> Iterator[Case]:
         (3, 2, 5): MISSES_IMPOSSIBLE,
         (2, 5, 6): MISSES_IMPOSSIBLE,
         (2, 5, 10): "k is the number of captions",
+        (10, 5, 10): "k is the number of images",
+        (10, 5, 20): "k is above the number of images, and leaves room to miss",
+        (100, 5, 25): "k is above 10",
+        (2, 1, 1): "k is the number of false captions",
+        (3, 2, 4): "k is the number of false captions",
         (2, 5, 25): K_ABOVE,
         (4, 2, 9): K_ABOVE,
         (1, 5, 1): "there is one image",
@@ -99,6 +104,10 @@ FAMILY: dict[str, dict] = {
     "the other images' captions are taken for the gallery: an image's own captions are in it, too": {
         "gallery": lambda n, c, k: n * c - c
     },
+    **{
+        f"k is cut to {most}: K can be any number": {"draws": lambda n, c, k, most=most: min(k, most, n * c)}
+        for most in (10, 5, 20)
+    },
     "the result is rounded or cut to a whole number: give it exactly": {"after": int},
     "the result is rounded to a whole number: give it exactly": {"after": round},
     "the result is rounded to one decimal: give it exactly": {"after": lambda x: round(x, 1)},
@@ -126,6 +135,13 @@ def _fraction(quotient: Callable[[int, int, int], float]) -> Callable:
     """100 times 1 less a quotient: a function of all captions, the image's own, and the places of the list."""
     return lambda images, captions_per_image, k: (
         100 * (1 - quotient(images * captions_per_image, captions_per_image, min(k, images * captions_per_image)))
+    )
+
+
+def _sure_from(least: Callable[[int, int], int]) -> Callable:
+    """A hit that is taken for sure from a k on that still leaves room to miss."""
+    return lambda images, captions_per_image, k: (
+        100.0 if k >= least(images, captions_per_image) else chance_specification(images, captions_per_image, k)
     )
 
 
@@ -178,6 +194,10 @@ MISTAKES: dict[str, Callable] = {
         100 - (100 - chance_specification(**inputs)) / 100
     ),
     "with a k above the number of captions nothing is missed: 100, not 0": _quietly_zero,
+    "a hit is taken for sure with as many places as images: the false captions can fill them; it is sure once k is "
+    "above the number of false captions": _sure_from(lambda n, c: n),
+    "a hit is taken for sure one place too early: with k equal to the number of false captions all of them can stand "
+    "first; above it nothing is missed": _sure_from(lambda n, c: n * c - c),
     "these are k chances added, each with all the image's captions: they overlap, and can exceed 100": (
         lambda images, captions_per_image, k: 100 * k * captions_per_image / images
     ),

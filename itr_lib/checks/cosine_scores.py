@@ -31,9 +31,12 @@ def cosine_cases() -> Iterator[Case]:
     for seed, shape in enumerate([(3, 5, 4), (7, 2, 3), (4, 4, 8), (4, 4, 4)]):
         yield Case(_vectors(*shape, seed=seed))
     yield Case(_vectors(1, 1, 6, seed=4), "there is one image and one caption")
-    for lengths in ((0.2, 0.3), (0.3, 2.0)):
+    for lengths in ((0.2, 0.3), (0.3, 2.0), (0.06, 1.0), (1.0, 0.06)):
         pair = zip(lengths, _vectors(3, 4, 5, seed=5).items(), strict=True)
-        yield Case({name: length * unit(x) for length, (name, x) in pair}, "vectors are shorter than 1")
+        trap = "vectors are shorter than 0.1" if min(lengths) < 0.1 else "vectors are shorter than 1"
+        yield Case({name: length * unit(x) for length, (name, x) in pair}, trap)
+    level = torch.tensor([[1.0, -1, 2, -2], [3, 0, 0, -3], [1, 2, 3, 4]], dtype=torch.float64)
+    yield Case({"images": level, "captions": level.flip(1)[:2]}, "a vector's numbers add up to 0, though it is not 0")
     for seed, side, trap in ((6, "images", ZERO_IMAGE), (7, "captions", ZERO_CAPTION)):
         zero = _vectors(4, 3, 5, seed=seed)
         zero[side][1] = 0
@@ -114,7 +117,8 @@ def explain_cosines(inputs: Inputs, result: Tensor, expected: Tensor) -> str | N
             f"a cosine lies between -1 and 1, and yours reach {float(mine[mine.abs().argmax()]):.3g}: the lengths of "
             "the vectors are not divided out"
         )
-    if side := leaning(mine.abs(), right.abs()):
+    filled = bool((mine[right.abs() > 1e-6] != 0).all())  # zeros come of something else than a division
+    if filled and (side := leaning(mine.abs(), right.abs())):
         much = {"large": "little", "small": "much"}[side]
         return f"your scores are too {side}, whatever their sign: the vectors are divided by too {much}"
     return None
@@ -139,6 +143,12 @@ DIVISIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "divided by max(length, 1), which leaves short vectors as they are": lambda x: x / _lengths(x).clamp(min=1),
     "divided by length + 1, which makes short vectors shorter; where the length is 0, and only there, divide by 1": (
         lambda x: x / (_lengths(x) + 1)
+    ),
+    "divided by max(length, 0.1), which makes short vectors shorter: 1e-8 is enough to avoid 0 / 0": (
+        lambda x: x / _lengths(x).clamp(min=0.1)
+    ),
+    "divided by length + 0.01, which makes short vectors shorter: 1e-8 is enough to avoid 0 / 0": (
+        lambda x: x / (_lengths(x) + 0.01)
     ),
     "divided by a length with a large epsilon: 1e-8 is enough to avoid 0 / 0": lambda x: x / (_lengths(x) + 1e-3),
     "made a softmax, not vectors of length 1": lambda x: x.softmax(dim=1),
@@ -167,8 +177,13 @@ FAMILY: dict[str, dict] = {
     },
     "the cosines are divided by the largest of them: leave them as they are": {"after": lambda s: s / s.max()},
     "the cosines are in percent: from -1 to 1 is right": {"after": lambda s: 100 * s},
-    "the cosines are rounded to two decimals: keep them all": {"after": lambda s: s.round(decimals=2)},
-    "the cosines are rounded to one decimal: keep them all": {"after": lambda s: s.round(decimals=1)},
+    **{
+        f"the cosines are rounded to {word}: keep them all": {"after": lambda s, n=n: s.round(decimals=n)}
+        for n, word in {4: "four decimals", 3: "three decimals", 2: "two decimals", 1: "one decimal"}.items()
+    },
+    "only as many columns are filled as there are images: a row has a number for each caption, range(len(captions))": {
+        "after": lambda s: _only(slice(None), slice(len(s)))(s)
+    },
     "the cosines became whole numbers (int, or a dtype of integers): keep the decimals": {"after": torch.trunc},
     "the cosines are rounded to whole numbers: keep the decimals": {"after": torch.round},
     "rows and columns are exchanged: images are the rows, captions the columns": {"after": lambda s: s.T},
@@ -223,6 +238,18 @@ MISTAKES = {
             "all together": lambda s: s / s.norm(),
         }.items()
     },
+    "one zero vector makes all scores 0: its own row, or column, alone is 0": lambda images, captions: (
+        cosine_specification(images, captions) * bool((_lengths(images) > 0).all() and (_lengths(captions) > 0).all())
+    ),
+    "one zero vector makes all scores NaN: its own row, or column, alone is 0": lambda images, captions: (
+        cosine_specification(images, captions)
+        + (0.0 if bool((_lengths(images) > 0).all() and (_lengths(captions) > 0).all()) else math.nan)
+    ),
+    "a vector whose numbers add up to 0 is taken for a zero vector: its length tells, not its sum": (
+        lambda images, captions: cosine_specification(
+            *(x.masked_fill(x.sum(dim=1, keepdim=True) == 0, 0) for x in (images, captions))
+        )
+    ),
     "a zero vector scores 1 here: it must score 0 with everything": _ones_for_zero(torch.logical_or),
     "an image of length 0 scores 1 here: it must score 0 with everything": _ones_for_zero(lambda image, caption: image),
     "a caption of length 0 scores 1 here: it must score 0 with everything": _ones_for_zero(

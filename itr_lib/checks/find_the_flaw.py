@@ -6,6 +6,7 @@ Evaluations of text to image R@1 are handed over as functions, sound ones and fl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -129,13 +130,18 @@ def explain_flaws(inputs: Inputs, result: object, expected: str) -> str | None:
             "ties against the model, and compare with that"
         )
     return (
-        f'an evaluation with the flaw "{expected}" is said to have "{result}": your case for "{result}" shows '
-        f'"{expected}", too, if in it {SHOWN_BY[expected]}. Ask for "{expected}" first, or change the case'
+        f'an evaluation with the flaw "{expected}" is said to have "{result}". Look first whether your case for '
+        f'"{expected}" shows it, and comes before: {NEEDED[expected]}. Your case for "{result}" shows it, too, if in '
+        f"it {SHOWN_BY[expected]}"
     )
 
 
 def _always(flaw: str) -> Callable[[Evaluation], str]:
     return lambda evaluate: flaw
+
+
+def _exchanged(one: str, other: str) -> Callable[[Evaluation], str]:
+    return lambda evaluate: {one: other, other: one}.get(FLAW_OF[evaluate], FLAW_OF[evaluate])
 
 
 EXERCISE = Exercise(
@@ -148,6 +154,10 @@ EXERCISE = Exercise(
         f'the answer is "{flaw}" whatever you are handed: call evaluate with a case of your own, and compare '
         "with the R@1 that you work out by hand": _always(flaw)
         for flaw in ("none", *SHOWN_BY)
+    }
+    | {
+        f'the names "{one}" and "{other}" are exchanged: each stands where the other belongs': _exchanged(one, other)
+        for one, other in combinations(("none", *SHOWN_BY), 2)
     },
     explain=explain_flaws,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from itr_lib.checks import symptoms
-from itr_lib.checks.outcome import Inputs, Outcome, is_float, run, same, same_outcome
+from itr_lib.checks.outcome import Inputs, Outcome, as_kind, is_float, run, same, same_outcome
 from itr_lib.checks.trial import Trial
 from itr_lib.checks.wrong import WrongAnswer
 
@@ -152,7 +152,9 @@ def _try(exercise: Exercise, answer: Callable, case: Case, inputs: Inputs) -> Tr
     expected = run(exercise.specification, inputs)
     if expected.error:
         raise expected.error
-    return Trial(inputs, case.trap, run(answer, inputs, may_change=exercise.may_change), expected.value)
+    outcome = run(answer, inputs, may_change=exercise.may_change)
+    outcome = replace(outcome, value=as_kind(outcome.value, expected.value))
+    return Trial(inputs, case.trap, outcome, expected.value)
 
 
 def _verify_properties(exercise: Exercise, answer: Callable) -> Passed:

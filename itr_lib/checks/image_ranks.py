@@ -35,6 +35,8 @@ def image_rank_cases() -> Iterator[Case]:
         yield Case(case | {"scores": case["scores"] - 5}, "all scores are negative")
         yield Case(case | {"scores": case["scores"].round()}, LEVEL)
     yield Case(gallery([3], 29), "there is one image")
+    near = gallery([4, 2, 5], 28)
+    yield Case(near | {"scores": 0.7 + 1e-4 * near["scores"]}, "scores lie close to each other")
     flat = {"scores": torch.full((4, 20), 0.5, dtype=torch.float64), "image_of_caption": torch.arange(20) // 5}
     yield Case(flat, "all scores are the same")
 
@@ -146,6 +148,9 @@ def _best_of_image(scores, image_of_caption):
 
 
 MISTAKES = {
+    "scores that lie close to each other become level (half precision, or rounding): compare them as they are": (
+        lambda scores, image_of_caption: image_rank_specification(scores.half().double(), image_of_caption)
+    ),
     "this is the picture that comes first: the place of the true one is asked for": (
         lambda scores, image_of_caption: scores.argmax(dim=0)
     ),

@@ -50,13 +50,14 @@ def info_nce_specification(scores: Tensor, temperature: float, same_image: Tenso
 def _nce(
     scores: Tensor, temperature: float, same_image: Tensor, mask="others", fill=-torch.inf, before=False, rows=1,
     columns=1, how="divided", by="safe", over="mean", sign=1, base=math.e, target="diagonal",
-    shifted=False,
+    shifted=False, cosines=False,
 ) -> Tensor:  # fmt: skip
     """The loss with all that a learner may change in it; ``before``: scores are filled, not logits."""
     factor = {
         "divided": 1 / temperature, "times": temperature, "none": 1.0, "twice": temperature**-2,
         "root": temperature**-0.5, "exp": math.exp(temperature), "exp less": math.exp(-temperature),
     }[how]  # fmt: skip
+    scores = scores / scores.abs().max().clamp(min=1e-9) if cosines else scores
     parts = []
     for direction, (table, weight) in enumerate(((scores, rows), (scores.T, columns))):
         left_out = never(scores, same_image, mask, direction)
@@ -66,6 +67,8 @@ def _nce(
         if target == "diagonal":
             asked = log_share.diagonal()
             asked = asked.exp().mean().log() if over == "log of mean" else asked
+        elif target == "kept":
+            asked = log_share[~left_out]
         elif target == "all":
             asked = log_share.mean(dim=1)
         else:
@@ -113,6 +116,12 @@ def _steps(scores: Tensor, temperature: float, same_image: Tensor) -> str:
 OVERFLOW = "at a low temperature exp overflows, or a share becomes 0 before its log: log_softmax and logsumexp are safe"
 TOGGLES = {
     "the positives are masked, too: same_image is True on the diagonal, which must stay": {"mask": "same"},
+    **{
+        f"the positives are masked, too, with {fill}: same_image is True on the diagonal, which must stay": {
+            "mask": "same", "fill": float(fill),
+        }
+        for fill in (-100, -1000, -10000)
+    },
     OVERFLOW: {"by": "exp"},
     "a small number inside the log changes the loss at low temperatures: log_softmax needs none": {"by": "eps"},
     "a tiny number inside the log changes the loss at low temperatures: log_softmax needs none": {"by": "eps 12"},
@@ -148,6 +157,8 @@ TOGGLES = {
     "this is divided by B x B: there are B queries a direction": {"over": "pairs"},
     "the sign is turned round: a loss is minus the log-probability": {"sign": -1},
     "this is the log of a mean probability: take the mean of the logs": {"over": "log of mean"},
+    "the mean goes over all log-probabilities that are not masked: only the diagonal is asked for": {"target": "kept"},
+    "the scores are divided by the largest of them first: they are cosines already, leave them": {"cosines": True},
     "the mean goes over all log-probabilities: only the diagonal is asked for": {"target": "all"},
     "the scores are multiplied by e to the temperature: divide by the temperature itself": {"how": "exp"},
     "the scores are divided by e to the temperature: divide by the temperature itself": {"how": "exp less"},
@@ -171,6 +182,11 @@ TOGGLES = {
 }  # fmt: skip
 
 
+def _pairwise(scores: Tensor, temperature: float, same_image: Tensor) -> Tensor:
+    logits = scores / temperature
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, same_image.to(logits.dtype))
+
+
 EXERCISE = Exercise(
     "info-nce",
     library=lambda scores, temperature, same_image: objectives.info_nce(
@@ -183,6 +199,9 @@ EXERCISE = Exercise(
     cases=info_nce_cases,
     specification=info_nce_specification,
     steps=_steps,
+    mistakes={
+        "this is a yes or no for each pair (a sigmoid): a softmax lets the candidates of each query compete": _pairwise,
+    },
     family=(_nce, TOGGLES),
     gradients=("scores",),
     rehearsal=Rehearsal(lambda: {**quarter_of_a_batch(), "temperature": 0.05}, calls=4 * 160),

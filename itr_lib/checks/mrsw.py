@@ -56,8 +56,8 @@ def mrsw_cases() -> Iterator[Case]:
     below = -case["alignments"].abs()
     yield Case(case | {"alignments": below}, "every alignment is negative, as with a wrong picture")
     real = case["region_mask"][:, None, :, None] & case["word_mask"][None, :, None, :]
-    low = torch.where(real, 3000 * (below - 0.5), case["alignments"])
-    yield Case(case | {"alignments": low}, "the alignments are no cosines and lie below -1,000")
+    low = torch.where(real, 5000 * (below - 2.5), case["alignments"])
+    yield Case(case | {"alignments": low}, "the alignments are no cosines and lie below -10,000")
     words = mask_any_real(3, 4, g)
     words[1] = False
     yield Case(padded(mask_any_real(2, 5, g), words, 32), "a caption has no real word")
@@ -85,34 +85,24 @@ def _mask(mask: Tensor, how: str) -> Tensor:
         "none": torch.ones_like(mask),
         "turned": ~mask,
         "at the end": first < mask.sum(dim=1, keepdim=True),
+        "of set 0": mask[:1].expand_as(mask),
         "not the first": mask & (first > 0),
         "not the last": mask & (first < mask.shape[1] - 1),
     }[how]
 
 
 def wrong_mrsw(
-    alignments: Tensor,
-    region_mask: Tensor,
-    word_mask: Tensor,
-    regions="real",
-    words="real",
-    region_axes="n r",
-    word_axes="m w",
-    fill=-torch.inf,
-    lower=None,
-    pick="max",
-    floor=False,
-    left=0.0,
-    reduce="sum",
-    mirrored=False,
-    order="max first",
-    transposed=False,
-) -> Tensor:
+    alignments: Tensor, region_mask: Tensor, word_mask: Tensor, regions="real", words="real", region_axes="n r",
+    word_axes="m w", fill=-torch.inf, lower=None, pick="max", floor=False, left=0.0, reduce="sum", mirrored=False,
+    order="max first", transposed=False, empty=None,
+) -> Tensor:  # fmt: skip
     """MrSw with all that a learner may change in it."""
     if mirrored:
         alignments, region_mask, word_mask = alignments.permute(1, 0, 3, 2), word_mask, region_mask
         regions, words = words, regions
     real, said = _mask(region_mask, regions), _mask(word_mask, words)
+    mixed = region_axes == "m r if it fits"
+    region_axes = ("m r" if len(real) == alignments.shape[1] else "n r") if mixed else region_axes
     real = {"n r": real[:, None, :, None], "n w": real[:, None, None, :], "m r": real[None, :, :, None]}[region_axes]
     said = {"m w": said[None], "n w": said[:, None]}[word_axes]
     if order == "sum first":
@@ -122,6 +112,7 @@ def wrong_mrsw(
         alignments, fill = alignments - lower * ~real, None
     best = _best(alignments, real, fill, pick)
     best = torch.relu(best) if floor else best
+    best = best if empty is None else best.masked_fill(best == -torch.inf, empty)
     scores = _added(best, said, left, reduce)
     return scores.T if mirrored != transposed else scores
 
@@ -147,8 +138,9 @@ def _best(alignments: Tensor, real: Tensor, fill: float | None, pick: str) -> Te
 def _added(best: Tensor, said: Tensor, left: float | None, reduce: str) -> Tensor:
     """One number a pair from its words: (N, M, W) -> (N, M). ``left``: what padded words become; None: 0 times them."""
     kept = best * said if left is None else best.masked_fill(~said, left)
-    if reduce == "max":
-        return best.masked_fill(~said, -torch.inf).amax(dim=-1)
+    if reduce in ("max", "max or 0"):
+        highest = best.masked_fill(~said, -torch.inf).amax(dim=-1)
+        return highest if reduce == "max" else highest.masked_fill(~said.any(dim=-1), 0)
     if reduce == "last":
         place = (said * torch.arange(1, best.shape[2] + 1, device=best.device)).amax(dim=-1, keepdim=True) - 1
         return kept.gather(2, place.clamp(min=0).expand(*best.shape[:2], 1))[..., 0]
@@ -172,13 +164,13 @@ TOGGLES = {
     **{
         f"a padded region became {value} before the maximum: alignments may be any numbers, and lie lower still; "
         "fill with -torch.inf": {"fill": float(value)}
-        for value in (-1, -2, -10, -99, -100, -999, -1000)
+        for value in (-1, -2, -10, -99, -100, -999, -1000, -9999, -10000)
     },
     **{
         f"{value} is subtracted from padded regions, which may not be enough: fill with -torch.inf": {
             "lower": float(value)
         }
-        for value in (1, 10, 100, 1000)
+        for value in (1, 10, 100, 1000, 10000)
     },
     "padded regions take part in the maximum: fill them with -torch.inf first": {"regions": "none"},
     "padded words are added up: set their maximum to 0 before the sum": {"words": "none"},
@@ -198,6 +190,10 @@ TOGGLES = {
     "region_mask stands on the axis of the captions: [:, None, :, None] fits (N, M, R, W)": {"region_axes": "m r"},
     "word_mask stands on the axis of the pictures: after the maximum [None] fits (N, M, W)": {"word_axes": "n w"},
     INFINITE: {"left": -torch.inf},
+    "caption 0's word_mask is used for all captions: an index does not move on": {"words": "of set 0"},
+    "picture 0's region_mask is used for all pictures: an index does not move on": {"regions": "of set 0"},
+    "region_mask stands on the axis of the captions wherever it fits there: it goes with the pictures, [:, None, :, "
+    "None]": {"region_axes": "m r if it fits"},
     "a padded word counts 1: before the sum fill it with 0": {"left": 1.0},
     "a padded word counts -1: before the sum fill it with 0": {"left": -1.0},
     "this is the mean over the real words (MrAVGw), and NaN for a caption without one: add the words up": {
@@ -208,8 +204,11 @@ TOGGLES = {
     "this is divided by the root of the number of words: add the words up": {"reduce": "root"},
     "this is divided by the number of pictures: add the words up": {"reduce": "images"},
     "this is divided by the words of all captions: add the words up, and divide by nothing": {"reduce": "all words"},
-    "a caption without a real word gives NaN (0 / 0): its score is 0": {"reduce": "no word"},
+    "a caption without a real word gives NaN or infinity (0 / 0, or a maximum over nothing): its score is 0": {
+        "reduce": "no word"
+    },
     "you took the maximum over words, too: add the words up": {"reduce": "max"},
+    "you took the maximum over words, too, or 0 without any: add the words up": {"reduce": "max or 0"},
     "this is the last word alone: add up with +=, and return after the loop": {"reduce": "last"},
     "this is the sum of all alignments: each word takes its best region only": {"pick": "sum"},
     "this is the mean over regions, added over words: each word takes its best region": {"pick": "mean"},
@@ -224,6 +223,8 @@ TOGGLES = {
     "this is MwSr, the best word of each region, added over regions: take the maximum over regions (axis 2)": {
         "mirrored": True
     },
+    "this is MwSr, the best word of each region, or 0 without any, added over regions: take the maximum over regions "
+    "(axis 2)": {"mirrored": True, "empty": 0.0},
     "you added first and took the maximum then: each word takes its own best region, and then words are added": {
         "order": "sum first"
     },

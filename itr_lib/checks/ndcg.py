@@ -244,8 +244,8 @@ def _as_long_as_k(scores, relevance, k):
 
 MISTAKES: dict[str, Callable] = {
     "a division by zero: rank 1 is divided by log2(2), not by log2(1), which is 0": _first_by_log2_of_1,
-    "the discounts are longer than the list where k is above the number of candidates: make them as long as what is "
-    "left after cutting": _as_long_as_k,
+    "k can be above the number of candidates: topk(k) stops there, and k discounts are more than the list has; cut k "
+    "to scores.shape[1]": _as_long_as_k,
     "you sort over the queries (dim=0): each query sorts its own candidates, dim=1": lambda scores, relevance, k: ndcg(
         scores.T, relevance.T, k
     ),

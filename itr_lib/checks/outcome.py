@@ -82,6 +82,8 @@ def _numbers(value: list) -> bool:
 
 def as_kind(value: Any, expected: Any) -> Any:
     """A result in the shape and kind of what is expected, where nothing is lost by it."""
+    if isinstance(expected, Tensor) and type(value) in (list, tuple) and (not value or _numbers(list(value))):
+        value = torch.tensor(list(value))  # a tuple, or nothing at all, where a list of numbers may be given
     if isinstance(expected, Tensor) and isinstance(value, Tensor):
         single = expected.ndim == 0 and value.numel() == 1
         return value.reshape(()) if single else value

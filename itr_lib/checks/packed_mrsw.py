@@ -76,6 +76,10 @@ def _slices(counts: list[int], how: str) -> list[slice]:
         "from 0": [slice(0, count) for count in counts],
         "lengths": [slice(sum(counts[i - 1 : i]), sum(counts[i - 1 : i]) + count) for i, count in enumerate(counts)],
         "equal": [slice(i * size, (i + 1) * size) for i in range(len(counts))],
+        "equal, down": [
+            slice(i * (total // len(counts)), (i + 1) * (total // len(counts))) for i in range(len(counts))
+        ],
+        "border": [slice(a + (a > 0), b + 1) for _, (a, b) in pairs],
         "dealt": [slice(i, None, len(counts)) for i in range(len(counts))],
         "short": [slice(a, max(b - 1, a)) for _, (a, b) in pairs],
         "late start": [slice(a + 1, b) for _, (a, b) in pairs],
@@ -91,20 +95,10 @@ def _slices(counts: list[int], how: str) -> list[slice]:
 
 
 def _packed(
-    regions: Tensor,
-    region_counts: list[int],
-    words: Tensor,
-    word_counts: list[int],
-    cut_regions="right",
-    cut_words="right",
-    unit="none",
-    start=None,
-    pick="max",
-    reduce="sum",
-    mirrored=False,
-    order="max first",
-    transposed=False,
-) -> Tensor:
+    regions: Tensor, region_counts: list[int], words: Tensor, word_counts: list[int], cut_regions="right",
+    cut_words="right", unit="none", start=None, pick="max", reduce="sum", mirrored=False, order="max first",
+    transposed=False, padded=False,
+) -> Tensor:  # fmt: skip
     """The scores with all that a learner may change in them."""
     regions = l2_normalise(regions) if unit in ("both", "regions") else regions
     words = l2_normalise(words) if unit in ("both", "words") else words
@@ -113,7 +107,8 @@ def _packed(
         row = []
         for own in _slices(word_counts, cut_words):
             dots = regions[mine] @ words[own].T / (regions.shape[1] ** 0.5 if unit == "scaled" else 1)  # of one pair
-            row.append(_one_pair(dots.T if mirrored else dots, start, pick, reduce, order))
+            begin = 0.0 if padded and len(dots) < max(region_counts) else start
+            row.append(_one_pair(dots.T if mirrored else dots, begin, pick, reduce, order))
         rows.append(torch.stack(row))
     scores = torch.stack(rows)
     return scores.T if transposed else scores
@@ -129,7 +124,7 @@ def _one_pair(dots: Tensor, start: float | None, pick: str, reduce: str, order: 
     best = best if start is None else best.clamp(min=start)
     if reduce == "last":
         return best[-1]
-    return {"sum": best.sum, "mean": best.mean, "max": best.amax}[reduce]()
+    return {"sum": best.sum, "mean": best.mean, "mean or 0": best.mean, "max": best.amax}[reduce]()
 
 
 CUTS = {  # {s}: one of a set's elements, {x}: a set
@@ -138,6 +133,8 @@ CUTS = {  # {s}: one of a set's elements, {x}: a set
     "every {x} begins at {s} 0: begin where the one before it ends": "from 0",
     "you cut the {s}s at the counts themselves: {x} i begins at the sum of all counts before it": "lengths",
     "the {s}s are cut into equal parts: {x} i has {s}_counts[i] of them": "equal",
+    "the {s}s are cut into equal parts, and the rest is dropped: {x} i has {s}_counts[i] of them": "equal, down",
+    "the first {s} of each {x} but the first goes to the one before it: an end lies before its place": "border",
     "the {s}s are dealt out in turn, as cards are: those of one {x} stand together": "dealt",
     "the last {s} of each {x} is missing: a slice already leaves out its end": "short",
     "the first {s} of each {x} is missing: start at the sum of the counts before it": "late start",
@@ -152,6 +149,10 @@ CUTS = {  # {s}: one of a set's elements, {x}: a set
 }
 TOGGLES = {
     "this is the mean over words (MrAVGw), and NaN without any: add them up": {"reduce": "mean"},
+    "this is the mean over words (MrAVGw): add them up": {"reduce": "mean or 0"},
+    "the padding of smaller pictures is 0 and wins where their dot products are negative: fill it with -torch.inf": {
+        "padded": True
+    },
     "this is the best word only: add the words up": {"reduce": "max"},
     "this is the last word alone: add up with +=": {"reduce": "last"},
     "each word takes its worst region (min): the best is asked for": {"pick": "min"},

@@ -5,15 +5,16 @@ The percentage of questions whose best region is a right one, and what chance wo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from itr_lib.checks._inputs import generator, mask_any_real, uniform
 from itr_lib.checks.frame import Case, Exercise, Inputs
+from itr_lib.checks.outcome import double, is_array, is_number
 
 SMALL: Inputs = {
     "alignments": torch.tensor([[0.9, 0.2, 0.5], [0.1, 0.3, -torch.inf]], dtype=torch.float64),
@@ -43,6 +44,9 @@ def pointing_cases() -> Iterator[Case]:
     alike = torch.full((3, 4), 0.25, dtype=torch.float64)
     right = torch.tensor([[1, 0, 0, 0], [1, 1, 1, 1], [0, 1, 1, 1]]).bool()
     yield Case({"alignments": alike, "right": right}, "all regions are level, as those of a collapsed model")
+    some = questions(12, 5, seed=6)
+    some["right"][::3] = False
+    yield Case(some, "a question has no right region")
     yield Case(questions(1, 1, seed=3), "there is one question about one region")
 
 
@@ -51,7 +55,7 @@ def pointing_specification(alignments: Tensor, right: Tensor) -> dict[str, float
     hits, chance = 0, 0.0
     for row, good in zip(alignments.tolist(), right.tolist(), strict=True):
         real = [(value, g) for value, g in zip(row, good, strict=True) if value > -torch.inf]
-        above = max(value for value, g in real if g)
+        above = max([value for value, g in real if g], default=-math.inf)
         hits += all(above > value for value, g in real if not g)
         chance += sum(g for _, g in real) / len(real)
     return {"hits": 100 * hits / len(alignments), "chance": 100 * chance / len(alignments)}
@@ -63,6 +67,19 @@ def _extremes(alignments: Tensor, right: Tensor, fill: float) -> tuple[Tensor, T
     return tuple(alignments.masked_fill(~(some & real), fill).amax(dim=1) for some in (right, ~right))
 
 
+def _by_place(alignments: Tensor, right: Tensor, pick: str) -> Tensor:
+    """Hits by where the highest alignments stand, of a question or of a region."""
+    level = alignments == alignments.amax(dim=0 if pick == "columns" else 1, keepdim=True)
+    if pick == "columns":
+        return ~(level & ~right).any(dim=0)
+    if pick == "level share":
+        return (level & right).sum(dim=1) / level.sum(dim=1)
+    if pick == "questions":
+        return right.gather(0, alignments.argmax(dim=0)[None])[0]
+    places = alignments.topk(min(int(pick[3:]), alignments.shape[1]), dim=1).indices
+    return (right & (alignments > -torch.inf)).gather(1, places).any(dim=1)
+
+
 def _hits(alignments: Tensor, right: Tensor, ties: str, pick: str, fill: float) -> Tensor:
     """One truth value a question, with all that a learner may change in it."""
     real = alignments > -torch.inf
@@ -72,11 +89,8 @@ def _hits(alignments: Tensor, right: Tensor, ties: str, pick: str, fill: float) 
         best, rival = _extremes(alignments, right, fill)
     if pick == "padding":  # the smallest number of all
         return right.gather(1, alignments.argmin(dim=1, keepdim=True))[:, 0]
-    if pick == "questions":
-        return right.gather(0, alignments.argmax(dim=0)[None])[0]
-    if pick.startswith("top"):
-        places = alignments.topk(min(int(pick[3:]), alignments.shape[1]), dim=1).indices
-        return good.gather(1, places).any(dim=1)
+    if pick in ("columns", "level share", "questions") or pick.startswith("top"):
+        return _by_place(alignments, right, pick)
     if pick == "above mean":
         mean = alignments.masked_fill(~real, 0).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True)
         return ((alignments > mean) & good).any(dim=1)
@@ -116,23 +130,20 @@ def _chance(alignments: Tensor, right: Tensor, chance: str) -> float:
     }[chance].mean()
 
 
+def _some(alignments: Tensor, right: Tensor, asked: Tensor, which: str) -> tuple[Tensor, Tensor]:
+    return (alignments, right) if which == "all" else (alignments[asked], right[asked])
+
+
 def _pointing(
-    alignments: Tensor,
-    right: Tensor,
-    ties="miss",
-    pick="highest",
-    fill=-torch.inf,
-    chance="right",
-    hits_as=100.0,
-    chance_as=100.0,
-    misses=False,
-    exchanged=False,
-) -> dict[str, float]:
+    alignments: Tensor, right: Tensor, ties="miss", pick="highest", fill=-torch.inf, chance="right",
+    hits_as=100.0, chance_as=100.0, misses=False, exchanged=False, hits_of="all", chance_of="all",
+) -> dict[str, float]:  # fmt: skip
     """Both numbers with all that a learner may change in them."""
-    found = _hits(alignments, right, ties, pick, fill).double()
+    asked = (right & (alignments > -torch.inf)).any(dim=1)  # the questions that have an answer
+    found = _hits(*_some(alignments, right, asked, hits_of), ties, pick, fill).double()
     share = float(found.sum() if hits_as == "count" else found.mean())
     hits = (1 if hits_as == "count" else hits_as) * (1 - share if misses else share)
-    lot = chance_as * float(_chance(alignments, right, chance))
+    lot = chance_as * float(_chance(*_some(alignments, right, asked, chance_of), chance))
     return {"hits": lot, "chance": hits} if exchanged else {"hits": hits, "chance": lot}
 
 
@@ -163,6 +174,15 @@ TOGGLES = {
     "this is the share of right regions that beat all wrong ones: a question has one answer, its best region": {
         "pick": "shares"
     },
+    "the maximum goes over the questions (axis 0), and a hit is counted for each region: a question, a row, has its "
+    "own best region": {"pick": "columns"},
+    "of level regions the share that is right counts: a wrong one that is level makes a miss": {"pick": "level share"},
+    "questions without a right region are left out: they count, as a miss with a chance of 0": {
+        "hits_of": "asked",
+        "chance_of": "asked",
+    },
+    "hits leaves out questions without a right region: they count, as a miss": {"hits_of": "asked"},
+    "chance leaves out questions without a right region: they count, with a chance of 0": {"chance_of": "asked"},
     "two right regions that are level are no miss: only a wrong one makes it": {"pick": "single"},
     "chance divides by the padded width: count the real regions, those above minus infinity": {"chance": "width"},
     "chance counts padded places that right calls True: combine right with alignments > -torch.inf": {
@@ -179,13 +199,17 @@ TOGGLES = {
 }
 
 
+def _single(value: Any) -> bool:
+    return is_number(value) or (is_array(value) and double(value).numel() == 1)
+
+
 def _explain(inputs: Inputs, result: Any, expected: Any) -> str:
     """What can be said of another kind of result, and of one wrong number of two."""
     if not isinstance(result, dict):
         return f'your function returned a {type(result).__name__}, expected {{"hits": ..., "chance": ...}}'
     if set(result) != {"hits", "chance"}:
         return f'the names in your result are {", ".join(map(str, result)) or "none"}: expected "hits" and "chance"'
-    if odd := [name for name, value in result.items() if np.size(value) != 1 or value is None]:
+    if odd := [name for name, value in result.items() if not _single(value)]:
         return f"{odd[0]} is no number: give one percentage for each name"
     wrong = [name for name in ("hits", "chance") if abs(float(result[name]) - expected[name]) > 1e-3]
     if len(wrong) == 2:

@@ -56,34 +56,20 @@ def _mwsr(alignments: Tensor, region_mask: Tensor, word_mask: Tensor, mrsw: Call
         "first two": lambda: mrsw(both, word_mask, region_mask).T,
         "masks as they are": lambda: mrsw(alignments.mT, region_mask, word_mask),
         "masks as they are, turned": lambda: mrsw(turned, region_mask, word_mask).T,
+        "no masks": lambda: mrsw(turned, torch.ones_like(word_mask), torch.ones_like(region_mask)).T,
+        "worst": lambda: -mrsw(-turned, word_mask, region_mask).T,
         "reversed": lambda: mrsw(alignments.permute(3, 2, 1, 0), word_mask, region_mask).T,
     }[mirror]()
 
 
-def _pool(
-    alignments: Tensor,
-    region_mask: Tensor,
-    word_mask: Tensor,
-    how: str,
-    mrsw: Callable,
-    divisor="words",
-    mirror="right",
-    mirror_divisor="",
-    symm="sum",
-    sum_is="MrSw",
-    names=("MrSw", "MrAVGw", "MwSr", "Symm"),
-    own=None,
-) -> Tensor:
-    """The four with all that a learner may change in them; ``own``: options of an mrsw that is not used as given."""
-    mrsw = partial(wrong_mrsw, **own) if own else mrsw_specification
-    how = names[NAMES.index(how)]
-    by_word, said, shown = mrsw(alignments, region_mask, word_mask), word_mask.sum(dim=1), region_mask.sum(dim=1)
-    divisors = {
+def _divisors(said: Tensor, shown: Tensor, width: int) -> dict[str, Tensor | int]:
+    """What a sum may be divided by; ``said``, ``shown``: how many words and regions are real."""
+    return {
         "words": said,
         "none": 1,
-        "width": word_mask.shape[1],
+        "width": width,
         "regions": shown[:, None],
-        "all words": word_mask.sum(),
+        "all words": said.sum(),
         "down": said[:, None],
         "mean": said.double().mean(),
         "one more": said + 1,
@@ -92,6 +78,18 @@ def _pool(
         "captions": len(said),
         "": 1,
     }
+
+
+def _pool(
+    alignments: Tensor, region_mask: Tensor, word_mask: Tensor, how: str, mrsw: Callable, divisor="words",
+    mirror="right", mirror_divisor="", symm="sum", sum_is="MrSw", names=("MrSw", "MrAVGw", "MwSr", "Symm"),
+    own=None,
+) -> Tensor:  # fmt: skip
+    """The four with all that a learner may change in them; ``own``: options of an mrsw that is not used as given."""
+    mrsw = partial(wrong_mrsw, **own) if own else mrsw_specification
+    how = names[NAMES.index(how)]
+    by_word, said, shown = mrsw(alignments, region_mask, word_mask), word_mask.sum(dim=1), region_mask.sum(dim=1)
+    divisors = _divisors(said, shown, word_mask.shape[1])
     mean = by_word / divisors[divisor]
     if how in ("MrSw", "MrAVGw"):
         return mean if how == "MrAVGw" or sum_is == "MrAVGw" else by_word
@@ -150,6 +148,8 @@ TOGGLES = {
     "for MwSr the masks are to be exchanged, too: mrsw(..., word_mask, region_mask)": {
         "mirror": "masks as they are, turned"
     },
+    "for MwSr padding takes part: give mrsw word_mask and region_mask": {"mirror": "no masks"},
+    "MwSr takes each region's worst word (a sign is turned before mrsw): the best is asked for": {"mirror": "worst"},
     "for MwSr all four axes are turned round: permute(1, 0, 3, 2) exchanges them in pairs": {"mirror": "reversed"},
     "MwSr is divided by the number of regions: it is a sum": {"mirror_divisor": "regions"},
     "MwSr is divided by the number of words: it is a sum over regions": {"mirror_divisor": "words"},

@@ -5,7 +5,7 @@ What each word of a heat map points to, beside a reader who goes through it word
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -80,7 +80,28 @@ def heat_map_cases() -> Iterator[Case]:
     yield Case(heat_map([0], [[0.9], [0.1], [0.5]], seed=8), "the picture has one box")
     wide = [[0.8, 0.55, 0.1], [0.1, 0.5, 0.75], [0.9, 0.1, 0.52]]
     yield Case(heat_map([0, 1, 2], wide, seed=9, floor=0.5, gap=0.3), "floor and gap are other numbers")
+    yield from border_cases()
     yield Case(heat_map([0, 1, 2, 2], [[0.05, 0.02, 0.11], [0.2, 0.01, 0.1], [0.01, 0.0, 0.02]], 10, 1, 0.08, 0.05))
+
+
+def border_cases() -> Iterator[Case]:
+    """Numbers that are equal to a limit, in powers of two, so that no rounding decides; and rivals of each other."""
+
+    def case(columns: list[list[float]], overlap: list[list[float]], trap: str) -> Case:
+        values = {"alignment": columns, "overlap": overlap}
+        tensors = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+        return Case({**tensors, "floor": 0.5, "gap": 0.25}, trap)
+
+    apart, half = [[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.5], [0.5, 1.0]]
+    yield case([[0.5, 0.125, 0.75], [0.0, 0.5, 0.25]], apart, "the best entry is equal to the floor")
+    yield case([[0.75, 0.25, 0.625], [0.5, 0.5, 0.875]], apart, "another box is just gap below the best")
+    yield case([[0.75, 0.75], [0.625, 0.875]], half, "two boxes overlap by just 0.5")
+    mixed = [[1.0, 0.0, 0.625], [0.0, 1.0, 0.0], [0.625, 0.0, 1.0]]
+    yield case(
+        [[0.75, 0.5], [0.6875, 0.0], [0.625, 0.25]], mixed, "one rival lies elsewhere, another on the same thing"
+    )
+    chain = [[1.0, 0.625, 0.625], [0.625, 1.0, 0.25], [0.625, 0.25, 1.0]]
+    yield case([[0.75, 0.625], [0.6875, 0.0], [0.625, 0.5]], chain, "two boxes overlap the best, and not each other")
 
 
 def heat_map_specification(alignment: Tensor, overlap: Tensor, floor: float, gap: float) -> Tensor:
@@ -96,22 +117,10 @@ def heat_map_specification(alignment: Tensor, overlap: Tensor, floor: float, gap
 
 
 def _read(
-    alignment: Tensor,
-    overlap: Tensor,
-    floor: float,
-    gap: float,
-    axis="words",
-    pick="max",
-    floored=True,
-    size=False,
-    rivals="all",
-    same="half",
-    near="below best",
-    first="floor",
-    marks=(NOWHERE, SEVERAL),
-    shift=0,
-    level=None,
-) -> Tensor:
+    alignment: Tensor, overlap: Tensor, floor: float, gap: float, axis="words", pick="max", floored=True,
+    size=False, rivals="all", same="half", near="below best", first="floor", marks=(NOWHERE, SEVERAL), shift=0,
+    level=None, dark_at=False,
+) -> Tensor:  # fmt: skip
     """The reading with all that a learner may change in it."""
     if axis == "boxes" and alignment.shape[0] != alignment.shape[1]:
         raise IndexError("rows do not fit the overlaps")
@@ -122,7 +131,8 @@ def _read(
     answers = []
     for column, place in zip(values.T.tolist(), best, strict=True):
         several = _several(column, place, overlap, gap, rivals, same, near, floor)
-        dark = floored and column[place] < (floor if level is None else level)
+        limit = floor if level is None else level
+        dark = floored and (column[place] < limit or (dark_at and column[place] == limit))
         if first == "several":
             answer = marks[1] if several else marks[0] if dark else place + shift
         else:
@@ -132,8 +142,8 @@ def _read(
 
 
 def _several(
-    column: list[float], best: int, overlap: Tensor, gap: float, rivals: str, same: str, near: str, floor: float
-) -> bool:
+    column: list[float], best: int, overlap: Tensor, gap: float, rivals: str, same: str, near: str, floor: float,
+) -> bool:  # fmt: skip
     """Whether a second place comes close to the best one."""
     top = column[best]
     if rivals == "none":
@@ -142,8 +152,21 @@ def _several(
     some = {"all": order, "runner-up": order[1:2], "others": [b for b in order if b != best], "third": order[1:3]}[
         rivals
     ]
-    close = {
+    close, apart = _closeness(gap, top, floor)[near], _elsewhere(overlap, best).get(same)
+    near_by = [box for box in some if close(column[box])]
+    if same == "each other":
+        return any(overlap[one, other] < SAME_PLACE for one in near_by for other in near_by)
+    if same == "every":
+        others = [box for box in near_by if box != best]
+        return bool(others) and all(overlap[best, box] < SAME_PLACE for box in others)
+    return any(apart(box) for box in near_by)
+
+
+def _closeness(gap: float, top: float, floor: float) -> dict[str, Callable[[float], bool]]:
+    """When a value counts as near the best one."""
+    return {
         "below best": lambda value: top - value < gap,
+        "at gap": lambda value: top - value <= gap,
         "above floor": lambda value: value >= floor,
         "floor too": lambda value: top - value < gap and value >= floor,
         "above gap": lambda value: value > gap,
@@ -151,15 +174,20 @@ def _several(
         "turned": lambda value: top - value > gap,
         "square": lambda value: abs(top - value) < gap * top,
         "any": lambda value: True,
-    }[near]
-    apart = {
+    }
+
+
+def _elsewhere(overlap: Tensor, best: int) -> dict[str, Callable[[int], bool]]:
+    """When a box counts as lying on another place."""
+    return {
         "half": lambda box: overlap[best, box] < SAME_PLACE,
+        "at half": lambda box: overlap[best, box] <= SAME_PLACE,
         "ignored": lambda box: True,
         "touching": lambda box: overlap[best, box] == 0 and box != best,
         "turned": lambda box: overlap[best, box] >= SAME_PLACE,
+        "turned, strictly": lambda box: overlap[best, box] > SAME_PLACE,
         "box 0": lambda box: overlap[0, box] < SAME_PLACE,
-    }[same]
-    return any(close(column[box]) and apart(box) for box in some)
+    }
 
 
 TOGGLES = {
@@ -172,6 +200,13 @@ TOGGLES = {
     "a word points nowhere where its best alignment is below floor, which is an argument, not 0": {"level": 0.0},
     "a word points nowhere where its best alignment is below floor, which is an argument, not 0.5": {"level": 0.5},
     "a word points nowhere where its best alignment is below floor, which is an argument, not 0.3": {"level": 0.3},
+    "a best entry that is equal to the floor is not below it: <, not <=": {"dark_at": True},
+    "a box that is just gap below the best does not come closer than gap: <, not <=": {"near": "at gap"},
+    "an overlap of just 0.5 is not less than 0.5: <, not <=": {"same": "at half"},
+    "the rivals are compared with each other: only their overlap with the best box counts, overlap[best]": {
+        "same": "each other"
+    },
+    "all rivals must lie elsewhere for you: one of them is enough (any, not all)": {"same": "every"},
     "a second place that comes close is not looked for: then the answer is -2": {"rivals": "none"},
     "you look at the runner-up alone, which may lie on the same thing: every box within the gap counts": {
         "rivals": "runner-up"
@@ -187,6 +222,10 @@ TOGGLES = {
     "boxes that merely touch count as one thing: below an overlap of 0.5 they are two": {"same": "touching"},
     "overlap is turned round: a large one says that both boxes lie on one thing": {
         "same": "turned",
+        "rivals": "others",
+    },
+    "overlap is turned round: more than 0.5 says that both boxes lie on one thing": {
+        "same": "turned, strictly",
         "rivals": "others",
     },
     "you took the overlaps of box 0: those of the word's best box are asked for, overlap[best]": {"same": "box 0"},

@@ -17,7 +17,7 @@ from itr_lib.evaluation.inputs import percent
 
 
 def recall_cases() -> Iterator[Case]:
-    """Ranks with repeats, all hits, all misses, one query, shares that are no whole percent."""
+    """Ranks with repeats, all hits, all misses, one query, shares that are no whole percent; k of any size."""
     traps = {
         (1, 2, 3, 7, 10, 11, 1): "",
         (7, 5, 1, 6, 12, 4): "",
@@ -32,6 +32,8 @@ def recall_cases() -> Iterator[Case]:
         for k in (1, 5, 10):
             yield Case({"ranks": torch.tensor(ranks), "k": k}, trap)
     yield Case({"ranks": torch.tensor([1, 3, 2, 5, 4, 3]), "k": 20}, "k is above every rank")
+    for k in (2, 3, 7, 12):
+        yield Case({"ranks": torch.tensor([1, 8, 3, 2, 11, 6, 4, 15, 7, 12]), "k": k}, "k is not 1, 5 or 10")
 
 
 def recall_specification(ranks: Tensor, k: int) -> float:
@@ -137,6 +139,12 @@ MISTAKES: dict[str, Callable] = {
         100.0 * int(ranks[ranks <= k].sum()) / len(ranks)
     ),
     "each hit counts 1 / rank: each counts 1": lambda ranks, k: 100.0 * float(((ranks <= k) / ranks.double()).mean()),
+    "only a k of 1, 5 or 10 is known here, and another is taken for the one below: hold the ranks against k itself": (
+        lambda ranks, k: recall(ranks, max(known for known in (1, 5, 10) if known <= k))
+    ),
+    "you divided by the number of queries less 1, at least 1: divide by all of them": lambda ranks, k: recall(
+        ranks, k, by=lambda ranks, k: max(1, len(ranks) - 1)
+    ),
     "k is not used": lambda ranks, k: recall(ranks, 5),
     "a rank beyond k counts in part here (k / rank): it is a miss, and counts 0": lambda ranks, k: (
         100 * float((k / ranks.double()).clamp(max=1).mean())

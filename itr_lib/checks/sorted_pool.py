@@ -52,12 +52,28 @@ def pool_specification(tokens: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
 
 def _pool(
     tokens: Tensor, mask: Tensor, weights: Tensor, fill=-1e30, turned=False, order="down", axis=1, after="filled",
-    use="given",
+    use="given", over="sum",
 ) -> Tensor:  # fmt: skip
     """The pooling with all that a learner may change in it."""
     gone = mask if turned else ~mask
     filled = tokens if fill is None else tokens.masked_fill(gone[..., None], fill)
     ordered = _ordered(filled, order, axis)
+    ordered = _finished(ordered, fill, after, mask)
+    size = mask.sum(dim=1, keepdim=True)
+    theta = {
+        "given": weights, "normalised": weights / weights.sum(dim=1, keepdim=True), "soft": weights.softmax(dim=1),
+        "ones": (weights > 0).to(weights), "mean": (torch.arange(mask.shape[1], device=mask.device) < size) / size,
+        "first, sorted": weights[:1].sort(dim=1, descending=True).values.expand_as(weights),
+        "one": weights * (torch.arange(mask.shape[1], device=mask.device) == 0),
+        "sorted": weights.sort(dim=1, descending=True).values, "compressed": _compressed(weights, mask),
+        "first": weights[:1].expand_as(weights), "square": weights**2,
+    }[use]  # fmt: skip
+    total = (ordered * theta.to(tokens.dtype)[..., None]).sum(dim=1)
+    return total / {"sum": 1, "size": size, "width": mask.shape[1]}[over]
+
+
+def _finished(ordered: Tensor, fill: float | None, after: str, mask: Tensor) -> Tensor:
+    """What becomes of padding after the sort, or of ranks."""
     if after == "filled" and fill is not None and abs(fill) > 1e20:
         ordered = ordered.masked_fill(ordered == fill, 0)
     if after == "old mask":
@@ -71,15 +87,7 @@ def _pool(
         ordered[:, -1] = 0
     if after == "infinite":
         ordered = ordered.masked_fill(ordered == fill, -torch.inf)
-    size = mask.sum(dim=1, keepdim=True)
-    theta = {
-        "given": weights, "normalised": weights / weights.sum(dim=1, keepdim=True), "soft": weights.softmax(dim=1),
-        "ones": (weights > 0).to(weights), "mean": (torch.arange(mask.shape[1], device=mask.device) < size) / size,
-        "over size": weights / size, "over width": weights / mask.shape[1],
-        "sorted": weights.sort(dim=1, descending=True).values, "compressed": _compressed(weights, mask),
-        "first": weights[:1].expand_as(weights), "square": weights**2,
-    }[use]  # fmt: skip
-    return (ordered * theta.to(tokens.dtype)[..., None]).sum(dim=1)
+    return ordered
 
 
 def _compressed(weights: Tensor, mask: Tensor) -> Tensor:
@@ -93,8 +101,12 @@ def _ordered(filled: Tensor, order: str, axis: int) -> Tensor:
         places = filled.sum(dim=-1).argsort(dim=1, descending=True)
         return filled.gather(1, places[..., None].expand_as(filled))
     if order == "lengths":
-        places = filled.clamp(min=-1e15).norm(dim=-1).argsort(dim=1, descending=True)
+        length = filled.clamp(min=-1e15).norm(dim=-1).masked_fill(filled[..., 0] == -1e30, -1)
+        places = length.argsort(dim=1, descending=True)
         return filled.gather(1, places[..., None].expand_as(filled))
+    if order == "by size":
+        places = filled.abs().masked_fill(filled == -1e30, -1).argsort(dim=1, descending=True)
+        return filled.gather(1, places)
     if order == "first":
         places = filled[..., :1].argsort(dim=1, descending=True)
         return filled.gather(1, places.expand_as(filled))
@@ -113,6 +125,14 @@ TOGGLES = {
     },
     "you sorted upwards, with padding last: the first weight belongs to the largest value": {
         "order": "up", "fill": 1e30,
+    },
+    "sorted upwards, with padding as 0 among the values: sort with descending=True, and fill with -inf first": {
+        "order": "up", "fill": 0.0,
+    },
+    "absolute values decide the order: sort the values as they are": {"order": "by size"},
+    "only the largest value is used, times the first weight: add the others with theirs": {"use": "one"},
+    "all sets get the weights of the first, sorted: weights[b, k] belongs to set b and rank k": {
+        "use": "first, sorted",
     },
     "the mask is turned round: masked_fill fills where it is True, so give it ~mask": {"turned": True},
     "after the sort padding stands last, and your mask of the old places no longer fits": {"after": "old mask"},
@@ -145,8 +165,8 @@ TOGGLES = {
     "the weights went through a softmax: take them as they are": {"use": "soft"},
     "the weights are not used: this is the sum of the set": {"use": "ones"},
     "this is mean pooling: use the weights": {"use": "mean"},
-    "the weighted sum is divided by the size of the set: it is a plain sum": {"use": "over size"},
-    "this is the mean over the padded width: add up, do not average": {"use": "over width"},
+    "the weighted sum is divided by the size of the set: it is a plain sum": {"over": "size"},
+    "this is the mean over the padded width: add up, do not average": {"over": "width"},
     "all sets get the weights of the first: weights[b, k] belongs to set b": {"use": "first"},
     "the weights are squared": {"use": "square"},
 }  # fmt: skip

@@ -43,7 +43,7 @@ class _Watched(torch.autograd.Function):
 
 @dataclass(eq=False)
 class Bench:
-    """A linear model of two weights with all that a loop needs; everything that the loop does is logged."""
+    """A linear model of two parameters with all that a loop needs; everything that the loop does is logged."""
 
     batches: list[list[Tensor]]  # by epoch; a batch is (x0, x1, y)
     rate: float = 0.1
@@ -59,9 +59,9 @@ class Bench:
     def restart(self) -> None:
         """Everything as it was before anybody trained."""
         self.log, self.marks = Log(self.batches), []
-        with torch.no_grad():
-            self.model.weight.zero_()
-        self.model.weight.grad = None
+        for weight in self.model.parameters():
+            torch.nn.init.zeros_(weight)
+            weight.grad = None
         self.model.eval()  # as whoever looked at it last left it
         self.optimizer.param_groups[0]["lr"] = self.rate
 
@@ -83,7 +83,7 @@ class Bench:
         """The squared error of one batch."""
         held = sum(mark() is not None for mark in self.marks)
         own = model is self.model
-        self.log.add("loss", batch, epoch, getattr(model, "training", None), held, own, self.model.weight.tolist())
+        self.log.add("loss", batch, epoch, getattr(model, "training", None), held, own, self.model.weights())
         return _Watched.apply((model(batch[:2]) - batch[2]) ** 2, self)
 
     def validate(self, epoch: int) -> None:
@@ -99,10 +99,13 @@ class _Model(nn.Module):
     def __init__(self, bench: Bench):
         super().__init__()
         self.bench = bench
-        self.weight = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+        self.first, self.second = (nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.weight * x).sum()
+        return (self.first * x[0] + self.second * x[1]).sum()
+
+    def weights(self) -> list[float]:
+        return [self.first.item(), self.second.item()]
 
     def __deepcopy__(self, memo: dict) -> _Model:
         """A check calls an answer with copies of its inputs: this very model, at its beginning."""
@@ -116,8 +119,9 @@ class _Optimizer(torch.optim.SGD):
         self.bench = bench
 
     def step(self, closure: Callable | None = None) -> None:
-        gradient = self.bench.model.weight.grad
-        self.bench.log.add("step", None if gradient is None else gradient.tolist(), self.bench.model.weight.tolist())
+        gradients = [weight.grad for weight in self.bench.model.parameters()]
+        known = None if any(g is None for g in gradients) else [g.item() for g in gradients]
+        self.bench.log.add("step", known, self.bench.model.weights())
         super().step(closure)
 
     def __deepcopy__(self, memo: dict) -> _Optimizer:
@@ -180,7 +184,7 @@ def training_properties(inputs: Inputs, run: Callable[..., Any]) -> None:
     told = log.epochs() or log.taken() or log.order() or log.gradients(CLIP) or log.validation() or log.graphs()
     if told:
         raise AssertionError(told)
-    if not torch.allclose(bench.model.weight.detach(), torch.tensor(weights, dtype=torch.float64), rtol=0, atol=1e-6):
+    if not torch.allclose(torch.tensor(bench.model.weights()), torch.tensor(weights), rtol=0, atol=1e-6):
         raise AssertionError(
             "the weights do not end where gradient descent by hand ends: does something beside optimizer.step() "
             "change the weights or the learning rate?"
@@ -197,6 +201,11 @@ def _about_losses(result: Any, means: list[float], values: list[list[float]], ep
     if mine is None:
         return f"your function returned a {type(result).__name__}, expected a list of numbers, one an epoch"
     if mine.ndim == 0 or (mine.numel() == 1 and epochs > 1):
+        every = sum(values, [])
+        if epochs == 1:
+            return "your function returned a single number: collect one mean loss an epoch in a list"
+        if abs(float(mine.reshape(())) - sum(every) / len(every)) < 1e-5:
+            return "your function returned one mean over all epochs: begin a new list of losses in each, return a list"
         which = "the last epoch's" if abs(float(mine.reshape(())) - means[-1]) < 1e-5 else "one"
         return f"your function returned {which} loss alone: collect one an epoch in a list"
     if mine.numel() == sum(map(len, values)) != epochs:

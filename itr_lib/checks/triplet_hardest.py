@@ -41,7 +41,10 @@ def hardest_cases() -> Iterator[Case]:
     """The masked batches with margins, an easy one, scores that are no cosines, and a mask of one direction."""
     for margin, case in zip([0.2, 0.2, 0.5, 0.1, 0.2, 0.2], masked_cases(), strict=True):
         yield Case({**case.inputs, "margin": margin}, case.trap)
-    yield Case({**masked([0, 1, 2, 1, 3], 15, 30.0, 20.0), "margin": 0.2}, "the scores lie far below -100")
+    yield Case({**masked([0, 1, 2, 1], 15, 1000.0, 11.0), "margin": 0.2}, "the scores lie far below -10,000")
+    level = masked([0, 1, 2, 1, 3], 16, 0.9)
+    level["scores"][[0, 0], [0, 2]], level["scores"][[4, 2], [4, 4]] = 0.95, 0.97
+    yield Case({**level, "margin": 0.2}, "a negative scores just what its positive does")
     easy = torch.eye(3, dtype=torch.float64)
     yield Case({"scores": easy, "margin": 0.2, "same_image": easy.bool()}, "no negative comes close to its positive")
 
@@ -71,13 +74,14 @@ def never(scores: Tensor, same_image: Tensor, mask: str, direction: int) -> Tens
 
 def _hardest(
     scores: Tensor, margin: float, same_image: Tensor, mask="same", fill=None, rows=1, columns=1, pick="max",
-    cut=True, inside=True, scale=1.0, sign=1, own="query", over="sum",
+    cut=True, inside=True, scale=1.0, sign=1, own="query", over="sum", semi=False, level=False,
 ) -> Tensor:  # fmt: skip
     """The loss with all that a learner may change in it; ``fill``: masked scores instead of masked costs."""
     worst = []
     for direction, table in enumerate((scores, scores.T)):  # (query, candidate)
         left_out = never(scores, same_image, mask, direction)
         positive = _positive(scores, same_image, own, direction)
+        left_out = left_out | ((table > positive) if semi else (table == positive) if level else False)
         if fill is not None:
             table = table - left_out.to(table.dtype) if fill == "less" else table.masked_fill(left_out, fill)
         cost = sign * (table - (positive if own else 0))
@@ -91,10 +95,12 @@ def _hardest(
         cost = cost if inside else cost + margin
         if fill is None:
             cost = cost.masked_fill(
-                left_out, -torch.inf if pick == "max" and cut in (False, "end") else 0 if pick != "min" else 1e9
+                left_out,
+                -torch.inf if pick == "max" and cut in (False, "end", "joint") else 0 if pick != "min" else 1e9,
             )
         worst.append(_pick(cost, left_out, pick))
         worst[-1] = worst[-1].sum().clamp(min=0) if cut == "end" else worst[-1]
+    worst = [torch.relu(worst[0] + worst[1]), 0 * worst[1]] if cut == "joint" else worst
     total = torch.maximum(*worst).sum() if over == "worse" else rows * worst[0].sum() + columns * worst[1].sum()
     return total / {"queries": len(scores), "two": 2, "all": 2 * len(scores), "square": len(scores) ** 2}.get(over, 1)
 
@@ -168,6 +174,9 @@ def _pick(cost: Tensor, left_out: Tensor, pick: str) -> Tensor:
 
 
 TOGGLES = {
+    "only images ask here (rows): captions ask too, take the maximum of each column as well": {"columns": 0},
+    "only captions ask here (columns): images ask too, take the maximum of each row as well": {"rows": 0},
+    "this is divided by the batch: the loss is a plain sum over queries": {"over": "queries"},
     "positives and axis do not fit: where images ask, subtract them as a column [:, None] and take the maximum over "
     "dim=1; where captions ask, as a row [None, :] and over dim=0": {"own": "candidate"},
     "the rows are counted twice: the second term goes down the columns": {"rows": 2, "columns": 0},
@@ -183,8 +192,6 @@ TOGGLES = {
     "this is the mean over each query's negatives: keep only the worst one (max)": {"pick": "mean"},
     "this is one worst negative for the whole batch: each query has its own, amax(dim=...)": {"pick": "one"},
     "you took the second hardest negative: after the mask the worst one is the maximum itself": {"pick": "second"},
-    "only images ask here (rows): captions ask too, take the maximum of each column as well": {"columns": 0},
-    "only captions ask here (columns): images ask too, take the maximum of each row as well": {"rows": 0},
     "only the worse direction of each pair is counted: add both": {"over": "worse"},
     "the positive takes part in the maximum: mask the diagonal before you look for the worst": {"mask": "none"},
     "every query costs the margin at least: it stands outside the bracket, or the positive takes part in the maximum "
@@ -195,8 +202,24 @@ TOGGLES = {
     "or mask after the hinge": {"fill": 0.0},
     "a masked score became -1 before the maximum: scores can be lower still; fill with -torch.inf": {"fill": -1.0},
     "a masked score became -100 before the maximum: scores can be lower still; fill with -torch.inf": {"fill": -100.0},
+    **{
+        f"a masked score became {fill} before the maximum: scores can be lower still; fill with -torch.inf": {
+            "fill": float(fill),
+        }
+        for fill in (-1000, -10000)
+    },
     "a masked score became 1 before the maximum, and wins: fill with -torch.inf": {"fill": 1.0},
     "negatives that are far enough away must cost 0, not less: cut off with clamp(min=0)": {"cut": False},
+    **{
+        f"negatives that are far enough away must cost 0, not less (and {fill} stands in their place where there are "
+        "none): cut off with clamp(min=0)": {"cut": False, "fill": float(fill)}
+        for fill in (-1000, -10000)
+    },
+    "both directions of a pair are cut off together: each query's cost is cut off at 0 for itself": {"cut": "joint"},
+    "negatives above the positive are left out (semi-hard): the hardest of all counts": {"semi": True},
+    "negatives that score just what the positive does are left out: same_image alone says what is no negative": {
+        "level": True,
+    },
     "you took max(margin, ...): the floor is 0, and the margin stands inside": {"cut": "floor"},
     "you cut off once, after adding up: each query's cost is cut off at 0 for itself": {"cut": "end"},
     "where images ask, the positive is that of the candidate: it is a column there, [:, None]": {"own": "rows"},
@@ -210,7 +233,6 @@ TOGGLES = {
     "the margin is subtracted: add it": {"scale": -1.0},
     "the sign is turned round: a negative costs when margin + negative - positive is above 0": {"sign": -1},
     "the positive is not subtracted": {"own": ""},
-    "this is divided by the batch: the loss is a plain sum over queries": {"over": "queries"},
     "this is a mean over all 2B queries: the loss is a plain sum": {"over": "all"},
     "this is divided by B x B: the loss is a plain sum over queries": {"over": "square"},
     "the two directions are averaged: add them": {"over": "two"},

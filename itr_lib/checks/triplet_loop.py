@@ -26,6 +26,8 @@ def triplet_cases() -> Iterator[Case]:
     yield Case({"scores": random_scores(4, 5) - 2, "margin": 0.2}, "all scores are negative")
     yield Case({"scores": 30 * random_scores(4, 6), "margin": 0.2}, "the scores are far above 1")
     yield Case({"scores": random_scores(4, 7), "margin": 0.0}, "the margin is 0")
+    level = (4 * random_scores(6, 8)).round() / 4
+    yield Case({"scores": level, "margin": 0.2}, "a negative scores just what its positive does")
     yield Case({"scores": random_scores(1, 4), "margin": 0.2}, "the batch has one pair")
     yield Case({"scores": torch.eye(4, dtype=torch.float64), "margin": 0.2}, "no negative comes close to its positive")
 
@@ -73,8 +75,11 @@ def _hinge(
     parts = [_worst(c, k) if over == "worst" else (c * k).sum() for c, k in zip(costs, keeps, strict=True)]
     total = rows * parts[0] + columns * parts[1]
     total = torch.relu(total) if cut == "end" else total
+    if over == "costs, 0 too" and size == 1:
+        raise ZeroDivisionError
     violations = sum(int(((c > 0) & k).sum()) for c, k in zip(costs, keeps, strict=True))
-    known = {"queries": size, "all": size**2, "negatives": size * (size - 1), "two": 2, "violations": violations}
+    known = {"queries": size, "all": size**2, "negatives": size * (size - 1), "two": 2, "violations": violations,
+             "costs": 2 * size * (size - 1), "costs, 0 too": 2 * size * (size - 1)}  # fmt: skip
     return total / max(1, known.get(over, 1))
 
 
@@ -91,12 +96,13 @@ def _worst(cost: Tensor, keep: Tensor) -> Tensor:
     return cost.masked_fill(~keep, 0).amax(dim=1).sum()
 
 
-def _last_cost(scores: Tensor, margin: float, only_positive: bool = True) -> Tensor:
+def _last_cost(scores: Tensor, margin: float, only_positive: bool = True, ask: str = "both") -> Tensor:
     """``total = cost`` where ``total += cost`` was meant: the last one stays."""
     total = scores.new_zeros(())
     for i in range(len(scores)):
         for j in range(len(scores)):
-            for negative in (scores[i, j], scores[j, i]) if i != j else ():
+            asking = {"images": [scores[i, j]], "both": [scores[i, j], scores[j, i]]}[ask]
+            for negative in asking if i != j else ():
                 cost = margin + negative - scores[i, i]
                 total = cost if cost > 0 else total if only_positive else torch.zeros_like(cost)
     return total
@@ -117,17 +123,27 @@ def rounded(values: Tensor) -> list[float]:
 
 MISTAKES = {
     "only the last cost is kept: add to the total, +=": _last_cost,
+    "only the last pair is kept, and only images ask: add to the total, +=, in both directions": (
+        lambda scores, margin: _last_cost(scores, margin, False, ask="images")
+    ),
+    "negatives that score just what the positive does are left out: they cost the margin; compare places, i != j": (
+        lambda scores, margin: sum(
+            (torch.relu(margin + table - own) * (table != own)).sum()
+            for table, own in ((scores, scores.diagonal()[:, None]), (scores.T, scores.diagonal()[:, None]))
+        )
+    ),
     "only the last pair is kept: add to the total, +=": lambda scores, margin: _last_cost(scores, margin, False),
 }
 TOGGLES = {
+    "only images ask here (rows): captions ask too, add the columns": {"columns": 0},
+    "only captions ask here (columns): images ask too, add the rows": {"rows": 0},
+    "this is the sum divided by the batch: the loss is a plain sum": {"over": "queries"},
     "the rows are counted twice: the second term goes down column i, scores[j, i], and both subtract scores[i, i]": {
         "rows": 2, "columns": 0,
     },
     "the columns are counted twice: the first term goes along row i, scores[i, j], and both subtract scores[i, i]": {
         "rows": 0, "columns": 2,
     },
-    "only images ask here (rows): captions ask too, add the columns": {"columns": 0},
-    "only captions ask here (columns): images ask too, add the rows": {"rows": 0},
     "only j > i is visited: the negatives before i count as well, j != i": {"pairs": "upper"},
     "only j < i is visited: the negatives after i count as well, j != i": {"pairs": "lower"},
     "j starts at i: the positive counts, and the negatives before i do not; take every j != i": {"pairs": "from"},
@@ -174,7 +190,10 @@ TOGGLES = {
     "only the worst negative of each query is counted (that comes later): here all of them are": {"over": "worst"},
     "this is the mean over all B x B pairs: the loss is a sum": {"over": "all"},
     "this is the mean over the negatives: the loss is a sum": {"over": "negatives"},
-    "this is the sum divided by the batch: the loss is a plain sum": {"over": "queries"},
+    "this is the mean over all costs, 2 x B x (B - 1): the loss is a sum": {"over": "costs"},
+    "this is the mean over all costs, 2 x B x (B - 1), and 0 / 0 with one pair: the loss is a sum": {
+        "over": "costs, 0 too",
+    },
     "the two directions are averaged: add them": {"over": "two"},
 }  # fmt: skip
 

@@ -21,6 +21,7 @@ def twin_cases() -> Iterator[Case]:
         scores = random_scores(2 * pairs, 30 + seed)
         yield Case({"scores": scores}, "there is one pair of twins" if pairs == 1 else "")
         yield Case({"scores": (3 * scores).round()}, "some scores tie")
+    yield Case({"scores": 0.7 + 1e-4 * random_scores(8, 37)}, "scores lie close to each other")
     yield Case({"scores": random_scores(8, 35) - 2}, "all scores are negative")
     yield Case({"scores": torch.full((4, 4), 0.7, dtype=torch.float64)}, "all scores are equal")
 
@@ -36,13 +37,16 @@ def twin_specification(scores: Tensor) -> float:
     return 100.0 * points / len(values)
 
 
-def _twin(scores, asks="caption", tie=0.5, rival="twin", who="all", over="captions", give=100, turned=False) -> float:
+def _twin(
+    scores, asks="caption", tie=0.5, rival="twin", who="all", over="captions", give=100, turned=False, near=0.0
+) -> float:
     """The percentage with all that a learner may change in it."""
     size = len(scores)
     j = torch.arange(size, device=scores.device)
     table = scores.T if asks == "image" else scores
     own, other = table.diagonal(), _rival(table, j, rival)
     gap = (other - own if turned else own - other).cpu()
+    gap = gap.masked_fill(gap.abs() < near, 0)
     points = (gap > 0).double() + tie * (gap == 0).double()
     first, second = points[::2], points[1::2]
     kept = {
@@ -73,6 +77,19 @@ def _cross(scores: Tensor) -> float:
     first, second = scores[j, j] - scores[j, j + 1], scores[j + 1, j + 1] - scores[j, j + 1]
     gap = torch.cat([first, second])
     return 100 * float(((gap > 0).double() + 0.5 * (gap == 0).double()).mean())
+
+
+def _copied(scores: Tensor, tie: float) -> float:
+    """The second caption of a pair is asked about the first one's column."""
+    j = torch.arange(0, len(scores), 2, device=scores.device)
+    gap = torch.cat([scores[j, j] - scores[j + 1, j], scores[j + 1, j + 1] - scores[j + 1, j]])
+    return 100 * float(((gap > 0).double() + tie * (gap == 0).double()).mean())
+
+
+def _own_scores(scores: Tensor, tie: float) -> float:
+    """Both captions with their own pictures, compared with each other."""
+    gap = scores.diagonal() - scores.diagonal()[torch.arange(len(scores), device=scores.device) ^ 1]
+    return 100 * float(((gap > 0).double() + tie * (gap == 0).double()).mean())
 
 
 def _sums(scores: Tensor) -> float:
@@ -117,6 +134,17 @@ MISTAKES = {
     "this is R@1, the best of all pictures by argmax: only the picture and its twin compete": _recall,
     "captions and pictures are both asked here: only captions are, each between two pictures (a column)": _both_sides,
     "both captions of a pair are compared with the same place: caption j has scores[j, j] and scores[j ^ 1, j]": _cross,
+    **{
+        f"the second caption of a pair is compared with the first one's column{more}: it has scores[2k, 2k + 1]": (
+            lambda scores, tie=tie: _copied(scores, tie)
+        )
+        for tie, more in ((0.5, ""), (0.0, ", and ties count nothing"), (1.0, ", and ties count whole"))
+    },
+    **{
+        f"the scores of two captions with their own pictures are compared{more}: compare two pictures for one "
+        "caption": lambda scores, tie=tie: _own_scores(scores, tie)
+        for tie, more in ((0.5, ""), (0.0, ", and ties count nothing"), (1.0, ", and ties count whole"))
+    },
     "each pair of twins gets one answer here, from its sums: every caption answers for itself": _sums,
 }
 TOGGLES = {
@@ -127,6 +155,10 @@ TOGGLES = {
     "a tie counts one half, not a whole: a model that sees nothing would be perfect": {"tie": 1.0},
     "a tie counts one half: not a quarter": {"tie": 0.25},
     "a tie counts half a caption, not half a percent": {"tie": 0.005},
+    **{
+        f"scores that differ by less than {near} count as a tie: only equal ones do": {"near": near}
+        for near in (0.1, 0.05, 0.01, 0.001)
+    },
     "you compared with all other pictures (that is R@1): only the twin competes": {"rival": "best"},
     "you compared with the mean of the other pictures: only the twin competes": {"rival": "mean"},
     "this is a fraction: give percent, multiply by 100": {"give": 1},

@@ -146,6 +146,10 @@ def _expect_each_once(drawn: np.ndarray, owner: np.ndarray) -> None:
         raise AssertionError(f"caption {int(count.argmax())} comes {count.max()} times in one epoch, expected once")
     if count.min() == 0:
         per_image = np.bincount(owner[drawn], minlength=images)
+        if per_image.max() == 1 and np.bincount(owner).min() == 1 < np.bincount(owner).max():
+            raise AssertionError(
+                "the rounds end when one picture has no caption left, and others still have some: go on until none has"
+            )
         if per_image.max() == 1 and np.bincount(owner).max() > 1:
             raise AssertionError("you drew one caption an image for the whole epoch: go on with the second, third, ...")
         if (per_image == per_image[per_image > 0].min())[np.bincount(owner) > 0].all():

@@ -17,6 +17,7 @@ from itr_lib.checks.triplet_loop import SMALL, rounded
 from itr_lib.objectives import triplet_loss
 
 MARGIN = 0.2
+QUERY = ("rows", "columns")  # a direction in which the positive is the query's
 
 
 def warm_cases() -> Iterator[Case]:
@@ -41,6 +42,9 @@ def warm_cases() -> Iterator[Case]:
     low = masked(shared, 70, shift=1)
     yield Case({**low, "margin": 0.5, "epoch": 0, "warmup_epochs": 1}, "all scores are negative")
     yield Case({**low, "margin": 0.5, "epoch": 3, "warmup_epochs": 1}, "all scores are negative")
+    far = {**masked([0, 1, 2, 1, 3], 71, 1000.0, 20.0), "margin": 0.5, "warmup_epochs": 1}
+    for epoch in (0, 1):
+        yield Case({**far, "epoch": epoch}, "the scores lie far below -10,000")
 
 
 def warm_specification(scores: Tensor, margin: float, same_image: Tensor, epoch: int, warmup_epochs: int) -> Tensor:
@@ -59,34 +63,45 @@ def warm_specification(scores: Tensor, margin: float, same_image: Tensor, epoch:
 def _warm(
     scores: Tensor, margin: float, same_image: Tensor, epoch: int, warmup_epochs: int, switch="<", all_mask="same",
     hard_mask="same", rows=1, columns=1, inside=True, cut=True, own="query", all_over="batch", hard_over="batch",
-    scale=1.0, pick="each",
+    scale=1.0, pick="each", fill=None,
 ) -> Tensor:  # fmt: skip
     """The loss with all that a learner may change in it."""
-    warm = {
-        "<": epoch < warmup_epochs, "<=": epoch <= warmup_epochs, "late": epoch + 1 < warmup_epochs,
-        "first": epoch == 0, ">=": epoch >= warmup_epochs, "all": True, "hardest": False, "sum": True,
-    }[switch]  # fmt: skip
-    costs, totals = [], {"all": [], "hardest": []}
+    costs, totals, violations = [], {"all": [], "hardest": []}, {"all": 0, "hardest": 0}
     for direction, table in enumerate((scores, scores.T)):
-        positive = scores.diagonal()[:, None] if own == "query" else scores.diagonal()[None, :]
+        positive = scores.diagonal()[:, None] if own in ("query", QUERY[direction]) else scores.diagonal()[None, :]
+        table = table if fill is None else table.masked_fill(never(scores, same_image, all_mask, direction), fill)
         cost = (scale * margin if inside else 0) + table - positive
         cost = (torch.relu(cost) if cut else cost) + (0 if inside else margin)
-        weight = (rows, columns)[direction]
+        weight = {"B": len(scores)}.get((rows, columns)[direction], (rows, columns)[direction])
         costs.append(cost)
-        totals["all"].append(weight * cost.masked_fill(never(scores, same_image, all_mask, direction), 0).sum())
-        worst = cost.masked_fill(never(scores, same_image, hard_mask, direction), 0).amax(dim=1)
+        kept = [
+            cost if fill is not None else cost.masked_fill(never(scores, same_image, mask, direction), 0)
+            for mask in (all_mask, hard_mask)
+        ]
+        totals["all"].append(weight * kept[0].sum())
+        worst = kept[1].amax(dim=0 if pick == ("columns", "rows")[direction] else 1)
+        violations["all"] += int((kept[0] > 0).sum())
+        violations["hardest"] += int((worst > 0).sum())
         totals["hardest"].append(weight * (worst.amax() if pick == "one" else worst.sum()))
     totals["hardest"] = [_worse(costs, same_image, hard_mask)] if pick == "worse" else totals["hardest"]
-    negatives = int((~same_image).sum())
-    everything = _over(sum(totals["all"]), all_over, len(scores), negatives)
-    hardest = _over(sum(totals["hardest"]), hard_over, len(scores), negatives)
-    if switch == "sum":
-        return everything + hardest if epoch < warmup_epochs else hardest
-    return everything if warm else hardest
+    sizes = {"batch": len(scores), "queries": 2 * len(scores), "pairs": len(scores) ** 2}
+    sizes["negatives"] = int((~same_image).sum())
+    everything, hardest = (
+        sum(totals[kind]) / (sizes | {"violations": max(1, violations[kind])}).get(over, 1)
+        for kind, over in (("all", all_over), ("hardest", hard_over))
+    )
+    return _of_epoch(everything, hardest, switch, epoch, warmup_epochs)
 
 
-def _over(total: Tensor, over: str, size: int, negatives: int) -> Tensor:
-    return total / {"batch": size, "queries": 2 * size, "pairs": size**2, "negatives": negatives}.get(over, 1)
+def _of_epoch(everything: Tensor, hardest: Tensor, switch: str, epoch: int, warmup_epochs: int) -> Tensor:
+    """What counts in an epoch."""
+    warm = {
+        "<": epoch < warmup_epochs, "<=": epoch <= warmup_epochs, "late": epoch + 1 < warmup_epochs,
+        "first": epoch == 0, ">=": epoch >= warmup_epochs, "all": True, "hardest": False, "sum": False,
+        "sum after": True,
+    }[switch]  # fmt: skip
+    both = switch in ("sum", "sum after") and (epoch < warmup_epochs) == (switch == "sum")
+    return everything + hardest if both else everything if warm else hardest
 
 
 def _worse(costs: list[Tensor], same_image: Tensor, mask: str) -> Tensor:
@@ -94,6 +109,18 @@ def _worse(costs: list[Tensor], same_image: Tensor, mask: str) -> Tensor:
     return torch.maximum(rows, columns).sum()
 
 
+def _growing_margin(scores: Tensor, margin: float, same_image: Tensor, epoch: int, warmup_epochs: int, late: int = 1):
+    """The margin warms up, and the hardest negative counts all the while."""
+    share = min(1.0, (epoch + late) / max(1, warmup_epochs + late))
+    return _warm(scores, share * margin, same_image, epoch, warmup_epochs, switch="hardest")
+
+
+MISTAKES = {
+    f"the margin grows with the epoch{more}: it stays, and what changes is how many negatives count": (
+        lambda late=late, **inputs: _growing_margin(**inputs, late=late)
+    )
+    for late, more in ((1, ""), (0, ", from 0"))
+}
 TOGGLES = {
     "the warm-up lasts one epoch too long: epochs are counted from 0, so it is epoch < warmup_epochs": {"switch": "<="},
     "the warm-up ends one epoch too early: epochs are counted from 0, so it is epoch < warmup_epochs": {
@@ -106,6 +133,25 @@ TOGGLES = {
     "all negatives count in every epoch: after the warm-up only the hardest of each query does": {"switch": "all"},
     "only the hardest counts in every epoch: during the warm-up all negatives do": {"switch": "hardest"},
     "the warm-up adds the hardest to all negatives: it takes all of them, once": {"switch": "sum"},
+    "after the warm-up all negatives go on to count, beside the hardest: only the hardest do": {"switch": "sum after"},
+    "only the columns are divided by B, for want of brackets: (rows + columns) / B": {"rows": "B"},
+    "only the rows are divided by B, for want of brackets: (rows + columns) / B": {"columns": "B"},
+    **{
+        f"masked scores became {fill} before the hinge, and can cost something: mask the costs, or fill with "
+        "-torch.inf": {"fill": float(fill)}
+        for fill in (0, -1, -100, -1000, -10000)
+    },
+    "after the warm-up both maxima go along the rows: captions ask down the columns, amax(dim=0)": {"pick": "rows"},
+    "after the warm-up both maxima go down the columns: images ask along the rows, amax(dim=1)": {"pick": "columns"},
+    "this is a mean over the costs above 0: divide by the number of pairs, B": {
+        "all_over": "violations", "hard_over": "violations",
+    },
+    "the positives stand as a column in both directions: captions that ask need them as a row, positives[None, :]": {
+        "own": "rows",
+    },
+    "the positives stand as a row in both directions: images that ask need them as a column, positives[:, None]": {
+        "own": "columns",
+    },
     "the loss is not divided: divide by the number of pairs, B, in both phases": {
         "all_over": "", "hard_over": "",
     },
@@ -179,6 +225,7 @@ EXERCISE = Exercise(
     cases=warm_cases,
     specification=warm_specification,
     steps=_steps,
+    mistakes=MISTAKES,
     family=(_warm, TOGGLES),
     gradients=("scores",),
     rehearsal=Rehearsal(
