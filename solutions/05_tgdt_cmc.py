@@ -783,7 +783,7 @@ lesson.show(figure)
 # | the barrier | each loss stays on its side; the top may come later | `detach`, `global_alone` |
 # | CMC | the pairs, and the same geometry on both sides | `cmc_loss` |
 # | choosing K | measured on validation, grown with the gallery | `shortest_shortlist` |
-# | Pareto front | whom nobody beats in both, cost and recall | `leaderboard.front` |
+# | Pareto front | whom nobody beats in both, cost and recall | `evaluation.pareto_front` |
 #
 # ## What you should have seen
 #

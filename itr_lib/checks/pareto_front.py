@@ -13,14 +13,7 @@ from torch import Tensor
 from itr_lib.checks._inputs import generator
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
-from itr_lib.lessons.leaderboard import front
-
-
-def library_front(cost: Tensor, recall: Tensor) -> Tensor:
-    """The library's, which goes by names."""
-    points = dict(enumerate(zip(cost.tolist(), recall.tolist(), strict=True)))
-    kept = set(front(points))
-    return torch.tensor([i in kept for i in points], dtype=torch.bool, device=cost.device)
+from itr_lib.evaluation import pareto_front
 
 
 def _methods(*points: tuple[float, float]) -> Inputs:
@@ -193,7 +186,7 @@ PARETO_MISTAKES = {
 
 EXERCISE = Exercise(
     "pareto-front",
-    library=library_front,
+    library=pareto_front,
     example=EXAMPLE,
     cases=pareto_cases,
     specification=pareto_specification,
