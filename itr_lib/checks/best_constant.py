@@ -31,6 +31,9 @@ def constant_cases() -> Iterator[Case]:
     yield Case(_given(76, 1, 20.0, 0.3, low=-0.5), trap="some candidates are below 0")
     yield Case(_given(101, 63, 15.0, 0.7, turned=True), trap="the candidates come from high to low")
     yield Case(_given(101, 40, 900.0, 0.2), trap="mu (S - gamma) is above 88, and its exp overflows")
+    # then every loss is infinite that takes the exp of the exponent itself, and the first candidate would win
+    high = _given(11, 7, 3000.0, 0.0, low=0.5, turned=True)
+    yield Case(high, trap="mu (S - gamma) is above 88 at every candidate, and its exp overflows")
 
 
 def constant_specification(scores: Tensor, negatives: int, mu: float, gamma: float) -> float:
@@ -62,9 +65,10 @@ def spoiled(
         "outside": mu * scores - gamma, "divided": (scores - gamma) / mu, "turned": mu * (gamma - scores),
         "no mu": scores - gamma,
     }[form]  # fmt: skip
-    grown = _times(x, negatives, many)
+    grown = _times(x, negatives, many, mu)
     beside = torch.full_like(x, math.log(one) if one else -torch.inf)
     cost = one + grown.exp() if pick == "no log" else torch.logaddexp(beside, grown)
+    cost = (one + grown.exp()).log() if pick == "naive" else cost
     cost = cost * (negatives if many == "outside" else 1) * {"": 1 / mu, "none": 1.0, "times": mu}[scale]
     kept = {"": scores.log1p(), "none": 0 * scores, "no log": scores, "no 1": scores.log()}[positive]
     loss = sides * cost - kept
@@ -73,7 +77,7 @@ def spoiled(
     return float({"score": scores[place], "place": place, "loss": loss[place], "threshold": threshold}[give])
 
 
-def _times(x: Tensor, negatives: int, many: str) -> Tensor:
+def _times(x: Tensor, negatives: int, many: str, mu: float) -> Tensor:
     """The exponent of n e^x, or what is written in its place."""
     return {
         "inside": x + math.log(negatives),
@@ -84,6 +88,7 @@ def _times(x: Tensor, negatives: int, many: str) -> Tensor:
         "times": x * math.log(negatives),
         "log10": x + math.log10(negatives),
         "and own": x + math.log(negatives + 1),
+        "in the bracket": x + mu * math.log(negatives),
     }[many]
 
 
@@ -96,6 +101,11 @@ CONSTANT_TOGGLES = {
     "n counts twice": {"many": "pairs"},
     "ln n multiplies the exponent: n e^x = e^(ln n + x), so it is added": {"many": "times"},
     "the logarithm of n is to base 10: n e^x = e^(ln n + x), with math.log": {"many": "log10"},
+    "ln n stands inside the bracket, where mu multiplies it: n e^x = e^(ln n + x), so mu (S - gamma) + ln n": {
+        "many": "in the bracket"
+    },
+    "exp overflows when mu (S - gamma) is large, and of infinite losses the first is taken: log(1 + n e^x) is "
+    "softplus(x + ln n), or logaddexp(0, x + ln n)": {"pick": "naive"},
     "the logarithm of the sum is missing": {"pick": "no log"},
     "gamma is missing: the exponent is mu (S - gamma)": {"form": "no gamma"},
     "gamma is added: the exponent is mu (S - gamma)": {"form": "plus"},

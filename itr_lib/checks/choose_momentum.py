@@ -31,6 +31,8 @@ def momentum_choices() -> Iterator[Case]:
     yield Case(weak, trap="a follower finds more than the mean of all, and too little")
     limit = _given([0.4, 0.9, 0.99], [40, 39.5, 30], [0.5, 0.6, 0.8], 0.75)
     yield Case(limit, trap="a recall lies exactly at the limit")
+    low = _given([0.5, 0.9, 0.3], [20, 1, 19], [-0.1, 0.3, -0.2], 0.75)
+    yield Case(low, trap="the keys that are left agree less than 0")
     yield Case(_given([0.9], [12], [0.7], 0.9), trap="there is one candidate")
     yield Case(_given([0.1, 0.9, 0.99], [0, 0, 0], [0.5, 0.8, 0.7], 0.75), trap="no follower finds anything")
 
@@ -50,8 +52,12 @@ def choose_momentum(momenta: Tensor, recalls: Tensor, kept: Tensor, share: float
     return float(momenta[kept.masked_fill(~admitted, -torch.inf).argmax()])
 
 
-def spoiled(momenta, recalls, kept, share, *, limit="share", sign=">=", pick="kept", give="momentum", also=""):
+def spoiled(
+    momenta, recalls, kept, share, *, limit="share", sign=">=", pick="kept", give="momentum", also="", out=-torch.inf
+):
     """The choice with one or two of its steps spoiled."""
+    if also == "exchanged":
+        recalls, kept = kept, recalls
     limits = {
         "share": share * recalls.max(),
         "highest": recalls.max(),
@@ -75,7 +81,7 @@ def spoiled(momenta, recalls, kept, share, *, limit="share", sign=">=", pick="ke
         "momentum least": -momenta, "product": kept * recalls, "first": -torch.arange(len(kept)).to(kept),
         "last": torch.arange(len(kept)).to(kept),
     }[pick]  # fmt: skip
-    place = int(quality.masked_fill(~admitted, -torch.inf).argmax())
+    place = int(quality.to(kept).masked_fill(~admitted, out).argmax())
     inside = int(admitted[:place].sum())
     gives = {"momentum": momenta[place], "place": place, "inside": inside, "mixed": momenta[inside]}
     gives |= {"recall": recalls[place], "kept": kept[place]}
@@ -93,6 +99,12 @@ CHOICE_TOGGLES = {
     "the limit is a share of the median recall: it is one of the highest": {"limit": "median"},
     "share is taken off the highest recall: the limit is share times the highest": {"limit": "difference"},
     "kept must reach a share of its highest, too: only the recall has a limit": {"also": "kept"},
+    "recalls and kept are exchanged: the recalls have the limit, and of what is left the highest kept is taken": {
+        "also": "exchanged"
+    },
+    "what is left out became 0 (a product with the mask, or a fill), and 0 beats a kept below it: fill with "
+    "-torch.inf, or index the ones that are left": {"out": 0.0},
+    "what is left out became -1: fill with -torch.inf, or index the ones that are left": {"out": -1.0},
     "a share of the candidates is left: left are those whose recall is at least share times the highest": {
         "also": "count"
     },

@@ -64,6 +64,7 @@ def spoiled(
     """The step with one or two of its parts spoiled."""
     unit = F.normalize
     asked = unit(regions, dim=-1) if "regions" in units else regions
+    guide = guide[:1].expand_as(guide) if units == "first guide" else guide
     asking = guide.sum(0, keepdim=True).expand_as(guide) if units == "all guides" else guide
     products = torch.einsum("nrf,nf->nr", asked, asking)
     products = {"": sharpness * products, "none": products, "over": products / sharpness, "outside": products}[scale]
@@ -77,6 +78,7 @@ def spoiled(
         share = logits.masked_fill(~mask, 0)
     else:
         share = logits.nan_to_num(neginf=-1e30).softmax(0 if over == "pictures" else 1)
+    share = share.masked_fill(~mask, 0) if over == "pictures" else share
     share = _brought_to_length(share, length)
     share = share.masked_fill(~mask, 0) if after else share
     share = sharpness * share if scale == "outside" else share
@@ -147,6 +149,7 @@ ENHANCE_TOGGLES = {
     "b is the root of the shares: divide the shares by their length": {"length": "root"},
     "the mask is turned round: it is True where a region is real, so fill where it is not, ~mask": {"turned": True},
     "the guides of all pictures are added up: each picture has its own, nrf,nf->nr": {"units": "all guides"},
+    "the first picture's guide is used for all: each picture has its own, nrf,nf->nr": {"units": "first guide"},
     "sharpness multiplies what is given: it multiplies the products, before the softmax": {"scale": "outside"},
     "sharpness is missing: it multiplies the products": {"scale": "none"},
     "the products are divided by sharpness: multiply them": {"scale": "over"},

@@ -103,6 +103,7 @@ KEPT_GRAPH = (
 )
 MOVED_SOURCE = "source was changed: target follows source, not the other way round"
 SHARED = "target and source share memory now: copy the values, or the next step of source is one of target too"
+RETURNED = "your function returns something: it changes target in place, and returns nothing; leave out the return"
 UNMOVED = "target did not change: work on its own tensors, in place"
 WEIGHTS: dict[str, Formula] = {
     "": _average,
@@ -147,7 +148,8 @@ def momentum_properties(inputs: Inputs, run: Callable[..., Any]) -> None:
     """What the answer did to its copies of target and source."""
     pairs = []
     for given in [inputs, *others()]:
-        run(**given)
+        if run(**given) is not None:
+            raise AssertionError(RETURNED)
         pairs.append((given, given["target"].copies[-1], given["source"].copies[-1]))
     if any(_different(leader, given["source"]) for given, _, leader in pairs):
         raise AssertionError(MOVED_SOURCE)
