@@ -38,7 +38,7 @@ def constant_in_a_loop(scores, negatives, mu, gamma):
 
 
 def constant_naive(scores, negatives, mu, gamma):
-    """What overflows becomes infinity, which is never the least."""
+    """Where all overflow, all are infinite, and the first is taken."""
     return scores[(2 / mu * torch.log(1 + negatives * torch.exp(mu * (scores - gamma))) - torch.log1p(scores)).argmin()]
 
 
@@ -50,7 +50,6 @@ def constant_in_numpy(scores, negatives, mu, gamma):
 
 ALSO_RIGHT = [
     ("best-constant", constant_in_a_loop),
-    ("best-constant", constant_naive),
     ("best-constant", constant_in_numpy),
     ("enhance", enhance_in_loops),
     ("enhance", enhance_by_matrices),

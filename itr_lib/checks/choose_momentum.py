@@ -104,7 +104,6 @@ CHOICE_TOGGLES = {
     },
     "what is left out became 0 (a product with the mask, or a fill), and 0 beats a kept below it: fill with "
     "-torch.inf, or index the ones that are left": {"out": 0.0},
-    "what is left out became -1: fill with -torch.inf, or index the ones that are left": {"out": -1.0},
     "a share of the candidates is left: left are those whose recall is at least share times the highest": {
         "also": "count"
     },

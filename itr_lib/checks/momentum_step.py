@@ -146,10 +146,9 @@ BUFFERS: dict[str, Formula] = {
 
 def momentum_properties(inputs: Inputs, run: Callable[..., Any]) -> None:
     """What the answer did to its copies of target and source."""
-    pairs = []
+    pairs, returned = [], []
     for given in [inputs, *others()]:
-        if run(**given) is not None:
-            raise AssertionError(RETURNED)
+        returned.append(run(**given))
         pairs.append((given, given["target"].copies[-1], given["source"].copies[-1]))
     if any(_different(leader, given["source"]) for given, _, leader in pairs):
         raise AssertionError(MOVED_SOURCE)
@@ -165,6 +164,8 @@ def momentum_properties(inputs: Inputs, run: Callable[..., Any]) -> None:
             raise AssertionError(SHARED)
         if any(now is not then for now, then in zip(mine.parameters(), mine.own, strict=True)):
             raise AssertionError(REPLACED)
+    if any(value is not None for value in returned):
+        raise AssertionError(RETURNED)
 
 
 def _told(pairs: list[tuple[Inputs, _Encoder, _Encoder]]) -> str:

@@ -105,6 +105,19 @@ def _earlier_only(cost, recall):
     return ~_beats(cost, recall).triu(1).any(0)
 
 
+def _one_before(strict: bool) -> Callable:
+    """Each method beside the one before it in the list."""
+
+    def front(cost, recall):
+        kept = torch.ones(len(cost), dtype=torch.bool)
+        for i in range(1, len(cost)):
+            beaten = _beats(cost, recall)[i - 1, i] if not strict else True
+            kept[i] = not (beaten and (cost[i - 1] <= cost[i] and recall[i - 1] > recall[i] or not strict))
+        return kept
+
+    return front
+
+
 def _beaten_twice(cost, recall):
     return _beats(cost, recall).sum(0) < 2
 
@@ -180,6 +193,9 @@ PARETO_MISTAKES = {
     "only the first method is compared with the others: every one is; a return inside the loop?": _only_the_first,
     "each method is compared only with those that stand behind it in the list (j > i): with all": _later_only,
     "each method is compared only with those that stand before it in the list (j < i): with all": _earlier_only,
+    "each method is compared only with the one before it in the list: with all": _one_before(strict=False),
+    "each method is compared only with the one before it in the list, and only by recall: with all, and at equal "
+    "recall the cheaper one beats the other": _one_before(strict=True),
     "beaten by more than one is what goes here: one that beats it is enough": _beaten_twice,
     "who beats somebody stays here: whom nobody beats stays": _beats_somebody,
 }
