@@ -135,6 +135,15 @@ FAMILY = {
     "these are places in a list of all regions of all pictures: count within the picture, from 0": {
         "after": _over_pictures
     },
+    "the winners of caption 0 stand for all captions: each caption has its own": {
+        "after": lambda places, A: places[:, :1].expand_as(places)
+    },
+    "the winners of picture 0 stand for all pictures: each picture has its own": {
+        "after": lambda places, A: places[:1].expand_as(places)
+    },
+    "the winner of word 0 stands for all words: each word has its own": {
+        "after": lambda places, A: places[..., :1].expand_as(places)
+    },
     "regions are counted from 1: count from 0": {"after": lambda places, A: places + 1},
 }
 
@@ -143,6 +152,13 @@ def _real_work() -> Inputs:
     """A part of a batch of training."""
     inputs = _random((16, 32, 36, 13), 9)
     return inputs | {"alignments": inputs["alignments"].float()}
+
+
+def _along_captions(alignments, region_mask):
+    """A mask that got its new axis in front."""
+    fits = alignments.shape[0] == alignments.shape[1] or alignments.shape[0] == 1
+    mask = (lambda m: m[None, :, :, None]) if fits else (lambda m: m[:, None, :, None])
+    return _best(alignments, region_mask, mask=mask)
 
 
 def _search_from_zero(alignments, region_mask):
@@ -169,6 +185,20 @@ EXERCISE = Exercise(
         ),
         "this is a table of zeros and ones (one-hot): give the place of the one": lambda alignments, region_mask: (
             torch.nn.functional.one_hot(best_library(alignments, region_mask), alignments.shape[2]).movedim(3, 2)
+        ),
+        "the alignments of all words are added up, and one region wins for the whole caption: every word chooses its "
+        "own": lambda alignments, region_mask: (
+            alignments.masked_fill(~region_mask[:, None, :, None], -torch.inf)
+            .sum(dim=3)
+            .argmax(dim=2)[..., None]
+            .expand(-1, -1, alignments.shape[3])
+        ),
+        "two things: the mask is turned round, give masked_fill ~region_mask; and the worst region is taken (argmin), "
+        "the best is asked for": lambda alignments, region_mask: _best(
+            alignments, ~region_mask, fill=torch.inf, pick=lambda A: A.argmin(dim=2)
+        ),
+        "the mask is laid along the captions wherever it fits there: it belongs to the pictures, axes (N, 1, R, 1)": (
+            _along_captions
         ),
         "this is one region a picture and caption: every word chooses its own": lambda alignments, region_mask: (
             alignments.masked_fill(~region_mask[:, None, :, None], -torch.inf)

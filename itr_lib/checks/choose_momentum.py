@@ -52,13 +52,9 @@ def choose_momentum(momenta: Tensor, recalls: Tensor, kept: Tensor, share: float
     return float(momenta[kept.masked_fill(~admitted, -torch.inf).argmax()])
 
 
-def spoiled(
-    momenta, recalls, kept, share, *, limit="share", sign=">=", pick="kept", give="momentum", also="", out=-torch.inf
-):
-    """The choice with one or two of its steps spoiled."""
-    if also == "exchanged":
-        recalls, kept = kept, recalls
-    limits = {
+def _limit(limit: str, recalls: Tensor, share: float) -> Tensor:
+    """The recall that must be reached."""
+    return {
         "share": share * recalls.max(),
         "highest": recalls.max(),
         "fraction": torch.tensor(share).to(recalls),
@@ -69,18 +65,33 @@ def spoiled(
         "median": share * recalls.median(),
         "difference": recalls.max() - share,
         "less": (1 - share) * recalls.max(),
-    }
-    tests = {">=": torch.ge, ">": torch.gt, "<=": torch.le, "<": torch.lt}
-    admitted = tests[sign](recalls, limits[limit]) if limit != "none" else torch.ones_like(recalls).bool()
-    if also == "kept":
-        admitted &= kept >= share * kept.max()
-    if also == "count":
-        admitted = recalls >= recalls.sort(descending=True).values[max(1, int(share * len(recalls))) - 1]
-    quality = {
+    }[limit]
+
+
+def _quality(pick: str, momenta: Tensor, recalls: Tensor, kept: Tensor) -> Tensor:
+    """What the highest is looked for of."""
+    return {
         "kept": kept, "kept least": -kept, "recall": recalls, "recall least": -recalls, "momentum": momenta,
         "momentum least": -momenta, "product": kept * recalls, "first": -torch.arange(len(kept)).to(kept),
         "last": torch.arange(len(kept)).to(kept),
     }[pick]  # fmt: skip
+
+
+def spoiled(
+    momenta, recalls, kept, share, *, limit="share", sign=">=", pick="kept", give="momentum", also="", out=-torch.inf
+):
+    """The choice with one or two of its steps spoiled."""
+    if also == "exchanged":
+        recalls, kept = kept, recalls
+    tests = {">=": torch.ge, ">": torch.gt, "<=": torch.le, "<": torch.lt}
+    admitted = (
+        tests[sign](recalls, _limit(limit, recalls, share)) if limit != "none" else torch.ones_like(recalls).bool()
+    )
+    if also == "kept":
+        admitted &= kept >= share * kept.max()
+    if also == "count":
+        admitted = recalls >= recalls.sort(descending=True).values[max(1, int(share * len(recalls))) - 1]
+    quality = _quality(pick, momenta, recalls, kept)
     place = int(quality.to(kept).masked_fill(~admitted, out).argmax())
     inside = int(admitted[:place].sum())
     gives = {"momentum": momenta[place], "place": place, "inside": inside, "mixed": momenta[inside]}

@@ -124,6 +124,14 @@ def _from_images(scores, image_of_caption, group):
     return 100 * total / torch.bincount(group[found], minlength=len(total))
 
 
+def _found_from_images(scores, image_of_caption, group):
+    """Captions that their own picture finds first, as a share of all captions of the group."""
+    found = scores.argmax(1)
+    hit = torch.zeros_like(scores[0])
+    hit[found[image_of_caption[found] == torch.arange(len(scores), device=scores.device)]] = 1
+    return torch.stack([100 * hit[group == g].mean() for g in range(int(group.max()) + 1)])
+
+
 def _all(scores, image_of_caption, group):
     share = 100 * _hits(scores, image_of_caption, "above").double().mean()
     return share.to(scores).expand(int(group.max()) + 1)
@@ -212,6 +220,8 @@ EXERCISE = Exercise(
         "these are all groups up to g: take group == g": _compared(torch.le),
         "these are all groups from g on: take group == g": _compared(torch.ge),
         "this is image to text: each caption, a column of scores, looks for its picture": _from_images,
+        "pictures look for captions here, image to text, along the rows: each caption, a column of scores, looks for "
+        "its picture": _found_from_images,
         "this is the R@1 of all captions for every group: average within each one": _all,
         "this is one number, of all captions: each group has its own": _single,
         "only pictures with a caption in the group compete: every picture is a rival": _among_group,
