@@ -96,13 +96,17 @@ def library(slug: str) -> Callable:
 
 
 def kept_or_library(slug: str) -> Callable:
-    """The learner's kept answer to an exercise, or else the library's; prints which."""
+    """The learner's kept answer to an exercise, where it is fast enough, or else the library's; prints which."""
     task = exercise(slug)
     own = answers.load(slug)
-    whose = f"yours, from {answers.path().name}" if own else "the library's: none of yours is kept"
-    print(f"{slug}: {whose}")
-    answers.went_on_with(slug, "yours" if own else "library")
-    return _giving_tensors(own) if own and not isinstance(own, type) else own or task.library
+    slow = own is not None and extra_seconds(task, own)[1] > EXTRA_SECONDS
+    whose = "library" if own is None else "too slow" if slow else "yours"
+    told = {"library": "the library's: none of yours is kept", "too slow": "the library's: yours would hold this up"}
+    print(f"{slug}: {told.get(whose, f'yours, from {answers.path().name}')}")
+    answers.went_on_with(slug, whose)
+    if own is None or slow:
+        return task.library
+    return own if isinstance(own, type) else _giving_tensors(own)
 
 
 def check(slug: str, answer: Callable) -> Callable:
