@@ -104,6 +104,12 @@ FAMILY = {
     "the mask is laid along the words: it belongs to the regions, axes (N, 1, R, 1)": {
         "mask": lambda m: m[:, None, None, :]
     },
+    "a place is left out only where it is padding in all pictures (any): each picture has a mask of its own": {
+        "mask": lambda m: m.any(0)[None, None, :, None]
+    },
+    "a place is left out wherever it is padding in any picture (all): each picture has a mask of its own": {
+        "mask": lambda m: m.all(0)[None, None, :, None]
+    },
     "padding became 0 (by a fill, or a product with the mask), and 0 beats a negative alignment: fill it with "
     "-torch.inf": {"fill": 0.0},
     "padding became 1, which no cosine beats: fill it with -torch.inf": {"fill": 1.0},
@@ -154,13 +160,6 @@ def _real_work() -> Inputs:
     return inputs | {"alignments": inputs["alignments"].float()}
 
 
-def _along_captions(alignments, region_mask):
-    """A mask that got its new axis in front."""
-    fits = alignments.shape[0] == alignments.shape[1] or alignments.shape[0] == 1
-    mask = (lambda m: m[None, :, :, None]) if fits else (lambda m: m[:, None, :, None])
-    return _best(alignments, region_mask, mask=mask)
-
-
 def _search_from_zero(alignments, region_mask):
     """A loop that begins with ``best = 0``."""
     filled = alignments.masked_fill(~region_mask[:, None, :, None], -torch.inf)
@@ -196,9 +195,6 @@ EXERCISE = Exercise(
         "two things: the mask is turned round, give masked_fill ~region_mask; and the worst region is taken (argmin), "
         "the best is asked for": lambda alignments, region_mask: _best(
             alignments, ~region_mask, fill=torch.inf, pick=lambda A: A.argmin(dim=2)
-        ),
-        "the mask is laid along the captions wherever it fits there: it belongs to the pictures, axes (N, 1, R, 1)": (
-            _along_captions
         ),
         "this is one region a picture and caption: every word chooses its own": lambda alignments, region_mask: (
             alignments.masked_fill(~region_mask[:, None, :, None], -torch.inf)

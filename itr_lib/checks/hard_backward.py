@@ -133,6 +133,17 @@ def _from_the_regions(regions, words, winners, grad):
     return begun + backward_specification(regions, words, winners, grad)
 
 
+def _last_word_missing(regions, words, winners, grad):
+    before = torch.arange(len(grad), device=grad.device) < len(grad) - 1
+    return backward_specification(regions, words, winners, grad * before)
+
+
+def _to_region_of_its_place(regions, words, winners, grad):
+    places = torch.arange(len(words), device=words.device) % len(regions)
+    by_regions = backward_specification(regions, words, places, grad)[: len(regions)]
+    return torch.cat([by_regions, grad[:, None] * regions[winners]])
+
+
 def _region_of_its_place(regions, words, winners, grad):
     places = torch.arange(len(words), device=words.device) % len(regions)
     by_regions = backward_specification(regions, words, winners, grad)[: len(regions)]
@@ -152,6 +163,8 @@ MISTAKES = {
     "the words' part is written to row winners[t]: word t has row t": _at_the_winner,
     "grad is read at the winner's place, grad[winners]: word t has grad[t]": _grad_of_the_winner,
     "the regions' part starts from the regions: start from zeros, and add what each word gives": _from_the_regions,
+    "the last word is missing: the loop ends one too early": _last_word_missing,
+    "the regions' part gives word t to region t: it belongs to its winner, row winners[t]": _to_region_of_its_place,
     "the words' part takes region t: word t gets grad[t] times its winner, regions[winners[t]]": _region_of_its_place,
     "the code itself comes in as a factor: grad[t] is all that the chain rule asks for": _times_code,
     "the gradients are brought to length 1: leave them as they are": _unit,

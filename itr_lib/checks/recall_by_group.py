@@ -91,6 +91,10 @@ def _hits(scores, owner, how="above"):
         return true > scores.mean(0)
     if how == "worst":
         return scores.argmin(0) == owner
+    if how == "row":
+        return true >= scores[owner].amax(1)
+    if how == "row of others":
+        return true > scores[owner].masked_fill(owner[:, None] == owner, -torch.inf).amax(1)
     return (scores >= true).sum(0) <= int(how)
 
 
@@ -161,6 +165,10 @@ FAMILY: dict[str, dict] = {
     "what is left out became 0, and beats scores below 0: leave it out with -inf": {"how": "zero"},
     "above the mean is no hit yet: the caption's own picture must stand above every other": {"how": "mean"},
     "this looks for the lowest score (or a sign is turned round): the best is the highest": {"how": "worst"},
+    "the rivals are the captions of its picture's row: a caption looks for its picture, so the rivals are the pictures "
+    "in its column": {"how": "row"},
+    "the rivals are other pictures' captions, along the row: a caption looks for its picture, so the rivals are the "
+    "pictures in its column": {"how": "row of others"},
     "this is R@2: the caption's own picture must stand first": {"how": "2"},
     "this is R@5: the caption's own picture must stand first": {"how": "5"},
     "this is R@10: the caption's own picture must stand first": {"how": "10"},
