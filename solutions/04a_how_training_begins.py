@@ -64,7 +64,7 @@ def objective(model, batch, epoch, floor=uto["floor"]):
 # %% [markdown] exercise="best-constant" difficulty=2 minutes=8 points=2
 # ### Your turn: the best constant
 #
-# Write `best_constant(scores, negatives, mu, gamma)`: of the candidate scores $(G,)$ the one with the lowest $L(S)$. `negatives` is $n$.
+# Write `best_constant(scores, negatives, mu, gamma)`: of the candidate scores $(G,)$ the one with the lowest $L(S)$. `negatives` is $n$. Nothing overflows, also where $\mu (S - \gamma)$ is large for every candidate.
 #
 # <details><summary>Help 1: the idea</summary>
 #

@@ -159,6 +159,23 @@ def constant_without_gamma(scores, negatives, mu, gamma):
     return float(scores[(_cost(scores, negatives, mu, 0.0) - scores.log1p()).argmin()])
 
 
+def constant_n_in_bracket(scores, negatives, mu, gamma):
+    loss = 2 / mu * F.softplus(mu * (scores - gamma + math.log(negatives)), threshold=50) - scores.log1p()
+    return float(scores[loss.argmin()])
+
+
+def enhance_over_pictures(regions, mask, guide, sharpness):
+    x = sharpness * torch.einsum("nrf,nf->nr", regions, guide)
+    s = x.masked_fill(~mask, -1e9).softmax(0) * mask
+    return regions + F.normalize(s, dim=1)[..., None] * guide[:, None]
+
+
+def enhance_first_guide(regions, mask, guide, sharpness):
+    x = sharpness * regions @ guide[0]
+    s = x.masked_fill(~mask, -torch.inf).softmax(1)
+    return regions + s[..., None] * guide[0]
+
+
 WRONG = {
     "best-constant": [
         (constant_place, "a place in the list"),
@@ -171,6 +188,8 @@ WRONG = {
         (constant_bare_positive, "the positive's logarithm is missing"),
         (constant_formula, "where n negatives begin to count"),
         (constant_without_gamma, "gamma is missing"),
+        (constant_n_in_bracket, "ln n stands inside the bracket"),
+        (constant_naive, "exp overflows when mu (S - gamma) is large"),
     ],
     "enhance": [
         (enhance_softmax_only, "bring it to length 1"),
@@ -185,5 +204,7 @@ WRONG = {
         (enhance_detached, "gradient by guide"),
         (enhance_minus_hundred, "a product of -100"),
         (enhance_masks_late, "padded regions take part in the softmax"),
+        (enhance_over_pictures, "the softmax runs over the pictures"),
+        (enhance_first_guide, "the first picture's guide is used for all"),
     ],
 }
