@@ -180,7 +180,7 @@ WRONG = {
     "best-constant": [
         (constant_place, "a place in the list"),
         (constant_loss, "the lowest loss"),
-        (constant_one_side, "only one direction"),
+        (constant_one_side, "only one direction is counted"),
         (constant_one_negative, "the number of negatives is missing"),
         (constant_n_outside, "n stands before the logarithm"),
         (constant_highest, "the candidate with the highest loss"),

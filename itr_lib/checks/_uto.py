@@ -99,6 +99,11 @@ def positives_of(scores: Tensor, floor: float, form: str) -> Tensor:
     }[form]()
 
 
+def weighed(kept: Tensor, own_share: float | str) -> Tensor:
+    """The positives' part, times what it counts; ``"B"`` and ``"1/B"``: summed, or averaged once more."""
+    return {"B": float(kept.numel()), "1/B": 1 / kept.numel()}.get(own_share, own_share) * kept
+
+
 def total_of(terms: Tensor, total: str, factor: float) -> Tensor:
     """The mean over the queries."""
     totals = {"mean": terms.mean, "sum": terms.sum, "first": lambda: terms[0], "last": lambda: terms[-1]}
@@ -191,6 +196,11 @@ SHARED_TOGGLES = {
     "the 1 of the positive is missing: log(1 + max(S, floor))": {"positive": "no 1"},
     "there is no positive term: without - log(1 + max(S, floor)) nothing draws a pair together": {"own_share": 0.0},
     "the positive counts twice: it stands once": {"own_share": 2.0},
+    "the positives are summed, the negatives averaged: the mean over the B queries is that of both": {"own_share": "B"},
+    "the negatives are summed, the positives averaged: the mean over the B queries is that of both": {
+        "own_share": "1/B",
+        "total": "sum",
+    },
     "the positive counts half: it stands once": {"own_share": 0.5},
     "the positive's logarithm is to base 10: torch.log is the natural one": {"positive": "log 10"},
     "the positive's logarithm is to base 2: torch.log is the natural one": {"positive": "log 2"},

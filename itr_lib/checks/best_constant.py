@@ -73,8 +73,11 @@ def spoiled(
     kept = {"": scores.log1p(), "none": 0 * scores, "no log": scores, "no 1": scores.log()}[positive]
     loss = sides * cost - kept
     place = int(loss.argmax() if pick == "most" else loss.argmin())
+    nearest = scores[(scores - gamma).abs().argmin()]
     threshold = gamma - math.log(negatives) / mu
-    return float({"score": scores[place], "place": place, "loss": loss[place], "threshold": threshold}[give])
+    return float(
+        {"score": scores[place], "place": place, "loss": loss[place], "threshold": threshold, "nearest": nearest}[give]
+    )
 
 
 def _times(x: Tensor, negatives: int, many: str, mu: float) -> Tensor:
@@ -93,7 +96,7 @@ def _times(x: Tensor, negatives: int, many: str, mu: float) -> Tensor:
 
 
 CONSTANT_TOGGLES = {
-    "only one direction is counted: images ask and captions ask, so 2/mu": {"sides": 1.0},
+    "only one direction is counted, or the positive twice: images ask and captions ask, so 2/mu": {"sides": 1.0},
     "the number of negatives is missing: the sum has n terms, n e^(mu (S - gamma))": {"many": "none"},
     "n stands before the logarithm: the n terms are summed inside it": {"many": "outside"},
     "n stands in the exponent: it multiplies the exponential": {"many": "exponent"},
@@ -120,6 +123,7 @@ CONSTANT_TOGGLES = {
     "the positive's logarithm is missing: log(1 + S)": {"positive": "no log"},
     "the 1 of the positive is missing: log(1 + S)": {"positive": "no 1"},
     "this is the candidate with the highest loss: the lowest is asked for": {"pick": "most"},
+    "this is the candidate nearest to gamma: compare the losses of the candidates": {"give": "nearest"},
     "this is a place in the list: return the score that stands there": {"give": "place"},
     "this is the lowest loss: return the score that has it": {"give": "loss"},
     "this is gamma - ln(n) / mu, where n negatives begin to count: the best score lies a little below it; compare the "

@@ -141,6 +141,15 @@ FAMILY = {
     "these are places in a list of all regions of all pictures: count within the picture, from 0": {
         "after": _over_pictures
     },
+    "these are places in a list of all regions and words: each word chooses among the regions, dim 2": {
+        "pick": lambda A: A.flatten(2).argmax(2)[..., None].expand(-1, -1, A.shape[3])
+    },
+    "pictures and captions are exchanged in the result: it is (pictures, captions, words)": {
+        "after": lambda places, A: places.transpose(0, 1)
+    },
+    "the alignments are averaged over the captions first: each caption has its own winners": {
+        "change": lambda A: A.mean(1, keepdim=True).expand_as(A)
+    },
     "the winners of caption 0 stand for all captions: each caption has its own": {
         "after": lambda places, A: places[:, :1].expand_as(places)
     },

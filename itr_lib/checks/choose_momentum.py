@@ -143,11 +143,22 @@ CHOICE_TOGGLES = {
     "this is kept of the right one: return its momentum": {"give": "kept"},
 }
 
+
+def _above_share(momenta, recalls, kept, share):
+    """Fails where nothing reaches it."""
+    left = recalls >= share
+    return float(momenta[left][kept[left].argmax()])
+
+
 EXERCISE = Exercise(
     "choose-momentum",
     library=choose_momentum,
     example=Case(_given([0.0, 0.9, 0.99, 0.999], [20, 22, 18, 1], [0.6, 0.65, 0.8, 0.99], 0.75), worked=0.99),
     cases=momentum_choices,
     specification=choice_specification,
+    mistakes={
+        "recalls are compared with share itself, and nothing is left where none reaches it: the limit is share "
+        "times the highest recall": _above_share
+    },
     family=(spoiled, CHOICE_TOGGLES),
 )

@@ -215,6 +215,7 @@ TOGGLES = {
     "what is beyond the margin is only counted: its size is the cost": {
         "cost": lambda worst, margin: (worst > margin).to(worst)
     },
+    "the disagreement is multiplied by the margin: subtract it": {"cost": lambda worst, margin: margin * worst},
     "what is beyond the margin is squared: it counts as it is": {
         "cost": lambda worst, margin: (worst - margin).relu() ** 2
     },

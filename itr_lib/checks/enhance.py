@@ -72,13 +72,7 @@ def spoiled(
         products = unit(products.masked_fill(~mask, 0), dim=1)
     mask = ~mask if turned else mask
     logits = products.masked_fill(~mask, fill) if before else products
-    if over == "sigmoid":
-        share = logits.sigmoid()
-    elif over == "none":
-        share = logits.masked_fill(~mask, 0)
-    else:
-        share = logits.nan_to_num(neginf=-1e30).softmax(0 if over == "pictures" else 1)
-    share = share.masked_fill(~mask, 0) if over == "pictures" else share
+    share = _shared(logits, mask, over)
     share = _brought_to_length(share, length)
     share = share.masked_fill(~mask, 0) if after else share
     share = sharpness * share if scale == "outside" else share
@@ -86,6 +80,17 @@ def spoiled(
         share = mask.to(share)
     result = _kept(regions, share, keep) + share[..., None] * _given_back(regions, share, guide, give)
     return F.normalize(result, dim=-1) if unit_result else result
+
+
+def _shared(logits: Tensor, mask: Tensor, over: str) -> Tensor:
+    if over == "sigmoid":
+        return logits.sigmoid()
+    if over == "none":
+        return logits.masked_fill(~mask, 0)
+    if over == "pictures, bare":
+        return logits.softmax(0)
+    share = logits.nan_to_num(neginf=-1e30).softmax(0 if over == "pictures" else 1)
+    return share.masked_fill(~mask, 0) if over == "pictures" else share
 
 
 def _brought_to_length(share: Tensor, length: float | str | None) -> Tensor:
@@ -154,6 +159,8 @@ ENHANCE_TOGGLES = {
     "sharpness is missing: it multiplies the products": {"scale": "none"},
     "the products are divided by sharpness: multiply them": {"scale": "over"},
     "the softmax runs over the pictures: each picture shares among its own regions, dim=1": {"over": "pictures"},
+    "the softmax runs over the pictures, and is NaN at a place that is padding in all of them: each picture shares "
+    "among its own regions, dim=1": {"over": "pictures, bare", "after": False},
     "this is a sigmoid for each region: softmax shares among the regions of a picture": {"over": "sigmoid"},
     "the softmax is missing": {"over": "none"},
     "b has length 1 before the softmax: the softmax comes first": {"order": "length first", "length": None},

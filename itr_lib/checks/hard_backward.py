@@ -133,6 +133,11 @@ def _from_the_regions(regions, words, winners, grad):
     return begun + backward_specification(regions, words, winners, grad)
 
 
+def _regions_averaged(regions, words, winners, grad):
+    right = backward_specification(regions, words, winners, grad)
+    return torch.cat([right[: len(regions)] / len(words), right[len(regions) :]])
+
+
 def _last_word_missing(regions, words, winners, grad):
     before = torch.arange(len(grad), device=grad.device) < len(grad) - 1
     return backward_specification(regions, words, winners, grad * before)
@@ -163,6 +168,7 @@ MISTAKES = {
     "the words' part is written to row winners[t]: word t has row t": _at_the_winner,
     "grad is read at the winner's place, grad[winners]: word t has grad[t]": _grad_of_the_winner,
     "the regions' part starts from the regions: start from zeros, and add what each word gives": _from_the_regions,
+    "the regions' part is divided by the number of words: add the gradients up": _regions_averaged,
     "the last word is missing: the loop ends one too early": _last_word_missing,
     "the regions' part gives word t to region t: it belongs to its winner, row winners[t]": _to_region_of_its_place,
     "the words' part takes region t: word t gets grad[t] times its winner, regions[winners[t]]": _region_of_its_place,

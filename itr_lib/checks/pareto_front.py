@@ -158,6 +158,9 @@ PARETO_MISTAKES = {
     "True and False are exchanged: True is what stays on the front": lambda cost, recall: (
         ~pareto_specification(cost, recall)
     ),
+    "True and False are exchanged, and equal points beat each other: True is what stays, and both of two equals do": (
+        lambda cost, recall: ~_front(lambda c, r, x, y: (c <= x) & (r >= y), itself=False)(cost, recall)
+    ),
     "a method goes as soon as another is better in one of the two: the other must be no worse in both": _front(
         lambda c, r, cost, recall: (c < cost) | (r > recall)
     ),

@@ -19,6 +19,7 @@ from itr_lib.checks._uto import (
     overflow_explained,
     positives_of,
     total_of,
+    weighed,
 )
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
@@ -119,7 +120,7 @@ def spoiled(
         "mean": lambda: positives_of((queries * positive_keys).mean(1), floor, positive),
     }
     kept = kept.get(own, lambda: positives_of(pairs, floor, positive))()
-    return total_of(costs - own_share * kept, total, factor)
+    return total_of(costs - weighed(kept, own_share), total, factor)
 
 
 def _asked(keys, queries, positive_keys, queue_keys, image_ids, queue_ids) -> tuple[Tensor, Tensor]:
@@ -161,6 +162,13 @@ def info_nce(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma
     own, others = (queries * positive_keys).sum(1, keepdim=True), queries @ queue_keys.T
     others = others.masked_fill(image_ids[:, None] == queue_ids, -torch.inf)
     return -(mu * torch.cat([own, others], dim=1)).log_softmax(1)[:, 0].mean()
+
+
+def _over_queries(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
+    exponents = mu * (queries @ queue_keys.T - gamma)
+    exponents = exponents.masked_fill(image_ids[:, None] == queue_ids, -torch.inf)
+    costs = nn.functional.softplus(exponents.logsumexp(0)) / mu
+    return costs.mean() - positives_of((queries * positive_keys).sum(1), floor, "").mean()
 
 
 QUEUE_TOGGLES = SHARED_TOGGLES | {
@@ -210,6 +218,7 @@ EXERCISE = Exercise(
     specification=queue_specification,
     mistakes={
         "this is InfoNCE, with mu for 1 / temperature: UTO holds negatives against gamma": info_nce,
+        "the sum runs over the queries, one for each key: it runs over the keys of each query, dim=1": _over_queries,
         "the mask has a row a key, (K, B): it needs a row a query, image_ids[:, None] == queue_ids": _mask_by_keys,
     },
     family=(spoiled, QUEUE_TOGGLES),

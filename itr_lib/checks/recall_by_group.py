@@ -216,6 +216,17 @@ def _compared(relation: Callable) -> Callable:
     return recalls
 
 
+def _one_caption(last: bool) -> Callable:
+    """One caption decides for its group."""
+
+    def recalls(scores, image_of_caption, group):
+        hit = _hits(scores, image_of_caption).to(scores)
+        found = [hit[group == g][-1 if last else 0] for g in range(int(group.max()) + 1)]
+        return 100 * torch.stack(found)
+
+    return recalls
+
+
 EXERCISE = Exercise(
     "recall-by-group",
     library=group_library,
@@ -224,6 +235,8 @@ EXERCISE = Exercise(
     specification=group_specification,
     mistakes={
         "this averages over pictures first: every caption of the group counts alike": _of_pictures,
+        "only the last caption of each group counts: collect all of them, then average": _one_caption(last=True),
+        "only the first caption of each group counts: collect all of them, then average": _one_caption(last=False),
         "these are the captions outside the group: take group == g": _compared(torch.ne),
         "these are all groups up to g: take group == g": _compared(torch.le),
         "these are all groups from g on: take group == g": _compared(torch.ge),

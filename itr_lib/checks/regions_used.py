@@ -136,6 +136,7 @@ FAMILY: dict[str, dict] = {
     "this is 1 / sum w^2, another number of regions: here it is exp of the entropy": _number(
         lambda w: 1 / (w**2).sum(1)
     ),
+    "this is 1 over the root of sum w^2: here it is exp of the entropy": _number(lambda w: 1 / w.norm(dim=1)),
     "this is 1 / max w: it knows the largest weight alone": _number(lambda w: 1 / w.amax(1)),
     "this is exp of the sum of logs: each log is weighed by its w": {"entropy": lambda w: -w.log().sum(1)},
     "this is the sum of the weights, which is 1: return exp of their entropy": _number(lambda w: w.sum(1)),

@@ -20,6 +20,7 @@ from itr_lib.checks._uto import (
     overflow_explained,
     positives_of,
     total_of,
+    weighed,
 )
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
@@ -95,7 +96,7 @@ def spoiled(
         costs.append(negatives_term(exponents, mu, gamma, ~no_negative, beside, scale or factor_of_mu, pool, guard))
     shares = {"rows": (1, 0), "columns": (0, 1), "mean": (0.5, 0.5), "less": (1, -1)}.get(asks, (1, 1))
     kept = positives_of(scores, floor, "").mean() if positive == "all" else positives_of(own, floor, positive)
-    return total_of(shares[0] * costs[0] + shares[1] * costs[1] - own_share * kept, total, factor)
+    return total_of(shares[0] * costs[0] + shares[1] * costs[1] - weighed(kept, own_share), total, factor)
 
 
 UNIFIED_TOGGLES = SHARED_TOGGLES | {
