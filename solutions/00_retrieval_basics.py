@@ -3,23 +3,23 @@
 #
 # You type *“a small dotted star next to a red square”* and want that one picture out of a thousand. Or you hold a
 # picture and want the sentence that describes it. That is **image-text retrieval**: a **query** (the sentence, or the
-# picture) asks, and a **gallery** of candidates is put in order. Before we build a single model, this lesson settles
-# what *found* means, because careless counting can flatter a model more than any better training can.
+# picture) asks, and a **gallery** of candidates is put in order. When is a picture *found*? This lesson settles that before
+# we build a single model, because careless counting can raise a number more than better training does.
 #
 # **At the end you can**
 #
 # - turn vectors into a score matrix, and a score matrix into ranks when every image has five captions;
-# - compute R@K, MedR, rSum and NDCG, and say what a guesser and a perfect reader would score;
+# - compute the field's metrics (R@K, MedR, rSum, NDCG), and say what a guesser and a perfect reader would score;
 # - take an evaluation that you did not write, and find out what is wrong with it.
 #
 # **Time** about {{minutes}} minutes, 7 exercises. **You need** Python and the basics of PyTorch tensors. No GPU.
 #
-# Below each exercise stands a check. It names the likely mistake, and hands your function back: from there on **the
-# lesson runs on your code**. Help unfolds layer by layer. If you leave an exercise out, the notebook goes on with the
-# library's version.
+# Below each exercise stands a check. It names the likely mistake in a wrong function; with a right one, **the lesson runs on
+# your code** from there on. Help unfolds layer by layer, and a solution stands folded below the check. If you leave an
+# exercise out, the notebook goes on with the library's version.
 #
-# Counting starts at 0 in this whole course, in code and in prose: *picture 0* is the first picture. Ranks are the one
-# exception. The best candidate has rank 1, as everywhere in the field.
+# Counting starts at 0 in the whole course, in code and in prose: *picture 0* is the first picture. Ranks are the one
+# exception: the best candidate has rank 1, as everywhere in the field.
 
 # %% tags=["parameters"]
 import os
@@ -54,8 +54,8 @@ test = splits.test
 #
 # The course brings its own little world: **scenes** of coloured shapes, drawn by a program. They are simple on purpose.
 # Because we drew them, we know everything about them: which word speaks of which object, which caption is true of which
-# picture, and how well a perfect reader could possibly do. No photograph gives you that. Everything here runs on
-# photographs too (set `data` and `root` above), and a later lesson does.
+# picture, and how well a perfect reader could possibly do. No photograph gives you that. To run the lesson on photographs,
+# set `data` and `root` above.
 
 # %%
 lesson.show(
@@ -74,10 +74,10 @@ for caption in test.captions_of(0):
     print("·", caption)
 
 # %% [markdown]
-# A retrieval model does not see pixels here. As in most papers of this course, a **detector** has looked first: a
-# network trained beforehand to name what a box shows (Anderson and others, 2018). It describes each of some thirty boxes
-# with a feature vector. Some boxes fit an object, some are shifted, some show nothing but ground. So an image is a *set
-# of region vectors*. All sets are padded to the same number, and a mask says which regions are real.
+# What does a model see of a picture? As in most papers of this course, a **detector** looks first: a network trained
+# beforehand to name what a box shows (Anderson et al., 2018). It describes each of some thirty boxes, called **regions**,
+# with a feature vector. Some boxes fit an object, some are shifted, some show nothing but ground. So to a model, an image
+# is a *set of region vectors*. All sets are padded to the same size, and a mask says which regions are real.
 
 # %%
 if data == "scenes":
@@ -85,8 +85,8 @@ if data == "scenes":
         figures.boxes_on_picture(test, 0, "Candidate boxes; yellow ones show an object")
     )
 real = test.region_mask.sum(1).mean()
-print("features", test.features.shape, "= images, regions, numbers a region")
-print("mask    ", test.region_mask.shape, f"= images, regions; {real:.1f} real ones an image")
+print("features", test.features.shape, "= images, regions, numbers per region")
+print("mask    ", test.region_mask.shape, f"= images, regions; {real:.1f} real ones per image")
 print("captions", len(test.captions), "· image_of_caption", test.image_of_caption[:12], "...")
 print(splits.notes)
 
@@ -107,14 +107,14 @@ lesson.clock()
 # $$ s(v, t) = \frac{v \cdot t}{\lVert v \rVert \, \lVert t \rVert} $$
 #
 # It ignores how long the vectors are and looks only at where they point. For $N$ images and $M$ captions that makes an
-# $N \times M$ **score matrix** $S$, one row an image and one column a caption. Everything in this course, however
-# clever, ends in such a matrix.
+# $N \times M$ **score matrix** $S$, with a row for each image and a column for each caption. Everything in this course,
+# however clever, ends in such a matrix.
 
 # %% tags=["nbval-check-output"]
 image = torch.tensor([3.0, 4.0])
 caption = torch.tensor([6.0, 8.0])
 other = torch.tensor([4.0, -3.0])
-print("dot products", image @ caption, image @ other)
+print(f"dot products {image @ caption:.0f} and {image @ other:.0f}")
 print(
     "cosines     ",
     image @ caption / (image.norm() * caption.norm()),
@@ -124,8 +124,8 @@ print(
 # %% [markdown] exercise="cosine-scores" difficulty=1 minutes=6 points=2
 # ### Your turn: the score matrix
 #
-# Write `cosine_scores(images, captions)`. One trap: a vector of length zero has no direction. It must score 0 with
-# everything, not NaN, since one NaN poisons every mean computed later.
+# Write `cosine_scores(images, captions)`. Both hold one vector in each row. One trap: a vector of length zero has no
+# direction. Let it score 0 with everything. Dividing by its length gives NaN, and one NaN spoils every mean computed later.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -134,8 +134,9 @@ print(
 # </details>
 # <details><summary>Help 2: the pieces</summary>
 #
-# `x.norm(dim=1, keepdim=True)` gives the lengths as a column, so that it can divide the rows. `torch.where(condition, a, b)`
-# takes `a` where the condition holds and `b` elsewhere: what can a zero vector safely be divided by?
+# `x.norm(dim=1, keepdim=True)` gives the lengths as a column, by which the rows can be divided.
+# `torch.where(condition, a, b)` takes `a` where the condition holds and `b` elsewhere. What can a zero vector safely be
+# divided by?
 # </details>
 
 
@@ -162,12 +163,12 @@ cosine_scores = check("cosine-scores", cosine_scores)
 # ## 3. A retrieval system in no time
 #
 # We want a real score matrix to evaluate, and have no model yet. So let us cheat a little and build a **bag of words**.
-# On the scenes it has perfect eyes. A picture becomes the counts of all that is in it (*red* 2, *star* 1, *striped* 1,
-# *grass* 1, ...), a caption becomes the counts of what it names, and your cosine compares the two. Synonyms are resolved:
-# *teal* counts as *turquoise*, a *disc* as a *circle*. (Photographs come without such counts. There a picture borrows the words
-# of the training pictures that look most like it.)
+# On the scenes it has perfect eyes: it is told what is there. A picture becomes the counts of all that is in it (*red* 2,
+# *star* 1, *striped* 1, *grass* 1, ...), a caption becomes the counts of what it names, and your cosine compares the two.
+# Synonyms are resolved: *teal* counts as *turquoise*, a *disc* as a *circle*. (Photographs come without such counts. There a
+# picture borrows the words of the training pictures that look most like it.)
 #
-# What the bag cannot know is which word goes with which. Keep that in mind.
+# The bag cannot know which word goes with which. Keep that in mind.
 
 
 # %%
@@ -195,14 +196,15 @@ lesson.show(figure)
 # %% [markdown]
 # ## 4. Scores to ranks, with five captions
 #
-# Retrieval runs in two directions:
+# A query puts the gallery in order. Where does the right answer stand? That is its **rank**: 1 if it comes first. Retrieval
+# runs in two directions:
 #
 # - **image to text** (i2t): an image asks, and all captions are ranked. Any of its own five captions is a hit. So
 #   **the rank of the query is the rank of its best caption**, and its other four do not count as rivals.
 # - **text to image** (t2i): a caption asks, and all images are ranked. One image is right.
 #
 # And a rule for **ties**: a false candidate with the *same* score stands before the true one. Why so strict? A broken
-# model that gives every pair the score 0.5 would otherwise be perfect. With this rule it gets what it deserves.
+# model that gives every pair the score 0.5 would otherwise be perfect. With this rule it comes last, as it should.
 
 # %% tags=["nbval-check-output"]
 example = torch.tensor([[0.9, 0.4, 0.7, 0.7]])
@@ -213,8 +215,8 @@ print("false captions that score at least 0.7:", ahead, "-> rank", 1 + ahead)
 # %% [markdown] exercise="caption-ranks" difficulty=3 minutes=10 points=3
 # ### Your turn: the rank of the best caption
 #
-# Write `caption_ranks(scores, image_of_caption)`: for every image the rank of its best true caption, from 1, ties
-# against the model. Images may have any number of captions, in any order. Ranks are whole numbers.
+# Write `caption_ranks(scores, image_of_caption)`: for every image the rank of its best true caption, with ties against the
+# model. Every image has at least one caption; how many may differ, and they may stand in any order. Ranks are whole numbers.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -222,13 +224,13 @@ print("false captions that score at least 0.7:", ahead, "-> rank", 1 + ahead)
 # </details>
 # <details><summary>Help 2: who belongs to whom</summary>
 #
-# A boolean matrix of the shape of the scores can say which caption is whose: compare `image_of_caption`, as a row, with the
-# numbers of the images, as a column. Call it `own`; then `~own` are the false ones.
+# A matrix of True and False, of the same shape as the scores, can say which caption is whose: compare `image_of_caption`,
+# as a row, with the numbers of the images, as a column. Call it `own`; then `~own` marks the false ones.
 # </details>
 # <details><summary>Help 3: the best own score</summary>
 #
-# Take the maximum along each row after everything that must not win was made `-torch.inf`: `masked_fill(mask, value)` fills
-# where the mask is True. (Not 0: scores can be negative.) To compare a maximum a row with the row, it must be a column.
+# First set every score that must not win to `-torch.inf`: `masked_fill(mask, value)` fills where the mask is True. (Why is 0
+# no good? Scores can be negative.) Then take the maximum of each row. To compare these maxima with the rows, make them a column.
 # </details>
 
 
@@ -252,16 +254,16 @@ caption_ranks = check("caption-ranks", caption_ranks)
 # ### Your turn: the other direction
 #
 # Write `image_ranks(scores, image_of_caption)`: for every caption the rank of its one image. A caption asks, so it
-# looks down its *column*. The same rule for ties.
+# looks down its *column*. The rule for ties is the same.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# The score to beat is that of the caption with its own image: one number a column. Then count along the column.
+# The score to beat is that of the caption with its own image: one number for each column. Then count down the column.
 # </details>
-# <details><summary>Help 2: one number a column</summary>
+# <details><summary>Help 2: one number for each column</summary>
 #
-# Two lists of places pick one entry each: `scores[rows, columns]`. The columns are 0, 1, 2, ...; which list says the row
-# of each? And when you count all that score at least as much: who is counted besides the rivals?
+# `scores[rows, columns]`, with two lists, picks one entry for each pair of a row and a column. The columns are 0, 1, 2, ...;
+# which list says the row of each? And when you count all that score at least as much: who is counted besides the rivals?
 # </details>
 
 
@@ -290,16 +292,17 @@ lesson.clock()
 # %% [markdown]
 # ## 5. Ranks to metrics
 #
-# A thousand ranks are too many to read. The field reports
+# Thousands of ranks are too many to read. How do they become a few numbers? The field reports
 #
 # - **R@K** (*recall at K*): the percentage of queries with a rank of at most K, for K = 1, 5, 10;
 # - **MedR, MeanR**: the median and the mean rank;
-# - **rSum**: the six recalls added, at most 600. Checkpoints are often chosen by it.
+# - **rSum**: the six recalls (three K, two directions) added, at most 600. While a model trains, its best state is often
+#   chosen by it.
 
 # %% [markdown] exercise="recall-at-k" difficulty=1 minutes=3 points=1
 # ### Your turn: R@K
 #
-# Write `recall_at_k(ranks, k)`, in percent.
+# Write `recall_at_k(ranks, k)`. The result is a percentage, between 0 and 100.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -307,7 +310,7 @@ lesson.clock()
 # </details>
 # <details><summary>Help 2: the trap</summary>
 #
-# torch takes no mean of True and False. Make numbers of them first, with `.float()`.
+# PyTorch refuses the mean of True and False. Make numbers of them first, with `.float()`.
 # </details>
 
 
@@ -326,7 +329,7 @@ def recall_at_k(ranks, k):
 recall_at_k = check("recall-at-k", recall_at_k)
 
 # %% [markdown]
-# Your three functions make the whole table of a paper. The last line asks the library, to compare.
+# Your three functions make the whole table of a paper. The last line is the library's rSum, for comparison.
 
 
 # %%
@@ -350,7 +353,7 @@ lesson.record(
 )
 
 # %% [markdown]
-# Numbers are one thing. **Always look at what was retrieved**, too: it tells you in a minute what a table never says.
+# Numbers are one thing. **Always look at what was retrieved**, too: that shows you in a minute what a table never tells.
 
 # %% tags=["key-figure"]
 found = (t2i == 1).nonzero()[:1, 0]
@@ -363,23 +366,24 @@ title = "Image to text: the five best captions; ticks mark the image's own"
 lesson.show(figures.caption_gallery(test, scores, [0, 1, 2], title))
 
 # %% [markdown]
-# Look at the failures in the first figure. The wrong pictures hold many of the caption's *words*, often several times
-# over, but not in the right combination. To the bag, a teal disc and a white star are the same as a white
-# disc and a teal star.
+# Look at the misses in the first of the two figures. The wrong pictures hold many of the caption's *words*, often several
+# times over, but in other combinations. To the bag, a teal disc and a white star are the same as a white disc and a teal
+# star.
 
 # %% [markdown]
 # ## 6. What would a guesser score, and what a perfect reader?
 #
-# A number means nothing without its floor and its ceiling. The floor is **chance**: shuffle the gallery. For a caption
-# that looks for one image among $N$ that is simply $K/N$. For an image that looks for any of its $c$ captions among
-# $M = cN$ it is the chance of at least one hit in $K$ draws *without replacement*:
+# When is a recall good? A number means little without its floor and its ceiling. The floor is **chance**, the recall of a
+# shuffled gallery. For a caption that looks for one image among $N$, that is simply $K/N$. For an image that looks for any
+# of its $c$ captions among $M = cN$, it is the chance of at least one hit in $K$ draws *without replacement*:
 #
 # $$ P(\text{hit within } K) = 1 - \frac{\binom{M-c}{K}}{\binom{M}{K}} $$
 
 # %% [markdown] exercise="chance-recall" difficulty=2 minutes=6 points=2
 # ### Your turn: chance level of image to text
 #
-# Write `chance_recall(images, captions_per_image, k)`, in percent, exactly. Mind a $k$ that is larger than the gallery.
+# Write `chance_recall(images, captions_per_image, k)`: R@K of a shuffled gallery of captions, in percent, exactly as in the
+# formula. `k` may be larger than the gallery.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -388,8 +392,8 @@ lesson.show(figures.caption_gallery(test, scores, [0, 1, 2], title))
 # </details>
 # <details><summary>Help 2: the trap</summary>
 #
-# `math.comb` is 0 when k is larger than n. That is right above the line of the fraction, where missing has become impossible.
-# Below the line it is a division by zero: a list cannot be longer than the gallery.
+# `math.comb(n, k)` is 0 when k is larger than n. Above the line of the fraction that is right: a miss has become impossible.
+# Below the line it is a division by zero. How long can a list be at most?
 # </details>
 
 # %% solution="chance-recall"
@@ -420,9 +424,9 @@ for k in (1, 5, 10):
 
 # %% [markdown]
 # The ceiling is more interesting. *“a red star on the grass”* may be true of three pictures in the gallery. Then nobody,
-# however clever, can know which one the author had in mind: the best a reader can do is to name each with probability
-# 1/3. On photographs we can only guess how often this happens. In our scenes we can hold every caption's meaning against
-# every scene, and compute the **exact ceiling** of a reader who knows all that is true and nothing else.
+# however clever, can know which one the author had in mind: the best a reader can do is to pick one of the three. On
+# photographs we can only guess how often this happens. In our scenes we can hold every caption's meaning against every
+# scene, and compute the **exact ceiling**: the recall of a reader who knows all that is true, and nothing else.
 
 # %% tags=["key-figure"]
 lesson.compare(
@@ -442,18 +446,18 @@ if test.truth is not None:
 # %% [markdown]
 # ## 7. Find the flaw
 #
-# An evaluation is a program, too. A wrong one rarely crashes: it gives a number, and often a pleasant one. Here are four
-# evaluations of text to image R@1, each with one flaw:
+# Can you trust an evaluation that you did not write? It is a program like any other. A wrong one rarely crashes: it gives
+# a number, and often a pleasant one. Here are four evaluations of text to image R@1, each with one flaw:
 #
-# - **ties**: a false picture with the same score does not stand before the true one;
+# - **ties**: a false picture with the same score stands *behind* the true one;
 # - **one caption**: only one caption of each image asks, as if there were no others;
-# - **folds**: the images are cut into five parts of neighbours, each part is a gallery of its own, and the best of the
-#   five results is reported;
-# - **misses**: only the first ten places are looked at. A caption whose image is not there keeps the rank 0 that its
-#   variable began with, and 0 is at most 1.
+# - **folds**: the list of images is cut into five parts (*folds*), one after the other. Each part is a gallery of its own, and
+#   only the best of the five results is reported;
+# - **misses**: only the ten best pictures are looked at. A caption whose image is not among them keeps the rank 0 that its
+#   variable began with, and since 0 is at most 1, this counts as a hit.
 #
-# The last one is no invention: you will meet it in the released code of a paper of lesson 05. Here is what each flaw
-# does for the bag, and for a **collapsed** model that gives every pair the same score.
+# The last one is real: lesson 05 finds it in the released code of its paper. Here is what each flaw does for the bag, and
+# for a **collapsed** model, which gives every pair the same score.
 
 
 # %%
@@ -475,36 +479,40 @@ for name, evaluate in evaluations.items():
 lesson.record(tie_inflation=flawed.ties_for_the_model(scores, owner) - recalls["t2i_r1"])
 
 # %% [markdown]
-# A collapsed network with 100 % recall: that would pass for a breakthrough. And whoever reads the best fold
-# never learns of the other four: a table prints the number, not how it was counted.
+# A collapsed network with 100 % recall would pass for a breakthrough. And a reader who is shown the best fold never learns
+# of the other four.
 #
-# So how do you find a flaw in an evaluation of which you know nothing but its numbers? You feed it **cases of your own
-# making**, so small that you know the right answer without any program, and so built that one flaw changes it.
+# So how do you find a flaw in an evaluation when you see only its numbers? You feed it **cases of your own making**: so
+# small that you know the right answer without any program, and built so that one flaw changes it.
 
 # %% [markdown] exercise="find-the-flaw" difficulty=4 minutes=14 points=4
 # ### Your turn: a detective
 #
-# Write `find_the_flaw(evaluate)`. It is handed an evaluation, calls it with score matrices that you make up, and says
-# which of the four flaws it has, or `"none"`. The check brings evaluations that you have not seen.
+# Write `find_the_flaw(evaluate)`. It is handed an evaluation with one of the four flaws, or with none. It calls
+# `evaluate(scores, image_of_caption)` with small tensors that you make up, and returns the name of the flaw as it stands
+# above, or `"none"`. The check brings evaluations that you have not seen.
 #
-# Flaws hide in each other's cases. In a gallery of two pictures, each of the five folds holds one picture at most, and
-# finds it.
+# Beware: a case for one flaw may expose another one, too. In a gallery of two pictures, for example, each fold holds at most
+# one picture, which always wins.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# One case a flaw. Take the flaw *misses*: you need captions whose image is *not* among the first ten. How many pictures must
-# the gallery have at least? What must R@1 be, and what does the flaw make of it?
+# Make one case for each flaw. Take the flaw *misses*: you need captions whose image is *not* among the ten best. How many
+# pictures must the gallery have at least? What must R@1 be, and what does the flaw make of it?
 # </details>
 # <details><summary>Help 2: four cases</summary>
 #
-# *misses*: everything false scores more than what is true. *folds*: one false picture scores more than the true one, and it
-# stands far away in the gallery. *ties*: all the same. *one caption*: two captions an image, and for some image the two do not fare alike.
-# With one caption an image, `torch.eye(12)` is the score matrix of a perfect model: start from it.
+# - *misses*: every false picture scores more than the true one.
+# - *folds*: one false picture scores more than the true one, and stands far from it in the gallery.
+# - *ties*: all scores are the same.
+# - *one caption*: each image has two captions, and for some image only one of the two finds it.
+#
+# With one caption for each image, `torch.eye(12)` is the score matrix of a perfect model: start from it.
 # </details>
 # <details><summary>Help 3: the order</summary>
 #
-# For each of your cases, work out what *all four* flawed evaluations say. If one case exposes two of them, ask the case that
-# exposes only one of the two first. Or make the case larger, or smaller.
+# For each of your cases, work out what *all four* flawed evaluations say. If a case exposes two of them, first ask another
+# case, one that exposes only one of the two. Or make the case larger, or smaller.
 # </details>
 
 
@@ -542,10 +550,11 @@ for name, evaluate in evaluations.items():
     print(f"{name:12s} -> {find_the_flaw(evaluate)}")
 
 # %% [markdown]
-# ### The flaw that is none: a small gallery
+# ## 8. How large is the gallery?
 #
-# Finding one picture among 100 is a different task from finding it among 1,000. That is why the folds paid off. Here is
-# the same score matrix, cut down to ever smaller galleries.
+# One difference between evaluations is no flaw, and matters as much as one. Finding a picture among 100 is easier than
+# finding it among 1,000: that is why the folds paid off. How much easier? Here is the same score matrix, cut down to ever
+# smaller galleries.
 
 
 # %% tags=["key-figure"]
@@ -570,26 +579,27 @@ lesson.say(
 lesson.record(t2i_r1_gallery_10=small)
 
 # %% [markdown]
-# So a recall without the size of its gallery says nothing. The field's sizes are 1,000 images (Flickr8k, Flickr30k, COCO
-# 1K as a *mean* over five folds) and 5,000 (COCO 5K), always with five captions an image.
+# So a recall says nothing without the size of its gallery. The field's sizes are 1,000 images (Flickr8k, Flickr30k, and COCO
+# 1K, which is the *mean* over five folds) and 5,000 (COCO 5K), always with five captions for each image.
 
 # %%
 lesson.clock()
 
 # %% [markdown]
-# ## 8. Not all misses are alike: NDCG
+# ## 9. Not all misses are alike: NDCG
 #
-# R@K knows one right answer. But if you ask for *“a red star above a striped circle”* and get another red star above
-# another striped circle, you are nearly happy. **NDCG** (normalised discounted cumulative gain) takes a graded relevance
-# $r_j \ge 0$ of every candidate $j$ and adds it up along the ranking. Later places count less. Then it divides by the
-# best possible sum:
+# R@K knows only hits and misses. But if you ask for *“a red star above a striped circle”* and get another red star above
+# another striped circle, you are nearly happy. How can a metric say so? **NDCG** (normalised discounted cumulative gain)
+# takes a relevance $r \ge 0$ of every candidate (more than yes or no) and adds it up along the ranking, where later ranks
+# count less. Then it divides by the best possible sum. With $r_{\text{rank}}$ for the candidate at a rank:
 #
 # $$ \mathrm{DCG@}k = \sum_{\text{rank}=1}^{k} \frac{r_{\text{rank}}}{\log_2(\text{rank} + 1)} \qquad \mathrm{NDCG@}k = \frac{\mathrm{DCG@}k}{\text{DCG@}k \text{ of the best order}} $$
 #
-# On photographs, the relevance of an image to a caption is estimated from its five captions (TERAN uses ROUGE-L and
-# SPICE). In our scenes we know it. A caption's **scene graph** is its objects, their attributes and their relations.
-# The relevance says how far it agrees with that of the image's captions, as an F-score: the harmonic mean of precision
-# and recall. That is SPICE without a parser's mistakes. We take $k = 25$, as TERAN (lesson 02) does.
+# Where does the relevance come from? In our scenes we know what each caption says: its **scene graph** is its objects, their
+# attributes and their relations. The relevance of an image to a caption says how far the caption's graph agrees with the
+# graphs of the image's own captions. It is an F-score, the harmonic mean of precision and recall. On photographs it has to
+# be estimated from the captions: TERAN (lesson 02) uses ROUGE-L, which compares sequences of words, and SPICE, which
+# compares scene graphs that a parser reads out of the sentences. Like TERAN, we take $k = 25$.
 
 # %% tags=["nbval-check-output"]
 gains = torch.tensor(
@@ -603,23 +613,24 @@ print(f"DCG {float(gains @ discounts):.4f}, best order {float(best):.4f}")
 # %% [markdown] exercise="ndcg" difficulty=3 minutes=9 points=3
 # ### Your turn: NDCG@k
 #
-# Write `ndcg(scores, relevance, k)`: the mean over queries. You may assume that no two scores of a query are equal, and
-# that every query has something relevant. The gallery may be smaller than $k$.
+# Write `ndcg(scores, relevance, k)`: NDCG@k of each query, and then the mean over the queries. Both matrices have a row for
+# each query and a column for each candidate. You may assume that no two scores of a query are equal, and that every query
+# has something relevant. The gallery may be smaller than $k$.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# Two DCGs a query: relevance in the order of the scores, and relevance in its own best order, of *all* candidates. Both stop
-# at k. Divide query by query, and take the mean at the end.
+# Each query needs two DCGs: one with the relevance in the order of the scores, one with the relevance of *all* candidates in
+# its own best order. Both stop at k. Divide query by query, and take the mean at the end.
 # </details>
 # <details><summary>Help 2: the pieces</summary>
 #
-# `scores.argsort(dim=1, descending=True)` says which candidate stands first, second, ...; `relevance.gather(1, order)` reads the
-# relevance along that order. Logarithms: `torch.log2`.
+# `order = scores.argsort(dim=1, descending=True)` says which candidate stands first, second, ...; `relevance.gather(1, order)`
+# reads the relevance along that order. Logarithms: `torch.log2`.
 # </details>
 # <details><summary>Help 3: the traps</summary>
 #
-# Rank 1 is divided by log2(2), not by log2(1). Make the discounts as long as the list that is left after cutting, and of the
-# relevance's own dtype: a product of tensors needs one kind of number.
+# Rank 1 is divided by log2(2), which is 1; log2(1) would be 0. Make the discounts as long as the list that is left after
+# cutting, and of the relevance's own dtype: a product of tensors needs one kind of number.
 # </details>
 
 
@@ -643,8 +654,8 @@ def ndcg(scores, relevance, k):
 ndcg = check("ndcg", ndcg)
 
 # %% [markdown]
-# The bag's scores do tie. The rule of section 4 holds here, too: of equal scores, the least relevant stands first. So we sort by
-# score and then by relevance, and give your function the places instead of the scores.
+# The bag's scores do tie. The rule of section 4 holds here, too: among equal scores, the least relevant stands first. So we
+# sort by score and then by relevance, and give your function new scores without ties, made from that order.
 
 # %%
 if test.truth is not None:
@@ -662,13 +673,13 @@ else:
     print("Photographs have no scene graphs: lesson 02 estimates relevance from captions.")
 
 # %% [markdown]
-# ## 9. Where the bag fails, exactly
+# ## 10. Where the bag fails, exactly
 #
-# One last measurement, which the rest of the course will come back to. **Twins** are two pictures that differ in one
-# thing. In a *swap* two objects have exchanged their colours or textures, so that both captions have the same words. In
-# a *replacement* (the control) one attribute is simply another. For each caption: does its own picture score higher
-# than the twin's? Chance is 50 %. This is a forced choice between two, so here a tie counts one half: who sees no
-# difference can do no better than toss a coin.
+# Does a model know which word goes with which? One last measurement answers that, and the whole course comes back to it.
+# **Twins** are two pictures that differ in one thing, each with a caption of its own. In a *swap* two objects have exchanged
+# their colours or textures, so that both captions have the same words. In a *replacement* (the control) an attribute has
+# changed to one that was nowhere in the picture. For each caption we ask: does its own picture score higher than the twin?
+# Chance is 50 %. In this forced choice between two, a tie counts one half: whoever sees no difference can only toss a coin.
 
 # %%
 for kind, probe in splits.probes.items():
@@ -681,10 +692,11 @@ if splits.probes:
     lesson.show(figures.pair_figure(swaps, bag_scores(swaps), 0, title))
 
 # %% [markdown]
-# The bag has perfect eyes and still guesses. What is missing is **binding**: which attribute belongs to which object.
+# On swaps, the bag with its perfect eyes can only guess. What is missing is **binding**: which attribute belongs to which
+# object.
 #
-# **Next.** The bag was given its words; it learned nothing. Lesson 01 trains the first real model: a network that squeezes a picture
-# into *one* vector. Does it beat the bag? And does it know which colour goes with which shape?
+# **Next.** The bag was told what is in a picture; it learnt nothing. Lesson 01 trains the first real model: a network that
+# turns a picture into *one* vector. Does it beat the bag? And does it know which colour goes with which shape?
 #
 # ## What you should have seen
 #
@@ -692,22 +704,23 @@ if splits.probes:
 # | --- | --- | --- |
 # | score matrix | section 2 | every method ends in $S$, images × captions |
 # | rank with five captions | section 4 | best own caption counts; ties against the model |
-# | chance and ceiling | section 6 | a recall lives between them; captions are ambiguous, and we know how much |
+# | chance and ceiling | section 6 | a recall lies between them; captions are ambiguous, and we know by how much |
 # | four flaws | section 7 | a collapsed model at 100 %; small cases of your own expose each flaw |
-# | small gallery | section 7 | the same model looks better, the fewer pictures there are |
-# | twins | section 9 | a bag of words is at exactly 50 % on swaps, with perfect eyes |
+# | size of the gallery | section 8 | the fewer pictures there are, the better the same model looks |
+# | NDCG | section 9 | the nearly right counts, too |
+# | twins | section 10 | a bag of words is at exactly 50 % on swaps, with perfect eyes |
 #
 # ## Three questions
 #
 # <details><summary>Some captions are true of several pictures. Why does that lower the ceiling of text to image, but not that of image to text?</summary>
 #
-# An ambiguous caption has one image to find and cannot tell it from the others. An image needs only one of its five
-# captions, and the perfect reader starts with those that are true of nothing else.
+# An ambiguous caption has one image to find, and nothing tells that image from the others. An image needs only one of its
+# five captions, and the perfect reader puts first those that are true of no other image.
 # </details>
 # <details><summary>Your model scores R@1 = 100 in both directions after one epoch. What do you look at first?</summary>
 #
-# The scores. If they are all alike, the rule for ties is wrong (or missing). If not, look for the ground truth leaking
-# into the features, and count the images in the gallery.
+# The scores. If they are all alike, the rule for ties is wrong (or missing). If they differ, count the images in the
+# gallery, and see whether the ground truth has leaked into the features.
 # </details>
 # <details><summary>Model A has the higher R@1, model B the higher NDCG@25. Which one do you ship for a picture search?</summary>
 #

@@ -1,21 +1,22 @@
 # %% [markdown] run_minutes=4
 # # 01 · Global embeddings: one vector a picture, one a sentence
 #
-# Lesson 00 measured, and learnt nothing. Its bag of words had to be told what is in a picture. Now a model has to see
-# for itself: two neural networks, one for images and one for text, each end in **one vector**, and a loss pulls the two
-# vectors of a pair together. This is VSE++ (2018), it is CLIP (2021), and it is still how a billion pictures are
-# searched: one dot product a picture.
+# Lesson 00 measured, and learnt nothing. Its bag of words had to be told what is in a picture. Now a model has to find
+# out: two neural networks, one for images and one for text, each end in **one vector**. A loss pulls the two vectors of a
+# pair together, and those of different pairs apart. VSE++ (2018) works like this, and so does CLIP (2021). It is still how
+# a billion pictures are searched: with one dot product for each.
 #
 # **At the end you can**
 #
 # - write the field's two losses, the triplet loss and InfoNCE, and the loop that trains with them;
-# - see a model collapse on its hardest negatives, and keep it from collapsing;
+# - see a model collapse (all its vectors become the same), and keep it from collapsing;
 # - pool a set of vectors into one, and say what each of these choices is worth;
 # - show what one vector cannot say.
 #
-# **Time** about {{minutes}} minutes with all 8 exercises; an exercise that you leave out is the library's to do. **You need** lesson 00. No GPU.
+# **Time** about {{minutes}} minutes with all 8 exercises. If you leave one out, the library's version takes its place.
+# **You need** lesson 00. No GPU.
 #
-# The model of this lesson is trained **on your code**: your batches, your loss, your loop.
+# The model of this lesson is trained **with your code**: your batches, your loss, your loop.
 
 # %% tags=["parameters"]
 import os
@@ -49,26 +50,28 @@ owner = train.image_of_caption  # caption j belongs to picture owner[j]
 # %% [markdown]
 # ## 1. Two encoders
 #
-# Neither encoder knows of the other. That is the whole point: pictures can be encoded once, long before anybody asks.
+# How can a billion pictures be searched while somebody waits? An **encoder** turns its input into a vector, and here neither
+# encoder knows of the other. So all pictures can be encoded once, long before anybody asks.
 
 # %%
 lesson.show(figures.two_encoders())
 
 # %% [markdown]
-# **Text.** A caption is cut into *word pieces* from a vocabulary learnt on the training captions. Common words are one
-# piece; a word that never came is put together from several. A small BERT, a transformer in which every piece looks at
-# all others, turns the pieces into vectors that know their neighbours.
+# **Text.** A caption is cut into *word pieces* from a vocabulary learnt on the training captions. A common word is one
+# piece; an unknown one is put together from several. A small BERT, a transformer in which every piece looks at all others,
+# turns each piece into a vector that depends on its neighbours.
 
 # %%
 for caption in (train.captions[0], "an unbelievably red hexagon"):
     print(caption, "→", " ".join(tokenizer.tokenize(caption)))
 
 # %% [markdown]
-# **Images.** A detector has drawn up to 36 boxes, **regions**, on each picture and describes each by a row of numbers.
-# An MLP (a *multi-layer perceptron*: two linear layers with a bend between them) maps these numbers, and the place of the box,
-# to a vector. Then **pooling** makes one vector of the set, on both sides.
+# **Images.** A detector has drawn up to 36 boxes, the **regions**, on each picture and describes each by a row of numbers.
+# An MLP (*multi-layer perceptron*: here two linear layers, with all negative numbers set to 0 in between) maps these
+# numbers and the position of the box to a vector.
 #
-# Follow three pairs through an untrained model and watch the shapes.
+# Then **pooling** makes one vector of the set, on both sides. Follow three pairs through an untrained model and watch the
+# shapes.
 
 # %%
 recipe = recipes.vse(profile, data, seed)
@@ -86,17 +89,18 @@ print("→ caption vectors", tuple(captions.shape))
 print(model.scores(images, captions).cpu().numpy().round(2))
 
 # %% [markdown]
-# The true pairs stand on the **diagonal**. So far they score no better than the rest. A loss must say how wrong that is.
+# The true pairs stand on the **diagonal**. An untrained model has no reason to score them higher than the rest. A loss must
+# say how wrong the scores are.
 #
 # ## 2. The triplet loss, from loops
 #
-# Take a batch of $B$ pairs and its $B \times B$ score matrix $S$. Picture $i$ asks: caption $i$ is its **positive**, every other
-# caption a **negative**. We want the positive to win by a **margin** $m$. A negative that comes closer costs what is
-# missing, and one that is far enough away costs nothing:
+# What should a wrong score cost? Take a batch of $B$ pairs and its $B \times B$ score matrix $S$. Picture $i$ asks: caption
+# $i$ is its **positive**, every other caption a **negative**. We want the positive to win by a **margin** $m$. A negative
+# that comes closer costs what is missing, and one that is far enough below costs nothing:
 #
 # $$ [\, m + S_{ij} - S_{ii} \,]_+ \qquad [x]_+ = \max(0, x) $$
 #
-# The bracket is called a **hinge**: flat up to a point, then a slope. Captions ask the same of pictures, down the columns, so
+# The bracket is called a **hinge**: flat up to a point, then a slope. Captions ask in the same way, down the columns. So
 #
 # $$ L_\text{all} = \sum_{i} \sum_{j \ne i} \Big( [\, m + S_{ij} - S_{ii} \,]_+ + [\, m + S_{ji} - S_{ii} \,]_+ \Big) $$
 
@@ -109,7 +113,7 @@ print(f"cost with margin 0.2: max(0, 0.2 + 0.6 - 0.5) = {max(0, 0.2 + 0.6 - 0.5)
 # ### Your turn: every negative, in loops
 #
 # Write `triplet_loop(scores, margin)` straight from the formula, loops and all: a sum over all negatives of all
-# queries, in both directions. It will be slow and obviously right, the best test for a fast version.
+# queries, in both directions. It will be slow and obviously right: a good test for the fast version to come.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -146,7 +150,7 @@ triplet_loop = check("triplet-loop", triplet_loop)
 # ## 3. Batches without false negatives
 #
 # “Every other caption in the batch is a negative.” Is it? Every picture has five captions. Draw a batch of captions at
-# random, and some belong to the same picture. The loss then pushes a picture away from a caption *that was written for
+# random, and some may belong to the same picture. The loss then pushes a picture away from a caption *that was written for
 # it*: a **false negative**.
 
 # %%
@@ -160,21 +164,23 @@ lesson.say(
 )
 
 # %% [markdown]
-# That is few. But which negative does a good model score *highest*? Another caption of the same picture, of course. We
-# come back to this in section 6, with a trained model, and “few” will look different.
+# That is few. But which negative does a good model score *highest*? Another caption of the same picture, of course. In
+# section 6 we ask a trained model, and “few” will look different.
 #
-# There are two remedies. **Mask** them: the loss gets a matrix `same_image` that says what is no negative. Or **draw batches that
-# have none**.
+# There are two remedies. **Mask** them: the loss gets a matrix `same_image` that marks the pairs which are no negatives. Or
+# **draw batches that have none**.
 
 # %% [markdown] exercise="unique-batches" difficulty=3 minutes=15 points=3
 # ### Your turn: an epoch without false negatives
 #
-# Write `unique_batches(image_of_caption, batch_size, rng)`. It returns one epoch: a list of batches, each a list or array of
-# caption numbers, counted from 0.
+# Write `unique_batches(image_of_caption, batch_size, rng)`. It returns one **epoch**, a pass through all captions: a list of
+# batches, each a list or array of caption numbers, counted from 0.
 #
-# - Every caption comes exactly once; no batch holds two captions of one picture, or more than `batch_size`.
-# - Batches are well filled. With $M$ captions, and at most $T$ captions a picture, $\lceil M / \text{batch\_size} \rceil + T$ batches are allowed.
-# - All chance comes from `rng`, and it decides which pictures meet: each time anew, not the same company in every batch.
+# - Every caption comes exactly once.
+# - A batch holds at most `batch_size` captions, all of different pictures.
+# - Batches are well filled. With $M$ captions, and at most $T$ captions of one picture, $\lceil M / \text{batch\_size} \rceil + T$ batches are allowed.
+# - Which pictures share a batch is left to chance, and decided anew each time: the same ones must not meet again and again. All
+#   chance comes from `rng`, a NumPy generator.
 #
 # Pictures may have different numbers of captions, in any order.
 #
@@ -219,8 +225,8 @@ def unique_batches(image_of_caption, batch_size, rng):
 unique_batches = check("unique-batches", unique_batches)
 
 # %% [markdown]
-# From here on your function feeds the model. A batch of caption numbers becomes a batch of tensors only when its turn comes,
-# since an epoch of pictures would fill the memory.
+# From here on your function feeds the model. A batch of caption numbers becomes a batch of tensors only when its turn comes:
+# all pictures of an epoch at once would fill the memory.
 
 
 # %%
@@ -238,8 +244,8 @@ print(next(batches_of(0)).image_ids[:8].tolist(), "...")
 # %% [markdown]
 # ## 4. The hardest negative
 #
-# In the sum over all negatives many small costs outweigh the one large cost that decides R@1. VSE++ keeps only the worst
-# negative of each query:
+# Which negatives matter most? R@1 depends on one alone: the negative that scores highest, the **hardest**. In the sum over all
+# negatives, many small costs outweigh its one large cost. So VSE++ keeps only the hardest negative of each query:
 #
 # $$ L_\text{hardest} = \sum_i \Big( \big[\, m + \max_{j \ne i} S_{ij} - S_{ii} \,\big]_+ + \big[\, m + \max_{j \ne i} S_{ji} - S_{ii} \,\big]_+ \Big) $$
 
@@ -247,8 +253,9 @@ print(next(batches_of(0)).image_ids[:8].tolist(), "...")
 # ### Your turn: hardest negatives, without loops
 #
 # Write `hardest_triplet(scores, margin, same_image)`. `same_image[i, j]` is True where caption $j$ belongs to picture $i$:
-# on the diagonal, and wherever else. Those are never negatives. A query without any negative costs 0. Scores may have any size and
-# sign. Use tensor operations, so that it is fast and a gradient can flow.
+# on the diagonal, and wherever the batch holds another caption of the same picture. Those are never negatives. A query
+# without any negative costs 0. Scores may have any size and sign. Use tensor operations, so that it is fast and a gradient
+# can flow.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -257,7 +264,7 @@ print(next(batches_of(0)).image_ids[:8].tolist(), "...")
 # </details>
 # <details><summary>Help 2: the mask</summary>
 #
-# After the hinge no cost is below 0, so a cost of 0 can never win wrongly. If you mask *scores* before the maximum,
+# After the hinge no cost is below 0, so a masked cost of 0 can never win wrongly. If you mask *scores* before the maximum,
 # only `-torch.inf` is sure to lose.
 # </details>
 # <details><summary>Help 3: the maximum</summary>
@@ -286,34 +293,37 @@ hardest_triplet = check("triplet-hardest", hardest_triplet)
 # %% [markdown]
 # ## 5. The loop that trains
 #
-# A loss alone changes nothing. Training goes through the batches, again and again, and does the same for each: compute the
-# loss, find out by the gradient which way every weight should go, take a small step.
+# How does a loss change a model? Training goes through the batches, again and again, and does the same for each: compute the
+# loss, learn from its gradient which way every weight should go, and take a small step that way.
 #
 # Five things are easily forgotten:
 #
 # - Gradients **add up** in PyTorch, so they are set to zero for each batch (`optimizer.zero_grad()`).
 # - One bad batch can throw a model far off. **Clipping** shortens a gradient whose norm is above a limit:
 #   `torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)`, after `backward` and before the step.
-# - The learning rate follows a **schedule**: a climb at the start, a fall at the end. `schedule.step()` comes after each step of the optimizer.
-# - Dropout (numbers set to zero at random, so that a network relies on none of them) works only in **training mode**. Whoever looks at validation data
-#   leaves the model in evaluation mode; `model.train()` puts it back.
-# - A loss holds the whole graph of its computation. Keep a number (`loss.item()`), not the tensor.
+# - The learning rate, the size of the step, follows a **schedule**: it climbs at the start and falls at the end.
+#   `schedule.step()` comes after each step of the optimizer.
+# - **Dropout** sets numbers to zero at random, so that a network relies on none of them. It works only in *training mode*.
+#   Validation leaves the model in *evaluation mode*; `model.train()` puts it back.
+# - A loss holds the whole graph of its computation. To remember a loss, keep its number, `loss.item()`.
 
 # %% [markdown] exercise="training-loop" difficulty=3 minutes=15 points=4
 # ### Your turn: the loop
 #
-# Write `training_loop(...)`. For each epoch, counted from 0, go through `batches_of(epoch)`, which can be read once and has no length. For each batch the
-# loss is `objective(model, batch, epoch)`. Clip to a norm of 2.0, step the optimizer, then the schedule. After the
-# last batch of an epoch call `validate(epoch)`, which leaves the model in evaluation mode. Return a list: the mean loss of each epoch.
+# Write `training_loop(...)`. For each epoch, counted from 0, go through `batches_of(epoch)`: it can be read once, and has no
+# length. For each batch the loss is `objective(model, batch, epoch)`. Clip to a norm of 2.0, step the optimizer, then the
+# schedule. After the last batch of an epoch call `validate(epoch)`, which leaves the model in evaluation mode. Return a list
+# of numbers: the mean loss of each epoch.
 #
 # <details><summary>Help 1: the shape</summary>
 #
-# Two loops, one inside the other. What happens once an epoch stands in the outer one: training mode, a new empty list of losses, at its end
-# their mean and `validate`. What happens once a batch stands in the inner one.
+# Two loops, one inside the other. In the outer one stands what happens once in each epoch: training mode and a new, empty list
+# of losses at its start, their mean and `validate` at its end. In the inner one stands what happens for each batch.
 # </details>
 # <details><summary>Help 2: the order in a batch</summary>
 #
-# Loss, gradients to zero, backward, clip, optimizer, schedule, note the loss.
+# Gradients must be empty before `backward` fills them, and clipped before the optimizer uses them. The schedule sets the rate
+# for the batch that comes next. So what is the order?
 # </details>
 
 
@@ -347,9 +357,9 @@ def training_loop(model, objective, batches_of, optimizer, schedule, epochs, val
 training_loop = check("training-loop", training_loop)
 
 # %% [markdown]
-# The library's loop, `itr_lib/training.py`, does the same, and can also be stopped and go on. Around your loop we need an
-# optimizer with its schedule, and an **objective**: a function that takes the model and a batch, and calls your loss. Ours also writes down
-# how alike the vectors of *different* pictures are, the mean of their cosines.
+# The library's loop, `itr_lib/training.py`, does the same, and can also be interrupted and resumed. Around your loop we need
+# an optimizer with its schedule, and an **objective**: a function that takes the model and a batch, and calls your loss. Ours
+# also notes how alike the vectors of *different* pictures are: the mean of their cosines.
 
 
 # %%
@@ -381,7 +391,9 @@ def objective_of(loss_of, seen):
 
 
 # %% [markdown]
-# Everything is there: batches, loss, loop. Let us train with the hardest negatives, margin 0.2, for a start of 60 batches.
+# ### A first run, and a collapse
+#
+# Batches, loss, loop: everything is there. Let us train on the hardest negatives with a margin of 0.2, first on 60 batches.
 
 # %%
 collapsing = []
@@ -401,26 +413,27 @@ lesson.say(
 
 # %% [markdown]
 # The loss goes down, so all is well? Look at the second number. An untrained model gives similar vectors to all pictures,
-# and this training makes them *more* alike, not less. Where all vectors are the same, every negative scores what the
-# positive scores, each query costs exactly the margin, and the loss per pair is $2m = 0.4$. From there no gradient leads
-# away. The model has **collapsed**.
+# and this training makes them even *more* alike. The model **collapses**.
 #
-# Why? In a new model chance decides which negative is the hardest, and a new model pays more than 0.4. The easiest way to pay less is
-# to make everything alike.
+# Where all vectors are the same, every negative scores what the positive scores. Each query costs exactly the margin, and
+# the loss per pair is $2m = 0.4$. From there no gradient leads away.
+#
+# Why does it go there? In a new model chance decides which negative is the hardest, and the loss is above 0.4. The easiest
+# way to a lower loss is to make everything alike.
 #
 # ## 6. Warm up, then train
 #
-# The cure is simple. In the first epoch **all** negatives count: their sum tells each vector where it should go on the whole. Only then, when the hardest negative means
-# something, the loss listens to it alone.
+# How can we keep the model from collapsing? With a **warm-up**. In the first epoch *all* negatives count: their sum tells each
+# vector roughly where to go. Then the hardest negative means something, and from the second epoch on it counts alone.
 
 # %% [markdown] exercise="warm-up" difficulty=3 minutes=10 points=3
 # ### Your turn: a loss that warms up
 #
-# Write `warm_triplet(scores, margin, same_image, epoch, warmup_epochs)`. In the first `warmup_epochs` epochs, counted
-# from 0, it is the sum over all negatives of section 2, afterwards the sum over the hardest of section 4. In both
-# phases `same_image` marks what is no negative, and the sum is divided by the number of pairs $B$.
+# Write `warm_triplet(scores, margin, same_image, epoch, warmup_epochs)`. In the first `warmup_epochs` epochs it is section 2's
+# sum over all negatives, afterwards section 4's sum over the hardest ones; `epoch` is counted from 0. In both phases
+# `same_image` marks what is no negative, and the sum is divided by the number of pairs $B$.
 #
-# Without loops: this one trains the model.
+# Do without loops here: this loss trains the model, and must be fast.
 #
 # <details><summary>Help 1: what both have in common</summary>
 #
@@ -452,8 +465,8 @@ def warm_triplet(scores, margin, same_image, epoch, warmup_epochs):
 warm_triplet = check("warm-up", warm_triplet)
 
 # %% [markdown]
-# The **gradient** shows what the two phases ask for: which scores does a step push, and how hard? Red scores are pushed
-# down, blue ones up.
+# Which scores does a training step push in each phase, and how hard? The **gradient** shows it. Red scores are pushed down,
+# blue ones up.
 
 # %%
 g = torch.Generator().manual_seed(0)
@@ -470,8 +483,8 @@ fast = 8 * float(warm_triplet(demo.detach(), 0.2, diagonal, 0, 1))
 print(f"all negatives, from your loops {slow:.4f}, from your tensors {fast:.4f}")
 
 # %% [markdown]
-# Now train for real, with one epoch of warm-up. After each epoch we look at the **validation** pictures and keep the weights of the best
-# one. The test pictures are looked at once, at the end.
+# Now train for real, with one epoch of warm-up. After each epoch we measure on the **validation** pictures, and keep the
+# weights of the best epoch. The test pictures are looked at once, at the end.
 
 # %%
 history, best = [], {}
@@ -500,11 +513,11 @@ title = "Without a warm-up all vectors become one; with it they spread out first
 lesson.show(figures.collapse_curves(runs, floor=0.4, switch=steps, title=title))
 
 # %% [markdown]
-# The loss changes its meaning at the dotted line, from a sum over all negatives to the hardest one. Only recall can be compared
-# across it. On the scenes the model comes close to collapsing once more, right after the line, and this time it gets away.
+# At the dotted line the loss changes its meaning, from a sum over all negatives to the hardest one, so only recall can be
+# compared across it. On the scenes the model comes close to collapsing right after the line, and this time it gets away.
 
 # %%
-title = "Trained on your batches, your loss and your loop"
+title = "One vector a picture, trained with a warm-up and the hardest negatives"
 results = {"this run": metrics, "VSE++, recorded": "VSE++ (hardest, GPO)"}
 lesson.compare(results, metrics=("i2t_r1", "t2i_r1", "t2i_r10"), title=title)
 if test.truth is not None:
@@ -516,8 +529,8 @@ if test.truth is not None:
     )
 
 # %% [markdown]
-# The bag of words had perfect eyes and came out at about the same place. Your model had to learn reading and looking,
-# from a detector that names one shape in ten wrongly.
+# On the scenes, that is about as much. But the bag was told what is in a picture. Your model had to learn to read and to
+# look, through a detector that misnames about one shape in ten.
 
 # %%
 found = scores.argmax(dim=0).numpy() == test.image_of_caption
@@ -526,8 +539,10 @@ title = "Text to image on test pictures: two hits, two misses"
 lesson.show(figures.image_gallery(test, scores, shown, title))
 
 # %% [markdown]
-# **Back to the false negatives.** Draw batches at random now, and ask the trained model for the hardest negative of each picture that has a second
-# caption in the batch.
+# ### Back to the false negatives
+#
+# Now draw batches at random. For each picture with a second caption in its batch: which negative does the trained model find
+# hardest?
 
 # %%
 order = epoch_order(owner, size, np.random.default_rng(seed), unique_images=False)
@@ -549,18 +564,19 @@ lesson.say(
 )
 
 # %% [markdown]
-# So the hardest-negative loss, of all losses, picks precisely the false ones. They are rare here, with thousands of
-# pictures for a batch of 128. Their number per query grows with the batch and falls with the number of pictures.
+# Where there is a false negative, a loss that keeps only the hardest one tends to pick it. False negatives are rare here,
+# since a batch is small beside thousands of pictures. Their number per query grows with the batch, and falls with the number
+# of pictures.
 #
 # ## 7. InfoNCE: the same wish as a classification
 #
-# CLIP's loss asks: which of these $B$ captions belongs to this picture? A softmax over row $i$ of $S / \tau$ answers with
-# probabilities. The loss is *cross-entropy*: minus the log of the probability that the right caption gets. Columns ask for
-# pictures, and the two directions are averaged.
+# Is there a loss that needs no warm-up? **InfoNCE**, the loss of CLIP, asks: which of these $B$ captions belongs to this
+# picture? A softmax over row $i$ of $S / \tau$ answers with probabilities. The loss is *cross-entropy*: minus the log of the
+# probability that the right caption gets. Columns ask for pictures, and the two directions are averaged.
 #
 # $$ L = -\frac{1}{2B} \sum_i \bigg( \log \frac{e^{S_{ii}/\tau}}{\sum_{j} e^{S_{ij}/\tau}} + \log \frac{e^{S_{ii}/\tau}}{\sum_{j} e^{S_{ji}/\tau}} \bigg) $$
 #
-# The **temperature** $\tau$ decides how much of the push goes to the hardest negatives. At a low one, nearly all of it.
+# The **temperature** $\tau$ decides how much of the push goes to the hardest negatives: nearly all of it when $\tau$ is low.
 
 # %%
 negatives = torch.linspace(-0.2, 0.8, 101)
@@ -576,16 +592,18 @@ lesson.show(figure)
 # ### Your turn: InfoNCE with a mask
 #
 # Write `nce(scores, temperature, same_image)`. Other captions of the same picture are no negatives: leave them out of the
-# sums below the line. The diagonal stays, above and below. It must hold for temperatures as low as 0.003, without NaN or infinity.
+# sums below the line of the fraction. The diagonal stays, above and below. The result must be finite for temperatures as low
+# as 0.003.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# What is left out of a sum of exponentials is a logit (a number before the softmax) of `-torch.inf`. Then take the log-softmax of the rows and of the
-# columns, and read off the diagonals.
+# A **logit** is a number before the softmax, here a score divided by the temperature. A logit of `-torch.inf` adds nothing to
+# a sum of exponentials. Then take the log-softmax of the rows and of the columns, and read off the diagonals.
 # </details>
 # <details><summary>Help 2: the mask</summary>
 #
-# `same_image` is True on the diagonal, too. Take the diagonal out: `same_image & ~torch.eye(...)`, an eye of bools on the same device.
+# `same_image` is True on the diagonal, too. Take the diagonal out: `same_image & ~eye`, where `eye` is a `torch.eye` of bools
+# on the same device.
 # </details>
 # <details><summary>Help 3: the trap</summary>
 #
@@ -625,17 +643,19 @@ lesson.say(
 )
 
 # %% [markdown]
-# No warm-up, no collapse: at $\tau = 0.05$ the softmax is a soft version of the hardest negative. While scores are all alike it pushes all of them, and it grows pickier as they part.
+# Without a warm-up, InfoNCE does not collapse. Its softmax is a soft version of the hardest negative. While all scores are
+# alike it pushes all of them; as they part, it turns to the hardest.
 #
 # ## 8. Pooling: from a set to one vector
 #
-# Thirty-six region vectors must become one. The mean? Then a small star has a small say. The maximum of each
-# dimension? Then one loud box has it all. **GPO**, the *generalised pooling operator*, learns what lies between. It *sorts* each dimension
-# over the set, largest first, and adds up with learnt weights $\theta_k$ for the ranks $k = 0, 1, \ldots$:
+# How do up to 36 region vectors become one? By their mean? Then a small star has a small say. By the maximum of each
+# dimension? Then one extreme box decides. **GPO**, the *generalised pooling operator*, learns what lies between. It *sorts*
+# each dimension over the set, largest first, and multiplies the value at each place $k = 0, 1, \ldots$ by a learnt weight
+# $\theta_k$:
 #
-# $$ v_d = \sum_k \theta_k \cdot (\text{value of rank } k \text{ in dimension } d) $$
+# $$ v_d = \sum_k \theta_k \cdot (\text{value at place } k \text{ in dimension } d) $$
 #
-# Equal weights are the mean, $\theta_0 = 1$ alone is the maximum.
+# With equal weights this is the mean. With $\theta_0 = 1$ and all others 0 it is the maximum.
 
 # %% tags=["nbval-check-output"]
 three = torch.tensor([[1.0, 5.0], [4.0, 2.0], [0.0, 3.0]])
@@ -646,17 +666,19 @@ print("with weights 0.5, 0.3, 0.2:", torch.tensor([0.5, 0.3, 0.2]) @ ordered)
 # %% [markdown] exercise="sorted-pool" difficulty=3 minutes=10 points=3
 # ### Your turn: the weighted sum of sorted values
 #
-# Write `sorted_pool(tokens, mask, weights)`: the part of GPO after the weights are known. `mask` is False where a place is
-# padding, which takes no part. `weights[b, k]` belongs to rank $k$ of set $b$ and is 0 beyond the set's size; take
-# the weights as they are. Values may have any size and sign, and padding can stand anywhere.
+# Write `sorted_pool(tokens, mask, weights)`: the part of GPO after the weights are known. A **token** is one vector of a set,
+# here a region. `mask` is False where a token is padding, which takes no part and can stand anywhere. `weights[b, k]` belongs
+# to place $k$ of set $b$ after sorting, and is 0 beyond the set's size; take the weights as they are. Values may have any
+# size and sign.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# Padding must sort to the end, even when real values are negative. Which number stands behind everything?
+# Padding must sort to the end, even when real values are negative. Which number is below all others?
 # </details>
 # <details><summary>Help 2: the trap</summary>
 #
-# `-torch.inf` does, but `0 * -inf` is NaN. After the sort, set to 0 what came from padding; it stands last now, so the old mask no longer fits.
+# `-torch.inf` is, but `0 * -inf` is NaN. So after the sort, set to 0 what came from padding. It stands last now: the old mask
+# no longer fits.
 # </details>
 # <details><summary>Help 3: the shapes</summary>
 #
@@ -682,17 +704,20 @@ def sorted_pool(tokens, mask, weights):
 sorted_pool = check("sorted-pool", sorted_pool)
 
 # %% [markdown]
-# Your function now pools the trained model's regions: with the weights that it learnt, and with those of the mean and the maximum.
+# Your function now pools the regions of the trained model: with the weights that this model learnt, and with those of the
+# mean and of the maximum.
 
 
 # %%
 def weights_for(pooling, mask):
-    """What each rank counts, for sets with this mask: (B, K) bool -> (B, K)."""
+    """What each place counts, for sets with this mask: (B, K) bool -> (B, K)."""
     if pooling == "learnt":
         return model.pool_regions.gpo.weights(mask.sum(dim=1), mask.shape[1])
-    rank, count = torch.arange(mask.shape[1], device=mask.device), mask.sum(dim=1, keepdim=True)
+    place, count = torch.arange(mask.shape[1], device=mask.device), mask.sum(1, keepdim=True)
     return (
-        (rank < count) / count if pooling == "mean" else (rank == 0).float().expand(mask.shape)
+        (place < count) / count
+        if pooling == "mean"
+        else (place == 0).float().expand(mask.shape)
     )
 
 
@@ -711,19 +736,19 @@ for pooling in recall:
 # %%
 full = torch.ones(1, 36, dtype=torch.bool, device=lesson.device)
 lines = {pooling: weights_for(pooling, full)[0] for pooling in ("learnt", "mean")}
-title = "What each of 36 ranks counts; the maximum would be 1 at rank 0"
+title = "What each of 36 places counts; the maximum would be 1 at place 0"
 lesson.show(figures.rank_weights(lines, title))
 found = ", ".join(f"{pooling} {value:.1f} %" for pooling, value in recall.items())
 lesson.say(f"R@1 from text to image with each of these weights: {found}.")
 
 # %% [markdown]
-# With the learnt weights your function gives the model's own result. The other two are at a disadvantage here, since the model was trained with its own
-# weights. A fair comparison trains each anew.
+# With the learnt weights your function gives the model's own result. The other two are at a disadvantage here, since the
+# model was trained with its own weights. A fair comparison trains a model for each pooling.
 #
 # ## 9. What each choice is worth
 #
-# That takes longer than a lesson, so it was recorded once, each with three seeds. A difference counts when it is larger
-# than the spread of the seeds.
+# Which loss is best, and which pooling? Finding out takes longer than a lesson, so the runs were recorded, three seeds for each
+# choice. A difference counts when it is larger than the spread of the seeds.
 
 # %% tags=["key-figure"]
 results = {
@@ -737,33 +762,39 @@ results = {
     "hardest from step one": "hardest from step one",
 }
 title = "Loss and pooling, one change at a time"
-lesson.compare(results, metrics=("i2t_r1", "t2i_r1", "rsum"), title=title)
+lesson.compare(results, metrics=("i2t_r1", "t2i_r1", "rsum", "loss"), title=title)
 
 # %% [markdown]
-# - **InfoNCE is best here**, {{t2i_r1: InfoNCE}} text to image against {{t2i_r1: VSE++ (hardest, GPO)}}. It needed no warm-up.
-# - **Hardest against all negatives:** a clear gain from image to text, little from text to image.
-# - **Mean pooling looks like a disaster, and is not.** With the hardest negatives it comes to {{t2i_r1: mean pooling}}. But its loss ends
-#   where a collapsed model's does, at two margins a pair: it never got away. With InfoNCE the same pooling reaches {{t2i_r1: mean pooling, InfoNCE}}. Change one
-#   thing at a time, and then cross them.
-# - **False negatives left in:** within the spread. They are too rare to show, which is how such a mistake lives for years.
+# The numbers below are R@1 from text to image, on the scenes.
+#
+# - **InfoNCE is best**, {{t2i_r1: InfoNCE}} against {{t2i_r1: VSE++ (hardest, GPO)}} for VSE++. It needed no warm-up.
+# - **Hardest against all negatives:** a clear gain from image to text, a small one from text to image.
+# - **Mean pooling looks like a disaster.** With the hardest negatives it reaches {{t2i_r1: mean pooling}}. But its loss ends
+#   where a collapsed model's does, at two margins per pair, and with InfoNCE the same pooling reaches
+#   {{t2i_r1: mean pooling, InfoNCE}}. So change one thing at a time, and then cross the changes.
+# - **False negatives left in:** no difference beyond the spread. They are too rare here to show. A mistake like this can stay
+#   unnoticed for years.
 # - **Hardest from step one:** collapsed with every seed.
 #
-# **On photographs the order is another one.** With 1,625 training pictures of Flickr8k (`data="flickr8k"`) the same recipe gives, text to image R@1:
-# VSE++ {{01_global_embeddings-flickr8k/t2i_r1: VSE++ (hardest, GPO)}}, all negatives {{01_global_embeddings-flickr8k/t2i_r1: all negatives}}, InfoNCE
-# {{01_global_embeddings-flickr8k/t2i_r1: InfoNCE}}. Here the hardest negative hurts. A likely reason: among few photographs it is often a picture
-# that fits the caption nearly as well, a second dog in the snow. A ranking of methods is a ranking on some data; say which.
+# **On photographs the order changes.** On a small part of Flickr8k (`data="flickr8k"`), R@1 from text to image is
+# {{01_global_embeddings-flickr8k/t2i_r1: VSE++ (hardest, GPO)}} for VSE++,
+# {{01_global_embeddings-flickr8k/t2i_r1: all negatives}} for all negatives and
+# {{01_global_embeddings-flickr8k/t2i_r1: InfoNCE}} for InfoNCE. Here the hardest negative hurts, and with most
+# seeds the loss stays close to a collapsed model's. One possible reason: among few photographs the hardest negative often
+# fits the caption nearly as well (a second dog in the snow). A ranking of methods is a ranking on some data; say which.
 #
 # ## 10. Where one vector fails
 #
 # Lesson 00 ended with **twins**: two pictures whose objects have exchanged an attribute, and two captions with the same
-# words. The bag of words was at 50 %, a coin. Your model reads word order, and each of its regions shows one object with its colour. Does it know which colour
-# belongs to which shape? That is called **binding**.
+# words. The bag of words was at 50 %, a coin. Your model can read word order, and a region can show one object with its
+# colour. Does it know which colour belongs to which shape? That is called **binding**.
 
 # %% [markdown] exercise="twin-choices" difficulty=2 minutes=6 points=2
 # ### Your turn: forced choice
 #
-# Write `twin_choices(scores)`. Pictures (rows) and captions (columns) $2k$ and $2k+1$ are twins, and caption $j$ belongs to picture $j$. For every
-# caption: is its own picture scored higher than its twin? Return the percentage of captions; a tie counts one half.
+# Write `twin_choices(scores)`. Rows are pictures and columns are captions; caption $j$ belongs to picture $j$. Numbers 0 and 1
+# are twins, so are 2 and 3, and so on. Return the percentage of captions whose own picture scores higher than the twin; a tie
+# counts one half.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -792,7 +823,7 @@ def twin_choices(scores):
 twin_choices = check("twin-choices", twin_choices)
 
 # %% [markdown]
-# Beside the *swaps* there is a control, the *replacements*: there the twin has an attribute that does not occur in the first picture at all.
+# Beside the *swaps* there is a control, the *replacements*: there the twin has an attribute that the first picture lacks.
 
 # %% tags=["key-figure"]
 choices = {}
@@ -811,26 +842,30 @@ else:
     print("Twins need a world in which everything is known: run this section on the scenes.")
 
 # %% [markdown]
-# The control shows that the model sees attributes. At swaps it is as good as a coin. It does not guess, though: both captions of a pair
-# prefer the *same* picture, as above, so one of the two is right. To this model the two captions say the same.
+# The control shows that the model sees attributes. On swaps it is as good as a coin. Look at the pair in the figure: where both
+# captions prefer the *same* picture, exactly one of them is right. To such a model the two captions say the same.
 #
-# Nothing in the architecture forbids binding: a dimension that means “red circle” would survive the pooling. A likely reason is that the
-# loss hardly ever asks for it. In a random batch no other picture has the same words in another combination, so a bag is
-# all it takes to win. Large models trained on photographs fail in the same way (Winoground, ARO; see below).
+# Why? Nothing in the architecture forbids binding: a dimension that means “red circle” would survive the pooling. Probably the
+# loss hardly ever asks for it. In a random batch it is rare that another picture has the same words in another combination, so
+# a bag of words is all it takes to win. Large models trained on photographs fail in the same way (Winoground, in lesson 00's
+# reading; ARO, by Yuksekgonul et al. below).
 #
-# Lesson 02 takes the other road: it keeps words and regions apart until they are compared, and asks which word means which region.
+# **Next.** Can a score know which word means which region? Lesson 02 keeps words and regions apart until they are compared.
 #
 # ## What you should have seen
 #
+# On the scenes, with the recorded numbers:
+#
 # - Few negatives are false, and the hardest-negative loss finds them.
-# - The hardest negatives alone collapse a new model; after an epoch with all of them they help.
-# - InfoNCE needs no warm-up, and is the best of the three losses on the scenes.
-# - The pooling learnt here is worth {{mean t2i_r1: mean pooling, InfoNCE}} → {{mean t2i_r1: InfoNCE}} text to image R@1 under the same loss.
-# - Replacements {{replaces: VSE++ (hardest, GPO)}} %, swaps {{swaps: VSE++ (hardest, GPO)}} %: what, but not whose.
+# - The hardest negatives alone collapse a new model. After an epoch with all negatives, they help.
+# - InfoNCE needs no warm-up, and is the best of the three losses.
+# - Under InfoNCE, learnt pooling in place of the mean lifts text-to-image R@1 from {{mean t2i_r1: mean pooling, InfoNCE}} to {{mean t2i_r1: InfoNCE}}.
+# - Twins: {{replaces: VSE++ (hardest, GPO)}} % on replacements, {{swaps: VSE++ (hardest, GPO)}} % on swaps. The model knows
+#   which attributes are there, but not whose they are.
 #
 # ## Three questions
 #
-# <details><summary>The loss stays at exactly the margin (per direction and query) and R@1 is that of a guesser. What happened?</summary>
+# <details><summary>The loss of each query stays at exactly the margin, and R@1 is that of a guesser. What happened?</summary>
 #
 # The model has collapsed: all vectors are alike, so the hardest negative scores what the positive scores, and the hinge
 # is the margin. Warm up with all negatives, or lower the learning rate.

@@ -1,16 +1,16 @@
 # %% [markdown] run_minutes=4
 # # 04 · Momentum queues: negatives beyond the batch
 #
-# Lesson 03 left one thing as it was: a query is compared with the other pairs of its batch, and with nothing else. With a large GPU you take a large batch. Without one you are left with few *negatives*, pictures and captions that do not belong together. MoCo (2020) found them somewhere else: it keeps the vectors of *earlier* batches in a queue. USER (2024) brings this to images and captions, with a loss of its own.
+# Lesson 03 left one thing as it was: a query is compared with the other pairs of its batch, and with nothing else. A large GPU allows a large batch. Without one, a query meets few *negatives*, pictures or captions that do not belong to it. MoCo (2020) found more of them elsewhere: it keeps the vectors of *earlier* batches in a queue. USER (2024) brings this to images and captions, with a loss of its own.
 #
-# This lesson goes back to one vector a picture and one a caption, as in lesson 01. There a step of training is cheap, and many negatives are easy to have.
+# This lesson goes back to the models of lesson 01, with one vector for each picture and one for each caption. A score is then a single dot product, so a query can afford thousands of negatives.
 #
 # **At the end you can**
 #
-# - measure what negatives are worth, and nothing else by mistake;
-# - write USER's loss so that it cannot overflow, and say how hard it pushes which negative;
-# - write a queue as a ring buffer, and a momentum step;
-# - choose a momentum from measurements, and say what goes wrong when keys move too fast or too slowly;
+# - measure what more negatives are worth, with everything else held equal;
+# - write USER's loss so that it cannot overflow, and say how hard it pushes each negative;
+# - write a queue of vectors, and the *momentum* step by which a second encoder slowly follows the first;
+# - choose a momentum from measurements, and say what goes wrong when the second encoder follows too fast or too slowly;
 # - find the right answers that hide among a queue's negatives;
 # - train USER with all of this, in your own code.
 #
@@ -49,7 +49,7 @@ print(f"USER in this profile: batches of {B}, a queue of {K:,}")
 # %% [markdown]
 # ## 1. What a batch limits
 #
-# A batch of $B$ pairs gives a matrix of $B \times B$ scores. Each query, a row or a column, sees its own partner and $B - 1$ negatives. What if it could see captions of earlier batches, too?
+# A batch of $B$ pairs gives a matrix of $B \times B$ scores. Each query, a row or a column, sees its own partner and $B - 1$ negatives. What if an image could also see $K$ captions of earlier batches? The matrix would get $K$ more columns:
 
 # %%
 title = "A batch compares each query with a few others; a queue adds columns, not rows"
@@ -60,31 +60,31 @@ alt = (
 lesson.show(figures.batch_and_queue(title=title), alt)
 
 # %% [markdown]
-# First: are more negatives worth anything? It is tempting to train with batches of 8, 16 and 128 and to compare. But at equal epochs a batch of 128 takes a sixteenth of the steps that a batch of 8 takes. Two things change at once.
+# First: are more negatives worth anything? It is tempting to train with batches of 8, 16 and 128, and to compare. But in one epoch, batches of 128 take a sixteenth of the steps that batches of 8 take. Two things change at once.
 #
-# So change the negatives *alone*. Each step below takes 16 pairs. A query sees only the pairs of its own group of 2, 4, 8 or 16, and the others are masked. Same steps, same pairs, same work; 1, 3, 7 or 15 negatives. These runs, and others of this lesson, were made once for three seeds and recorded.
+# So change the negatives *alone*. Every step below takes 16 pairs, in groups of 2, 4, 8 or 16. A query sees only its own group, and the other pairs are masked. Steps, pairs and work stay the same; a query has 1, 3, 7 or 15 negatives. These runs were made once, with three seeds, and recorded.
 
 # %% tags=["key-figure"]
 names = {size - 1: f"batch 16, groups of {size}" for size in (2, 4, 8)} | {15: "batch 16"}
 runs = {negatives: lesson.runs(name) for negatives, name in names.items()}
 if all(runs.values()):
-    title = "The same 1,250 steps of 16 pairs: only the number of negatives differs"
+    title = "At the same steps and pairs, more negatives find more; the first few help most"
     lesson.show(figures.recall_against(runs, "negatives of a query", title))
 else:
     print("Nothing is recorded for these data: this figure is about the scenes.")
 
 # %% [markdown]
-# Compare along the thin lines. Each is one seed: the same start, the same pairs in the same order. From text to image every line rises at every step. With one negative R@1 of the three seeds is {{seeds t2i_r1: batch 16, groups of 2}}, with fifteen {{seeds t2i_r1: batch 16}}.
+# Compare along the thin lines. Each is one seed: the same first weights, the same pairs in the same order. From text to image every line rises from each point to the next; from image to text one dips at the end. With one negative, R@1 of the three seeds is {{seeds t2i_r1: batch 16, groups of 2}}; with fifteen it is {{seeds t2i_r1: batch 16}}.
 #
-# So negatives are worth something, and the first ones most. A batch of 16 ends at 15 of them. A queue promises 2,048. To use them we need three things: a loss that can handle so many, a queue, and keys that fit together.
+# **More negatives help, and the first few help most.** A batch of 16 stops at 15 of them. A queue of $K$ captions offers $K$ more. To use them we need three things: a loss that can handle so many, the queue itself, and vectors in it that fit together.
 #
 # ## 2. A loss for many negatives
 #
-# USER's loss is called **UTO**, the unified training objective. Rows are images, columns captions, $S$ are cosines, and the diagonal holds the pairs that belong together:
+# USER's loss is called **UTO**, the unified training objective. $S$ is the batch's matrix of cosines: images are rows, captions are columns, and the pairs that belong together stand on the diagonal. $\gamma$ is a threshold and $\mu$ a sharpness, both chosen by hand:
 #
 # $$ \frac{1}{B} \sum_i \Big[ \underbrace{\tfrac{1}{\mu} \log \big( 1 + \sum_{j} e^{\mu (S_{ij} - \gamma)} \big)}_{\text{image } i \text{ asks}} + \underbrace{\tfrac{1}{\mu} \log \big( 1 + \sum_{j} e^{\mu (S_{ji} - \gamma)} \big)}_{\text{caption } i \text{ asks}} - \underbrace{\log \big( 1 + \max(S_{ii}, \text{floor}) \big)}_{\text{their own score}} \Big] $$
 #
-# The sums run over negatives only. Here is the first query of a small batch:
+# The sums run over negatives only. Here is what pair 0 of a small batch pays:
 
 # %% tags=["nbval-check-output"]
 S = torch.tensor([[0.8, 0.4, 0.6], [0.3, 0.7, 0.1], [0.5, 0.2, 0.9]])
@@ -99,11 +99,11 @@ print(
 )
 
 # %% [markdown]
-# So each direction pays, softly, for how far its worst negatives stand above the threshold $\gamma$. Negatives are held against $\gamma$ and never against the query's own partner, as the losses of lesson 01 did. The partner just wants to be high.
+# So each direction pays, softly, for how far its highest negatives rise above the threshold $\gamma$. The losses of lesson 01 compared a negative with the query's own partner. UTO compares it with $\gamma$, and raises the partner's score in a term of its own.
 #
-# Two details. The 1 is $e^0 = e^{\mu (\gamma - \gamma)}$: one more candidate, whose score is always $\gamma$. And the *floor* keeps the last logarithm finite: below it a score counts as the floor. The paper's floor is 0. We take $-0.9$, so that a new model whose scores all happen to be negative still feels a pull (appendix 04a shows what happens otherwise).
+# Two details. The 1 is $e^0 = e^{\mu (\gamma - \gamma)}$: it stands for one more candidate, whose score is always $\gamma$. And the *floor* keeps the last logarithm finite: a lower score counts as the floor. The paper's floor is 0. We take $-0.9$, so that a pair with a negative score still gets a gradient (appendix 04a shows why a new model needs it).
 #
-# **Mind the exponential.** In float32, `exp` overflows above 88. With the paper's $\mu = 90$ and $\gamma = 0.5$ the exponent of a cosine stays below 45, and all is well. A larger $\mu$ or a smaller $\gamma$ goes over the edge:
+# **Mind the exponential.** In float32, `exp` overflows above 88. With the paper's $\mu = 90$ and $\gamma = 0.5$ the exponent of a cosine is at most 45, and all is well. With a larger $\mu$ or a smaller $\gamma$ it can overflow:
 
 # %% tags=["nbval-check-output"]
 for mu, gamma in ((90.0, 0.5), (90.0, 0.0), (300.0, 0.5)):
@@ -113,24 +113,24 @@ for mu, gamma in ((90.0, 0.5), (90.0, 0.0), (300.0, 0.5)):
     print(f"μ = {mu:.0f}, γ = {gamma}: as it stands {naive:.4f}   with logsumexp {safe:.4f}")
 
 # %% [markdown]
-# The remedy: since $1 = e^0$, put a 0 beside the exponents. Then $\log(1 + \sum e^{x})$ is `logsumexp` of them all, which takes out the largest first (lesson 03).
+# The remedy: since $1 = e^0$, put a 0 beside the exponents. Then $\log(1 + \sum e^{x})$ is the `logsumexp` of them all, which subtracts the largest before it takes any exponential (lesson 03).
 
 # %% [markdown] exercise="unified-loss" difficulty=3 minutes=12 points=3
 # ### Your turn: UTO in the batch
 #
-# Write `uto_loss(scores, mu, gamma, same_image, floor)`: scores $(B, B)$, and a mask $(B, B)$ that is True where image and caption belong together, the diagonal included. What the mask marks is no negative. It returns one number, and nothing overflows.
+# Write `uto_loss(scores, mu, gamma, same_image, floor)`, the formula above, as one number. `scores` is $(B, B)$. `same_image`, $(B, B)$, is True where image and caption belong together, the diagonal included: such a pair is not a negative. A batch of one pair has no negatives at all. Nothing may overflow, and gradients must flow to `scores`.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# Make all exponents $\mu (S_{ij} - \gamma)$ at once. Then let those vanish that are no negatives: which number $x$ has $e^x = 0$? Captions ask along the columns: do the same with the matrix turned round.
+# Compute all exponents $\mu (S_{ij} - \gamma)$ at once. Then remove those that do not belong to a negative: for which $x$ is $e^x = 0$? Captions ask along the columns: do the same with the transposed matrix.
 # </details>
 # <details><summary>Help 2: the 1</summary>
 #
-# `F.pad(exponents, (1, 0))` puts a column of zeros in front of a matrix. After it, one `logsumexp` along the right axis does the rest.
+# `F.pad(exponents, (1, 0))` puts a column of zeros in front of a matrix. Then one `logsumexp` along the right axis does the rest.
 # </details>
 # <details><summary>Help 3: the positives</summary>
 #
-# `scores.diagonal()` are the scores of the pairs, `clamp` sets a floor, and `log1p(x)` is $\log(1 + x)$. The mean over the $B$ queries comes last.
+# `scores.diagonal()` holds the scores of the pairs, `clamp` sets a floor, and `log1p(x)` is $\log(1 + x)$. The mean over the $B$ queries comes last.
 # </details>
 
 
@@ -155,16 +155,16 @@ uto_loss = check("unified-loss", uto_loss)
 # %% [markdown]
 # ### How hard is each negative pushed?
 #
-# A loss teaches through its gradient. Take one row. In $\partial / \partial S_{ij}$ of its first term, the $\mu$ of the exponent and the $1/\mu$ in front cancel:
+# A loss teaches through its gradient. Take the first term of row $i$ and its derivative by $S_{ij}$. The $\mu$ of the exponent and the $1/\mu$ in front cancel:
 #
 # $$ w_{ij} = \frac{e^{\mu (S_{ij} - \gamma)}}{1 + \sum_{k} e^{\mu (S_{ik} - \gamma)}} $$
 #
-# This is a softmax over the negatives *and* the candidate that stands for $\gamma$. What falls to that candidate pushes nobody.
+# This is a softmax over the negatives *and* the extra candidate at $\gamma$. The share of that candidate pushes nobody.
 
 # %% [markdown] exercise="unified-weights" difficulty=2 minutes=6 points=2
 # ### Your turn: the push
 #
-# Write `uto_weights(scores, mu, gamma, same_image)`: the $w_{ij}$ of all rows, $(B, B)$, with 0 where `same_image` is True. No autograd, and no overflow.
+# Write `uto_weights(scores, mu, gamma, same_image)`: the $w_{ij}$ of all rows, $(B, B)$, with 0 where `same_image` is True. Compute them from the formula, without autograd, and let nothing overflow.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -193,7 +193,7 @@ def uto_weights(scores, mu, gamma, same_image):
 uto_weights = check("unified-weights", uto_weights)
 
 # %% [markdown]
-# What do $\mu$ and $\gamma$ do? On the left your function weighs a single negative. On the right it shares one push among 15 negatives, beside the losses of lesson 01: the hinge, which asks for a margin and for nothing beyond it, and InfoNCE.
+# What do $\mu$ and $\gamma$ do? On the left, your function weighs a single negative. On the right, it shares one push among 15 negatives, beside two losses of lesson 01: the hinge, which asks for a margin and nothing beyond it, and InfoNCE.
 
 # %%
 grid, n = torch.linspace(0, 1, 41), torch.linspace(0.29, 0.64, 15)
@@ -216,17 +216,17 @@ losses = {
     "UTO, μ = 90": push(n, 90.0),
 }
 shares = {name: (w / w.sum()).tolist() for name, w in losses.items()}
-title = "γ says where a negative begins to count, μ how sharply, and how few share the push"
+title = "γ sets where a negative begins to count; a higher μ leaves the push to fewer"
 lesson.show(figures.push_panels(grid.tolist(), alone, n.tolist(), shares, title))
 
 # %% [markdown]
-# The hinge treats all negatives above its margin alike. InfoNCE and UTO share by $e^{S / \tau}$ and $e^{\mu S}$: **$\mu$ is an inverse temperature.** The paper's $\mu = 90$ listens to little but the hardest few. With 15 negatives that is a matter of taste. With 2,048 it matters that hundreds of easy ones get next to nothing. The course takes $\mu = 30$, which learns faster in a short run (appendix 04a).
+# The hinge pushes all negatives inside its margin alike. InfoNCE and UTO share the push in proportion to $e^{S / \tau}$ and $e^{\mu S}$: **$\mu$ is an inverse temperature.** With the paper's $\mu = 90$ nearly all of the push goes to the hardest few. That matters in a long queue, where most negatives are easy and many small shares would add up. The course takes $\mu = 30$, which learns faster in our short runs (appendix 04a).
 #
 # ## 3. A queue
 #
-# A **key** is a vector that others are compared with, of an image or of a caption. A queue holds the last $K$ keys, first in, first out. It could be a list of batches: append one, drop the oldest, and `torch.cat` what is left. But then every step copies the whole queue to add a handful of keys.
+# A **key** is a vector, of an image or a caption, that queries are compared with. A queue holds the last $K$ keys: first in, first out. How should it keep them? It could be a list of batches: append one, drop the oldest. But such a list holds exactly $K$ keys only where the batches happen to fit, and it is many tensors instead of one.
 #
-# Better take one block of memory of $K$ rows, and never move anything. Count the keys that came, from 0. Key number $k$ goes to place `k % K`, over the oldest. That is a **ring buffer**.
+# Better: take one block of memory with $K$ rows, and never move anything. Number the keys from 0 as they come. Key number $k$ goes to place `k % K` and overwrites the oldest. That is a **ring buffer**.
 
 # %%
 title = "A ring of 8 places: new keys (dark) replace the oldest"
@@ -239,19 +239,22 @@ lesson.show(figures.ring_diagram(title=title), alt)
 # %% [markdown] exercise="ring-buffer" difficulty=3 minutes=15 points=4
 # ### Your turn: a ring buffer
 #
-# Two methods are missing. `enqueue(keys, ids)` takes *any number* of keys $(n, D)$ with the image of each, $(n,)$: none, more than fit before the end of the storage, even more than `size` (then the last ones stay). It stores copies without a gradient. `oldest_first()` returns the places that are filled, oldest first; `keys()` and `ids()` read there.
+# Two methods are missing.
+#
+# - `enqueue(keys, ids)` takes keys $(n, D)$ and the image of each, $(n,)$, and counts them in `self.came`. *Any* $n$ is allowed: 0, more than fit before the end of the storage, even more than `size` (then the last ones stay). It stores copies, without a gradient.
+# - `oldest_first()` returns the places that are filled, oldest first, as a tensor of whole numbers $(\text{filled},)$. `keys()` and `ids()` read there.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# Key number $k$ stands at place $k$ modulo `size`, whether it wrapped or not. So compute *numbers* of keys with `torch.arange(first, last)`, make places of them, and index with those: `self.stored[places]`. No special case for the end.
+# Key number $k$ stands at place $k$ modulo `size`, wrapped or not. So compute the *numbers* of the keys with `torch.arange(first, last)`, turn them into places, and index with those: `self.stored[places]`. The end of the storage needs no special case.
 # </details>
 # <details><summary>Help 2: enqueue</summary>
 #
-# Of more than `size` keys only the last count, but all of them came. Let `new` be how many stay. Which numbers do they have, once `came` has grown? And `keys.detach()` has no gradient.
+# If more than `size` keys come, only the last ones stay, but `came` counts them all. Let `new` be how many stay. Which numbers do they have, once `came` has grown? And `keys.detach()` has no gradient.
 # </details>
 # <details><summary>Help 3: oldest first</summary>
 #
-# After `came` keys the newest has the number `came - 1`. Which number has the oldest that is still there, in a full queue, and in one that is not full yet?
+# After `came` keys the newest has the number `came - 1`. Which number does the oldest one still there have, in a full queue, and in one that is not full yet?
 # </details>
 
 
@@ -278,7 +281,7 @@ class RingBuffer:
         ### END SOLUTION
 
     def oldest_first(self):
-        """The places of the filled slots, (filled,), oldest first."""
+        """The filled places, (filled,), oldest first."""
         ### BEGIN SOLUTION
         return torch.arange(max(0, self.came - self.size), self.came) % self.size
         ### END SOLUTION
@@ -296,7 +299,7 @@ class RingBuffer:
 RingBuffer = check("ring-buffer", RingBuffer)
 
 # %% [markdown]
-# The library's `FeatureQueue` adds one thing: its storage belongs to the model, so that it moves to a GPU and into a checkpoint with it. What would be lost if this process died now? For yours, the queue.
+# The library's `FeatureQueue` adds one thing: its storage belongs to the model, and goes with it to a GPU and into a checkpoint. If this process died now, the library's queue could be restored; yours would be lost.
 
 # %% tags=["nbval-check-output"]
 ring, queue = RingBuffer(4, 1), FeatureQueue(4, 1)
@@ -310,18 +313,18 @@ print("in a checkpoint of the library's:", *queue.state_dict())
 # %% [markdown]
 # ## 4. Keys must move slowly
 #
-# A key in a full queue is up to $K / B$ steps old. All that time the encoder has learnt. A vector of 256 steps ago may mean nothing to the encoder of today.
+# Do the keys in a queue fit together? In a full queue they are up to $K / B$ steps old, and at every step the encoder has learnt. A vector that it made so long ago may mean nothing to the encoder of today.
 #
-# MoCo's answer: let another encoder make the keys, a copy that follows slowly. Call the weights of the encoder that is trained $q$, and those of this **key encoder** $k$. At every step
+# MoCo's answer: let another encoder make the keys, a copy that follows slowly. Let $q$ be the weights of the encoder that is trained, and $k$ those of this **key encoder**. At every step
 #
 # $$ k \leftarrow m \, k + (1 - m) \, q $$
 #
-# with a **momentum** $m$ near 1. No gradient goes into $k$. At $m = 0$ the key encoder *is* the encoder. A module may hold *buffers* beside its weights, numbers that are kept without being trained, such as running means. Those are simply copied.
+# with a **momentum** $m$ near 1. No gradient reaches $k$. At $m = 0$ the key encoder *is* the encoder. Besides weights, a module may hold *buffers*: numbers that it keeps but does not train, such as running means. Those are simply copied.
 
 # %% [markdown] exercise="momentum-step" difficulty=2 minutes=6 points=2
 # ### Your turn: one momentum step
 #
-# Write `momentum_step(target, source, momentum)` for two modules of one kind. It moves the parameters of `target` **in place**, copies the buffers of `source` into it, and returns nothing. `source` stays as it is, and no graph is kept.
+# Write `momentum_step(target, source, momentum)` for two modules of the same architecture. It moves the parameters of `target` (the key encoder) towards those of `source`, **in place**, copies the buffers of `source`, and returns nothing. `source` stays as it is, and autograd records nothing.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -329,7 +332,7 @@ print("in a checkpoint of the library's:", *queue.state_dict())
 # </details>
 # <details><summary>Help 2: in place</summary>
 #
-# `k = m * k + (1 - m) * q` makes a new tensor and forgets it. Methods whose names end in `_` change a tensor itself: `mul_`, `add_`, `copy_`, and `lerp_(end, weight)`, which goes a part of the way.
+# `k = m * k + (1 - m) * q` makes a new tensor, which the module never sees. Methods whose names end in `_` change a tensor itself: `mul_`, `add_`, `copy_`, and `lerp_(end, weight)`, which goes part of the way.
 # </details>
 
 
@@ -354,10 +357,11 @@ momentum_step = check("momentum-step", momentum_step)
 # %% [markdown]
 # How slow is slow? A key encoder remembers about $1 / (1 - m)$ steps: 10 at $m = 0.9$, 100 at 0.99, 1,000 at 0.999.
 #
-# **Watch it happen.** The next cell trains USER's encoders with your loss, without a queue. Four key encoders follow, moved by your step, and nobody uses them yet. Now and then we look at validation pairs:
+# **Watch it happen.** The next cell trains USER's encoders with your loss, without a queue. Four key encoders follow, moved by your step; nothing uses them yet. Now and then we look at validation pairs and ask, in three panels:
 #
-# - Does an image find its caption among the *follower's* vectors? That is what a queue is for.
-# - How close is a key made some steps ago to the one that the *same* follower makes now? That is how well the keys of one queue fit together.
+# - Left: how close is a follower's vector of a caption to the encoder's own? That is how far it lags behind.
+# - Middle: does an image find its caption among the *follower's* vectors? That is what keys are for.
+# - Right: how close is a key made some steps ago to the one that the *same* follower makes of that caption now? That is how well the keys of one queue fit together.
 
 # %%
 uto = {name: getattr(recipe.objective, name) for name in ("mu", "gamma", "floor")}
@@ -389,7 +393,7 @@ lesson.show(figures.follower_curves(*curves, title))
 agree = seen.at_age(K / B)
 rows = [f"| {m:g} | {seen.found[m][-1]:.1f} | {agree[m]:.2f} |" for m in followers]
 lesson.say(
-    f"| momentum | R@1 among its keys (%) | cosine of a key {K // B} steps old with itself now |\n"
+    f"| momentum | R@1 among its keys (%) | cosine of a key {K // B} steps old with the key made now |\n"
     "| --- | --- | --- |\n" + "\n".join(rows)
 )
 lesson.record(
@@ -399,18 +403,22 @@ lesson.record(
 )
 
 # %% [markdown]
-# Read the right panel first. At momentum 0 a key drifts away from what the same caption gets later. A queue of such keys mixes the vectors of as many encoders as there were steps. The slower the follower, the better its keys agree.
+# Read the right panel first. At momentum 0 a caption's key drifts away from the key that it would get now. A queue of such keys mixes the vectors of many different encoders. The slower the follower, the better its keys agree.
 #
-# Now the middle panel. What the slowest follower agrees on is stale: much of it is still the random start, and images hardly find their captions there. A queue wants both, keys that fit together and keys that mean something. Can you turn that into a rule?
+# Now the middle panel. The slowest follower's keys agree, but they are stale: much of them is still the random start, and images hardly find their captions there. A queue needs **keys that fit together *and* mean something**. Can you turn that into a rule?
 
 # %% [markdown] exercise="choose-momentum" difficulty=2 minutes=8 points=2
 # ### Your turn: choose a momentum
 #
+<<<<<<< HEAD
 # Write `choose_momentum(momenta, recalls, kept, share)`. For each candidate $(C,)$ you get the recall among its keys, and how well they agree with themselves at the queue's age (a mean cosine: it may lie below 0). Leave out the candidates whose recall is below `share` times the highest. Of the others return the momentum whose keys agree best. Candidates come in any order.
+=======
+# Write `choose_momentum(momenta, recalls, kept, share)`. The first three are $(C,)$, one entry for each candidate: its momentum, the recall among its keys, and how well keys of the queue's age agree with those made now. Leave out the candidates whose recall is below `share` times the highest recall. Of the others, return the momentum with the highest `kept`, as a float. Candidates come in any order.
+>>>>>>> main
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# First a mask of the candidates that find enough. Then the place of the highest `kept` among those. Then the momentum at that place.
+# First, a mask of the candidates that find enough. Then, the place of the highest `kept` among those. Then, the momentum at that place.
 # </details>
 # <details><summary>Help 2: a trap</summary>
 #
@@ -440,36 +448,38 @@ momentum = choose_momentum(*map(torch.tensor, measured), share=0.75)
 lesson.say(f"Measured in this run, your rule chooses **momentum {momentum:g}**.")
 
 # %% [markdown]
-# What does training make of it? These runs differ in the momentum alone. "no queue" has none of it. (They were recorded with the paper's floor of 0, with which one of the three runs without a queue never started: appendix 04a.)
+# What does training say? The recorded runs below differ in the momentum alone; *no queue* stands beside them. (They have the paper's floor of 0, with which a run may never start. That happened to one of the three without a queue, and to one with momentum 0: appendix 04a.)
 
 # %%
 names = ("momentum 0", "momentum 0.9", "momentum 0.99", "momentum 0.999", "no queue")
-variants = {name: "USER (queue)" if name.endswith(" 0.99") else name for name in names}
-lesson.compare(variants, bars=False)
+variants = {
+    f"{name}, floor 0": "USER (queue)" if name.endswith(" 0.99") else name for name in names
+}
+lesson.compare(variants, metrics=("i2t_r1", "t2i_r1", "loss"), bars=False)
 
 # %% [markdown]
-# With fast keys the runs do not end a little below the others. They end at chance: they **collapse**. Section 6 watches one do so. With 0.99 and 0.999 they find their captions, and three seeds cannot tell which of the two is better.
+# With fast keys, at momentum 0 and 0.9, every run ends at chance: training **collapses**. Section 6 watches one do so. At 0.99 and 0.999 every run learns, and three seeds cannot tell which of the two is better.
 #
-# **A rule for a small budget.** The memory of the momentum, $1 / (1 - m)$ steps, must be a small part of the run, and not far below the age of the queue, $K / B$ steps. It is the first number to change when you take somebody's recipe to a run of another length.
+# **A rule for a small budget.** Keep the memory of the momentum, $1 / (1 - m)$ steps, a small part of the run, and not far below the age of the queue, $K / B$ steps. The momentum is the first number to change when you take somebody's recipe to a run of another length.
 #
 # ## 5. The loss against a queue
 #
-# An image $i$ asks a queue of caption keys. Its positive is the key that the key encoder makes of its *own* caption, now. For queries $q_i$, positive keys $k_i^+$ and queued keys $k_0 \dots k_{K-1}$:
+# An image $i$ asks a queue of caption keys. Its positive is the key that the key encoder makes of its *own* caption, now. The letters are vectors this time: queries $q_i$, positive keys $k_i^+$ and queued keys $k_0 \dots k_{K-1}$.
 #
 # $$ \frac{1}{B} \sum_i \Big[ \tfrac{1}{\mu} \log \big( 1 + \sum_{j} e^{\mu (q_i \cdot k_j - \gamma)} \big) - \log \big( 1 + \max(q_i \cdot k_i^+, \text{floor}) \big) \Big] $$
 #
-# Captions ask a queue of image keys in the same way. Both are added to the loss in the batch.
+# Captions ask a queue of image keys in the same way. Both terms are added to the loss in the batch.
 #
-# There is a trap. Every picture has five captions. The queue may hold another caption of the picture that asks, and then the loss pushes away what is right: a **false negative**. The remedy: the queue carries the image of each key. A key whose image is the query's own is no negative *for that query*, and remains one for all others.
+# There is a trap. Every picture has five captions. The queue may hold another caption of the picture that asks, and then the loss pushes a right answer away: a **false negative**, as in lesson 01. The remedy: the queue carries the image of each key. A key of the query's own image is no negative *for that query*, but it remains one for all others.
 
 # %% [markdown] exercise="queue-loss" difficulty=3 minutes=10 points=3
 # ### Your turn: UTO against a queue
 #
-# Write `queue_loss(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor)`, one direction: $(B, D)$, $(B, D)$ and $(K, D)$ unit vectors, the images of the queries $(B,)$ and of the queued keys $(K,)$. It returns one number. Queued keys of the query's own image are no negatives. The queue may be empty.
+# Write `queue_loss(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor)`, the formula above for one direction, as one number. The first three hold unit vectors: $(B, D)$, $(B, D)$ and $(K, D)$. `image_ids`, $(B,)$, is the image of each query, `queue_ids`, $(K,)$, that of each queued key. Queued keys of a query's own image are not its negatives. The queue may be empty. As before, nothing overflows, and gradients flow to `queries`.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# A matrix product gives scores with a row a query and a column a key. The rest is one direction of your `uto_loss`. Only the mask and the positive are new.
+# A matrix product gives the scores: a row for each query, a column for each key. The rest is one direction of your `uto_loss`. Only the mask and the positive are new.
 # </details>
 # <details><summary>Help 2: the mask</summary>
 #
@@ -477,7 +487,7 @@ lesson.compare(variants, bars=False)
 # </details>
 # <details><summary>Help 3: the positive</summary>
 #
-# Query $i$ has key $i$ and no other: multiply the two matrices number by number, and sum along each row.
+# The positive of query $i$ is key $i$ and no other: multiply the two matrices entry by entry, and sum along each row.
 # </details>
 
 
@@ -501,16 +511,16 @@ def queue_loss(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gam
 queue_loss = check("queue-loss", queue_loss)
 
 # %% [markdown]
-# How often would the mask be missed? Count it, before you build a queue for data of your own.
+# How often is there anything to mask? Count it before you build a queue for data of your own.
 
 # %% [markdown] exercise="false-negatives" difficulty=3 minutes=10 points=3
 # ### Your turn: right answers among the negatives
 #
-# Write `false_negatives(batches, size)`. `batches` is a list of tensors: the images of the captions of each batch, in the order of training. Before each batch the queue holds the last `size` captions that came. Of all queries that meet a *full* queue, how many percent find a caption of their own picture in it? Where the queue never fills, the answer is 0.
+# Write `false_negatives(batches, size)`. `batches` is a list of tensors $(n,)$, one for each batch in the order of training: the image of each caption in it. Before each batch the queue holds the last `size` captions that came. Of all queries that meet a *full* queue, what percentage finds a caption of its own picture in it? Return a float; where the queue never fills, it is 0.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# Go through the batches and keep what came. Ask first, then add: a batch is not in the queue that it asks.
+# Go through the batches and keep what came. Ask first, then add: a batch is not yet in the queue that it asks.
 # </details>
 # <details><summary>Help 2: the share</summary>
 #
@@ -551,11 +561,11 @@ lesson.say(
 )
 
 # %% [markdown]
-# On larger data it is rarer. With $N$ pictures of five captions each, in any order, each of a query's four other captions is in the queue with a chance of about $K / 5N$. With 113,287 pictures (COCO) and 4,096 keys that makes 3 % of the queries. With few pictures, or a long queue, the mask is a must.
+# On larger data it is rarer. Take $N$ pictures with five captions each, in any order. Each of the four other captions of a query's picture is in the queue with a chance of about $K / 5N$. For COCO's 113,287 pictures and 4,096 keys that adds up to $4 \cdot 4096 / (5 \cdot 113287)$, 3 % of the queries. With few pictures, or a long queue, you need the mask.
 #
 # ## 6. Train USER
 #
-# Everything is there. A step encodes the batch, moves the key encoders, makes keys, compares with the batch and with both queues, and only *then* enqueues the keys. Every function in it stands above:
+# You have every part now. A step encodes the batch, moves the key encoders, makes keys, compares with the batch and with both queues, and only *then* enqueues the keys. The losses, the queues and the momentum step in it are yours:
 
 
 # %%
@@ -601,7 +611,7 @@ title = "Your losses, queues and momentum beside the library's, and beside none"
 lesson.compare(rows, metrics=("i2t_r1", "t2i_r1", "t2i_r10"), title=title)
 
 # %% [markdown]
-# Is the queue worth it? Both kinds of runs have the same start, steps and pairs for each seed. So again look along the lines:
+# Is the queue worth it? For each seed, the recorded runs with and without it have the same first weights, steps and pairs. So look along the lines again:
 
 # %%
 pair = {
@@ -612,11 +622,11 @@ if all(pair.values()):
     lesson.show(figures.seed_lines(pair, title="With a queue, each seed finds more"))
 
 # %% [markdown]
-# From text to image {{seeds t2i_r1: no queue, no clamp}} becomes {{seeds t2i_r1: USER (queue), no clamp}}, from image to text {{seeds i2t_r1: no queue, no clamp}} becomes {{seeds i2t_r1: USER (queue), no clamp}}. It is ahead in every seed, at batches of 8, where a queue has most to give. Three seeds of one epoch are few, and the queue brings slow positives as well. So this measures the recipe, not the number of negatives alone.
+# Seed by seed, R@1 from text to image is {{seeds t2i_r1: no queue, no clamp}} without a queue and {{seeds t2i_r1: USER (queue), no clamp}} with it; from image to text, {{seeds i2t_r1: no queue, no clamp}} and {{seeds i2t_r1: USER (queue), no clamp}}. **The queue is ahead in every seed**, in batches of 8, where it has most to give. It brings slow positives as well as negatives, so this measures the recipe as a whole.
 #
 # ### Why fast keys collapse
 #
-# Back to momentum 0. Two short runs of your training, one with momentum 0, one with 0.99. At the end we ask: how close are keys that came some steps ago to the newest? And what score does a picture have with them, on average?
+# Why does training with fast keys end at chance? Here are two short runs of yours, one with momentum 0, one with 0.99. At their end we ask: how close are older caption keys to the newest ones? And what score does a picture have, on average, with keys of each age?
 
 # %%
 few = splits.train.take(np.arange(min(800, len(splits.train))))
@@ -634,17 +644,17 @@ for m in (0.0, 0.99):
     ages[f"momentum {m:g}"] = means
 
 # %% tags=["key-figure"]
-title = "Keys of different age can be told apart without looking at a picture"
+title = "The age of a key shows, whatever the picture"
 lesson.show(figures.key_ages(ages, title))
 
 # %% [markdown]
-# At momentum 0 all captions of one moment are alike, and *the whole cloud of them turns*. A picture scores well with today's captions, whichever they are, and badly with most of the queue. The loss asks for no more: positives were made now, negatives earlier, so **old and new can be told apart**. Nothing about the picture is in it. Five of the six recorded runs with momentum 0 and 0.9 found this way out: a good training loss, and recall at chance.
+# At momentum 0 the captions encoded at one moment are all alike, and *the whole cloud of their vectors turns* as training goes on. A picture scores well with today's captions, whichever they are, and badly with most of the queue. The loss asks for no more. Positives were made now, negatives earlier, so **telling new from old is enough**: no picture need be looked at. Five of the six recorded runs with momentum 0 and 0.9 took this way out: their training loss fell, and their recall stayed at chance. (The sixth never started.)
 #
-# Momentum 0.99 does not stop the cloud. It slows it down. The last few hundred keys stay close to today's, and to be ahead of *those* the encoder has to look at the picture.
+# Momentum 0.99 slows the cloud down. Recent keys stay close to today's, and to tell a positive from *those*, the encoder has to look at the picture.
 #
 # ## 7. What it costs to search, and what one vector cannot do
 #
-# Nothing changes at inference. Queues and key encoders serve training alone; what is left for a query is one dot product with each picture. Beside it, the price of lesson 03's scores. (CHAN's weights are untrained here, which does not matter for time.)
+# What does a search cost now? Nothing changes at inference. Queues and key encoders serve training alone, and a query still takes one dot product with each picture. The table sets its time beside that of lesson 03's scores. (CHAN's weights are untrained here, which does not change the time.)
 
 # %%
 chan = recipes.chan(profile, data, seed)
@@ -668,7 +678,7 @@ lesson.say(
 )
 
 # %% [markdown]
-# One dot product costs the least and finds the least. The budgets are not equal: one epoch in small batches here, five epochs in batches of 128 there. But there is a limit that no budget mends. Ask for twins, two pictures with the same objects and their colours exchanged:
+# One dot product costs the least and finds the least. The training budgets differ: one epoch in small batches here, five epochs in batches of 128 there. Is there anything that more negatives do not teach? Take the twins of lesson 01: on *swaps* two objects have exchanged an attribute, on *replaces* one attribute is new:
 
 # %%
 twin_choices = lesson.answer("twin-choices")  # yours, of lesson 01
@@ -679,7 +689,7 @@ for kind, probe in splits.probes.items():
 lesson.clock()
 
 # %% [markdown]
-# On swaps a coin would do as well. The queue gives more *other* pictures, but another picture hardly ever has the same objects with their colours exchanged. So nothing in two thousand negatives asks for it.
+# On swaps a coin would do as well. The queue brings more *other* pictures, but another picture hardly ever shows the same objects with an attribute exchanged. So its negatives hardly ever ask which object has which colour.
 #
 # ## What you have now
 #
@@ -708,14 +718,14 @@ lesson.clock()
 # </details>
 # <details><summary>You have a queue of 65,536 keys, batches of 256, and 2,000 steps on 20,000 captions. What is wrong, whatever the momentum?</summary>
 #
-# An eighth of the run goes by before the queue is full. And every caption comes back before it leaves the queue: each query finds *all* captions of its own picture there, its own included, as negatives, unless ids mask them.
+# An eighth of the run goes by before the queue is full. And every caption comes back before it leaves the queue. So each query finds *all* captions of its own picture there as negatives, its own caption included, unless ids mask them.
 # </details>
 # <details><summary>Why is the training loss no sign that a run with a queue goes well?</summary>
 #
-# Because old keys can be told from new ones without looking at any picture. The collapsed runs had a good loss. Watch retrieval on validation data.
+# Because old keys can be told from new ones without looking at any picture. The loss of the collapsed runs fell in just this way. Watch retrieval on validation data.
 # </details>
 #
-# **Next.** The dot product's time *and* alignment's recall: is there no way to have both? Lesson 05 reads one network twice, and searches in two stages. Appendix 04a is for those who want to know how such a training begins, what USER does with regions, and which parts of it did not matter here.
+# **Next.** Can we have both, the speed of a dot product *and* the recall of alignment? Lesson 05 takes both kinds of score from one network, and searches in two stages. Appendix 04a is for those who want to know how such a training begins, what USER does with regions, and which parts of it did not matter here.
 #
 # ## Further reading
 #

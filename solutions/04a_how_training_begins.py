@@ -1,16 +1,16 @@
 # %% [markdown] run_minutes=3
 # # 04a · How training begins, and what did not matter
 #
-# An appendix to lesson 04, for those who want to know more. Lesson 04 trains USER and it works. Here you see how such a training begins, why some runs never do, what USER does with the regions of a picture, and which of its choices made no difference on our scenes.
+# An appendix to lesson 04, for those who want to know more. There USER was trained, and it worked. Here you see how such a training begins, why some runs never get going, what USER does with the regions of a picture, and which of its choices made little difference on our scenes.
 #
 # **At the end you can**
 #
-# - compute what a model that knows nothing does best, and read a plateau in a loss;
-# - find out why a loss does not move, from the gradient and not by waiting;
-# - give a picture's vector back to its regions;
-# - report an ablation, a run with one thing changed, that found nothing.
+# - compute the best score for a model that cannot tell pairs apart, and read a *plateau*, a stretch where the loss stands still;
+# - find out from the gradient why a loss does not move, instead of waiting;
+# - add a vector of the whole picture to its regions;
+# - report an *ablation*, a run with one thing changed, that shows no difference.
 #
-# **Time** about {{minutes}} minutes with both exercises. **You need** lesson 04. It goes on with your loss from there.
+# **Time** about {{minutes}} minutes with both exercises. **You need** lesson 04. The loss that you wrote there is used here.
 
 # %% tags=["parameters"]
 import os
@@ -55,24 +55,32 @@ def objective(model, batch, epoch, floor=uto["floor"]):
 # %% [markdown]
 # ## 1. The best score for everything
 #
-# A new model gives every pair nearly the same score. It must first find out that pictures differ. What is the best it can do *before* it has? Say all scores are $S$, and every query has $n$ negatives. Then UTO is
+# A new model gives every pair nearly the same score. Which score is best *before* it can tell pairs apart? Say all scores are $S$, above the floor, and every query has $n$ negatives. Then UTO is
 #
-# $$ L(S) = \tfrac{2}{\mu} \log \big( 1 + n \, e^{\mu (S - \gamma)} \big) - \log (1 + S) \qquad n \, e^{\mu (S - \gamma)} = e^{\mu \left( S - (\gamma - \frac{\ln n}{\mu}) \right)} $$
+# $$ L(S) = \tfrac{2}{\mu} \log \big( 1 + n \, e^{\mu (S - \gamma)} \big) - \log (1 + S) $$
 #
-# The second formula says: $n$ equal negatives act like one whose threshold is lower, at $\gamma - \ln(n) / \mu$.
+# The factor $n$ can move into the exponent:
+#
+# $$ n \, e^{\mu (S - \gamma)} = e^{\mu \left( S - (\gamma - \frac{\ln n}{\mu}) \right)} $$
+#
+# So $n$ equal negatives act like a single one with a lower threshold, $\gamma - \ln(n) / \mu$.
 
 # %% [markdown] exercise="best-constant" difficulty=2 minutes=8 points=2
 # ### Your turn: the best constant
 #
+<<<<<<< HEAD
 # Write `best_constant(scores, negatives, mu, gamma)`: of the candidate scores $(G,)$ the one with the lowest $L(S)$. `negatives` is $n$. Nothing overflows, also where $\mu (S - \gamma)$ is large for every candidate.
+=======
+# Write `best_constant(scores, negatives, mu, gamma)`. `scores`, $(G,)$, holds candidates for $S$, in any order; `negatives` is $n$. Return the candidate with the lowest $L(S)$, as a float. Nothing may overflow.
+>>>>>>> main
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# Compute $L$ for all candidates at once. Then look up the candidate at the place of the lowest.
+# Compute $L$ for all candidates at once. Then take the candidate at the place of the lowest.
 # </details>
 # <details><summary>Help 2: without overflow</summary>
 #
-# $\log(1 + e^x)$ is `F.softplus(x, threshold=50)`. To bring $n$ into the exponent, use $n = e^{\ln n}$.
+# $\log(1 + e^x)$ is called *softplus*: `F.softplus(x, threshold=50)`, which returns $x$ itself above 50. To bring $n$ into the exponent, use $n = e^{\ln n}$.
 # </details>
 
 
@@ -95,14 +103,17 @@ best_constant = check("best-constant", best_constant)
 # %%
 grid = torch.linspace(0, 0.8, 801)
 best = {n: best_constant(grid, n, uto["mu"], uto["gamma"]) for n in (7, 31, 2048)}
-rows = [f"| {n:,} | {S:.3f} | {0.5 - math.log(n) / uto['mu']:.3f} |" for n, S in best.items()]
+rows = [
+    f"| {n:,} | {S:.3f} | {uto['gamma'] - math.log(n) / uto['mu']:.3f} |"
+    for n, S in best.items()
+]
 lesson.say(
     "| negatives | best constant | γ - ln(n) / μ |\n| --- | --- | --- |\n" + "\n".join(rows)
 )
 lesson.record(best_constant_7=best[7])
 
 # %% [markdown]
-# The more negatives, the lower it lies. A run goes there first. Watch one do so: an epoch in batches of 32, so with 31 negatives, and the loss and mean score of every step.
+# The more negatives, the lower the best constant. Does a real run go there? Watch one: an epoch in batches of 32, so with 31 negatives a query, and the loss and mean score of every step.
 
 # %%
 followed = recipe.build(splits.train, tokenizer).to(lesson.device)
@@ -132,13 +143,13 @@ title = "First all scores go to the best constant, then pictures begin to differ
 lesson.show(figures.plateau(curves, title))
 
 # %% [markdown]
-# There the loss stands nearly still. It is a **plateau**, and the run leaves it when scores begin to differ in a way that has to do with the pictures. How long that takes is counted in steps. A batch of 128 has sixteen times fewer steps an epoch than a batch of 8, and after one epoch its R@1 from text to image is {{t2i_r1: batch 128}}: it has hardly begun.
+# At the best constant the loss nearly stands still: this is the **plateau**. The run leaves it when its scores begin to depend on the pictures. How long that takes is counted in steps. In one epoch, batches of 128 take a sixteenth of the steps that batches of 8 take. After it their R@1 from text to image is {{t2i_r1: batch 128}}: they have hardly begun.
 #
-# It depends on $\mu$ as well. With the paper's $\mu = 90$ one epoch ends at {{seeds t2i_r1: mu = 90}}. With $\mu = 30$ two of three seeds end higher, at {{seeds t2i_r1: no queue}}. A likely reason: scores that spread by $\sigma$ around one mean cost about $\mu \sigma^2 / 2$ more than scores that are all alike. A model spreads its scores first and earns by it later, and at $\mu = 90$ the entry fee is three times as high. The paper starts from a pretrained BERT and trains for 20 epochs. We start from nothing and train for one.
+# It depends on $\mu$ as well. With the paper's $\mu = 90$ the three seeds end one epoch at {{seeds t2i_r1: mu = 90}}, with $\mu = 30$ at {{seeds t2i_r1: no queue}}: two of them are higher. A likely reason: scores with a spread of $\sigma$ around one mean cost about $\mu \sigma^2 / 2$ more than scores that are all alike. A model must spread its scores before it can gain by it, and at $\mu = 90$ that costs three times as much. The paper can afford it: it starts from a pretrained BERT and trains for 20 epochs, where we start from nothing and train for one.
 #
 # ## 2. A start that never comes
 #
-# And the third seed? With $\mu = 30$ it found nothing. Look at the training losses, a number a seed:
+# And seed 2? With $\mu = 30$ it found nothing. Look at its training loss, beside those of other recorded runs with the paper's floor of 0:
 
 # %%
 told = ["| | seed 0 | seed 1 | seed 2 |", "| --- | --- | --- | --- |"]
@@ -149,9 +160,9 @@ for name in ("no queue", "batch 16", "batch 32", "USER (queue)"):
 lesson.say("\n".join(told))
 
 # %% [markdown]
-# Where a run ends at chance, its loss is 0.000. It did not get stuck on the plateau. It never arrived there.
+# Where a run ends at chance, its loss is 0.000. Such a run is not stuck on the plateau. It never reached it.
 #
-# The formula shows why. With the paper's floor of 0, $\log(1 + \max(S_{ii}, 0))$ is flat wherever $S_{ii} \le 0$. Negatives below 0 are far below $\gamma$, so they cost nothing either. **If all scores of a new model are negative, nothing pulls it up, ever.** Can that happen? A new encoder sends all pictures nearly the same way, and all captions another. The angle between the two is a matter of luck:
+# The formula shows why. With a floor of 0, $\log(1 + \max(S_{ii}, 0))$ is flat wherever $S_{ii} \le 0$. Negatives below 0 are far below $\gamma$, so they cost next to nothing either. **If all scores of a new model are negative, nothing ever pulls them up.** Can that happen? A new model gives all pictures nearly one direction, and all captions nearly another. The angle between the two is a matter of luck:
 
 # %%
 some, starts = splits.train.take(np.arange(64)), {}
@@ -177,9 +188,9 @@ head = (
 lesson.say(head + "\n| --- | --- | --- | --- | --- |\n" + "\n".join(rows))
 
 # %% [markdown]
-# (The two narrow cones are known as the *modality gap*; W. Liang et al., NeurIPS 2022.) Where a part of the pairs is above 0, they pull the rest along. Where none is, the gradient is as good as 0, and all hangs on the noise of the first batches.
+# Where some of the pairs are above 0, they pull the rest along. Where none is, the gradient is as good as 0, and all depends on the noise of the first batches. (The gap between the two directions is known as the *modality gap*; W. Liang et al., NeurIPS 2022.)
 #
-# The remedy is small. A cosine never goes below $-1$, so a floor of $-0.9$ keeps the logarithm finite, and a pair below 0 has a gradient too. For every pair above 0 it is the paper's loss to the digit. All six recorded runs with it set off:
+# The remedy is small: a floor of $-0.9$. It keeps the logarithm finite, which would break at a cosine of $-1$, and a pair below 0 has a gradient too. For every pair above 0 it is exactly the paper's loss. All six recorded runs with it got going:
 
 # %%
 lesson.compare(
@@ -198,11 +209,11 @@ lesson.compare(
 #
 # ## 3. The picture as a guide
 #
-# The other half of USER is about the regions. A detector looks at each box alone. Whether a box matters depends on what the picture is about. **SGE**, self-guided enhancement, makes one vector $g$ of length 1 for the whole picture, a weighted sum of its regions $x_r$ whose weights $a_r$ are learnt. Then it gives $g$ back:
+# How can a region know what its picture is about? A detector looks at each box alone, but whether a box matters depends on the whole picture. The other half of USER is about this. **SGE**, self-guided enhancement, makes one vector $g$ for the whole picture: a weighted sum of its regions $x_r$, with learnt weights $a_r$, brought to length 1. Then it gives each region its share $b_r$ of $g$, with a sharpness $\lambda$:
 #
 # $$ s = \operatorname{softmax}_r (\lambda \, x_r \cdot g) \qquad b = \frac{s}{\lVert s \rVert} \qquad x_r \leftarrow x_r + b_r \, g $$
 #
-# **CGE**, CLIP-guided enhancement, does the same with a $g$ from elsewhere: a frozen CLIP's vector of the picture.
+# **CGE**, CLIP-guided enhancement, does the same with a $g$ from elsewhere: the picture's vector from a CLIP (lesson 01) that is not trained any further.
 
 # %%
 title = "One vector for the picture, from its regions or from a CLIP, goes back to each region"
@@ -222,11 +233,11 @@ print("enhanced", [[round(v, 3) for v in row] for row in (x + b[:, None] * g).to
 # %% [markdown] exercise="enhance" difficulty=3 minutes=9 points=2
 # ### Your turn: give it back
 #
-# Write `enhanced(regions, mask, guide, sharpness)`: $(N, R, F)$ with masks $(N, R)$ and guides $(N, F)$ to $x_r + b_r g$, $(N, R, F)$. `sharpness` is $\lambda$. Padded regions take no part in the softmax, and stay as they came.
+# Write `enhanced(regions, mask, guide, sharpness)`, which returns $x_r + b_r g$ for $N$ pictures, $(N, R, F)$. `regions` is $(N, R, F)$; `mask`, $(N, R)$, is True where a region is real; `guide`, $(N, F)$, holds the $g$ of each picture; `sharpness` is $\lambda$. Padded regions take no part in the softmax, and come back unchanged. Gradients flow to `regions` and `guide`.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# Three steps: the products $\lambda \, x_r \cdot g$, $(N, R)$; the shares, brought to length 1 over the regions; the sum.
+# Three steps: the products $\lambda \, x_r \cdot g$, $(N, R)$; the shares, brought to length 1 over the regions of each picture; the sum.
 # </details>
 # <details><summary>Help 2: padding</summary>
 #
@@ -256,7 +267,7 @@ def enhanced(regions, mask, guide, sharpness):
 enhanced = check("enhance", enhanced)
 
 # %% [markdown]
-# How much does it change? Both $b$ and $g$ have length 1. How long is a region? Ask the model of section 1, with your function, on test pictures:
+# How much does this change? Compare the length of a region with the length of what it receives. The model of section 1 and your function tell, on test pictures:
 
 # %%
 few = itr_data.image_batch(splits.test, np.arange(min(100, len(splits.test))), lesson.device)
@@ -269,7 +280,7 @@ lesson.say(
 )
 
 # %% [markdown]
-# The gift is small. So do not expect much. The recorded runs below are without queues, with the paper's floor. Set `clip`, and one of your own stands beside them.
+# What a region receives is small, so do not expect much. The recorded runs below have no queues, and the paper's floor. If you set `clip`, a run of your own stands beside them.
 
 # %%
 clip = ""  # "small", a CLIP's name or folder, or an .npz file of embeddings: trains with CGE
@@ -284,7 +295,7 @@ if clip:
 lesson.compare(rows, metrics=("i2t_r1", "t2i_r1", "t2i_r10"), bars=False)
 
 # %% [markdown]
-# The seeds differ by more than the guides. (SGE's lowest is the run that never started; without it SGE finds {{t2i_r1: no queue, no clamp}} from text to image.) **On our scenes neither helps.** The CLIP here is a small one of our own. A real one knows much that a detector does not; what it brings is another model's knowledge.
+# The seeds differ by more than the guides. (SGE's lowest is the run that never started; with a floor of $-0.9$ SGE finds {{t2i_r1: no queue, no clamp}} from text to image.) **On our scenes neither helps.** The CLIP here is a small one of our own. A real one knows much that a detector does not, and would bring that knowledge along.
 #
 # ### What SGE looks at
 #
@@ -307,11 +318,11 @@ if splits.test.truth is not None and splits.test.open_picture is not None:
     )
 
 # %% [markdown]
-# Nobody asked it to find objects. It learns what helps the loss, through a gift that is small beside the regions.
+# Nobody asked it to find objects. It learns what helps the loss, through an addition that is small beside the regions.
 #
 # ## 4. What did not matter
 #
-# A paper makes many choices. On our scenes two of them made no difference that three seeds could show. *Random keys*: as in the released code, the queues are full of random vectors at the start. *False negatives in*: captions of the query's own picture stay in as negatives.
+# A paper makes many choices. Here are two that made little difference on our scenes. *Random keys*: as in USER's released code, the queues start full of random vectors. *False negatives in*: captions of the query's own picture stay in as negatives.
 
 # %%
 pair = {
@@ -328,11 +339,13 @@ if all(runs.values()):
     )
 
 # %% [markdown]
-# Random keys are gone after 256 steps, and most of that time the model is on its plateau anyway. (One seed gains 5 points with them; one seed is no rule.) False negatives lower R@1 from text to image in every seed, by little beside what separates the seeds: {{seeds t2i_r1: USER (queue)}} becomes {{seeds t2i_r1: false negatives in}}. You counted in lesson 04 how few queries meet one. With fewer pictures, or a longer queue, it is another matter.
+# Seed by seed, USER's R@1 from text to image is {{seeds t2i_r1: USER (queue)}}. With random keys it is {{seeds t2i_r1: random keys}}: only seed 2 gains much, and one seed is no rule. Random keys are gone after $K / B$ steps, when the queue is full, and most of that time the model is probably on its plateau.
+#
+# With false negatives in it is {{seeds t2i_r1: false negatives in}}: lower in every seed, but by little beside what separates the seeds. In lesson 04 you counted how many queries meet one. With fewer pictures, or a longer queue, it is another matter.
 #
 # ## 5. Which loss?
 #
-# UTO, the hinge of lesson 01 on all negatives, and InfoNCE: the same encoders, without queues, in batches of 8, at equal steps.
+# Does it matter which loss we take? Here are UTO, the hinge of lesson 01 on all negatives, and InfoNCE: the same encoders, without queues, in batches of 8, for the same number of steps.
 
 # %% tags=["key-figure"]
 rows = {
@@ -340,20 +353,20 @@ rows = {
     "hinge": "04_momentum_queues/triplet",
     "InfoNCE": "04_momentum_queues/InfoNCE",
 }
-title = "Without queues, UTO is ahead at R@1, and InfoNCE at R@10"
+title = "From text to image, UTO is ahead at R@1, and InfoNCE at R@10"
 lesson.compare(rows, metrics=("i2t_r1", "t2i_r1", "t2i_r10"), title=title)
 lesson.clock()
 
 # %% [markdown]
-# UTO is ahead at R@1 in each seed, InfoNCE at R@10 from text to image. A loss that listens to the hardest few buys the first place. It does not show that one is better everywhere: one temperature, one margin, one small batch, one epoch.
+# Compare UTO and InfoNCE from text to image, seed by seed. R@1 is {{seeds t2i_r1: no queue, no clamp}} with UTO and {{seeds t2i_r1: InfoNCE}} with InfoNCE: UTO is ahead in each. R@10 is {{seeds t2i_r10: no queue, no clamp}} and {{seeds t2i_r10: InfoNCE}}: InfoNCE is ahead in each. A loss that listens to the hardest few seems to gain at the first rank. This is one temperature, one margin, one batch size and one epoch: it does not show that either is better everywhere.
 #
 # ## What you have now
 #
 # | idea | in a line |
 # | --- | --- |
-# | best constant | one score for all, near $\gamma - \ln(n) / \mu$: where training begins |
+# | best constant | one score for all pairs, near $\gamma - \ln(n) / \mu$: where training begins |
 # | plateau | the loss stands still until pictures begin to differ; it is counted in steps |
-# | dead start | all scores below the floor: no gradient, ever |
+# | dead start | all scores below the floor: next to no gradient |
 # | SGE, CGE | the picture's vector goes back to its regions |
 #
 # <details><summary>A colleague's loss is exactly 0 from the first step. What do you look at?</summary>
@@ -362,10 +375,10 @@ lesson.clock()
 # </details>
 # <details><summary>An ablation shows no difference. What do you write?</summary>
 #
-# What was changed, on what data, with how many seeds, and how large a difference these runs could have shown. "Makes no difference" and "we could not see one" are two sentences.
+# What was changed, on what data, with how many seeds, and how large a difference these runs could have shown. "It makes no difference" and "we could not see one" are two different findings.
 # </details>
 #
-# **Back to the course.** Lesson 05 reads one network twice.
+# **Back to the course.** Lesson 05 asks for the speed of a dot product *and* the recall of alignment.
 #
 # ## Further reading
 #

@@ -1,16 +1,16 @@
 # %% [markdown] run_minutes=5
 # # 05 · Two readings of one network: TGDT, CMC, and a search in two stages
 #
-# Lesson 02 left you with a choice. Words and regions find far more than one vector a picture does. But they must be aligned with *every* picture, and that is slow. (Queues, in lesson 04, helped training; they did not make a query faster.)
+# Lesson 04 ended with a question. One vector a picture makes a query fast. Words and regions find far more, but they must be aligned with *every* picture, and that is slow. Is there no way to have both?
 #
-# This lesson takes both. One network is read twice: as a single vector, which looks through everything and makes a **shortlist**, and as words and regions, which put the shortlist in order. The network is TGDT (2023), the *token-guided dual transformer*.
+# There is: read one network twice. Read as one vector a picture, it looks through the whole gallery and makes a **shortlist**. Read as words and regions, it puts the shortlist in order. The network is TGDT (2023), the *token-guided dual transformer*.
 #
 # **At the end you can**
 #
 # - search in two stages;
-# - rank a query whose match is not in the shortlist, and find the flaw in an evaluation that does not;
+# - give an honest rank to a query whose match is not in the shortlist;
 # - read one network at two levels, and say where its gradients flow;
-# - train a vector with CMC, a loss of pairs and of structure;
+# - train a vector with CMC, a loss that compares pictures with captions, and each side with itself;
 # - choose the length of a shortlist from measurements;
 # - run a search engine made of your own functions.
 #
@@ -51,8 +51,8 @@ test = splits.test
 #
 # In two stages:
 #
-# 1. score all $N$ pictures by their vectors, the **global** score;
-# 2. take the first $K$, the shortlist, and order *them* anew by global + $w$ · **local**, where local is the alignment of words and regions. The others follow behind, in their global order.
+# 1. Score all $N$ pictures by their vectors. This is the **global** score.
+# 2. Take the first $K$ of them, the shortlist. Order *them* anew by global + $w$ · **local**: the local score is MrSw of words and regions (lesson 02), and $w$ is its weight. The other pictures follow, in their global order.
 
 # %%
 figure = figures.two_stage_diagram(
@@ -71,9 +71,9 @@ for N in (1_000, 25_000, 1_000_000):
     print(f"N = {N:9,d}", *(f"{name} {cost:.0e}" for name, cost in costs.items()), sep="   ")
 
 # %% [markdown]
-# With a million pictures the second stage hardly counts. What it costs does not depend on $N$.
+# The cost of the second stage does not depend on $N$. The larger the gallery, the less it counts.
 #
-# First we need words and regions that know each other. The next cell trains them, as the TERAN of lesson 02: this is the local half of TGDT, its **branches**. It takes a few minutes; read on meanwhile.
+# First we need words and regions that know each other. The next cell trains them, as TERAN was trained in lesson 02. They are the local half of TGDT, its **branches**. This takes a few minutes; read on meanwhile.
 
 # %%
 branches, on_top = recipes.tgdt_in_turn(profile, data, seed)
@@ -83,7 +83,7 @@ history = lesson.train(
 )
 
 # %% [markdown]
-# Now encode the test pictures and their captions, once. `read` returns both sides and both scores, a row a caption. The global half is not trained yet, so we leave its score aside, and take the simplest vector there is: the mean of all regions, and the mean of all words.
+# Now encode the test pictures and their captions, once. `read` returns the encoded pictures, the encoded captions, and their global and local scores, a row a caption. The global half is not trained yet, so we leave its score aside. In its place we take the simplest vectors there are: the mean of a picture's regions, and the mean of a caption's words.
 
 
 # %%
@@ -108,14 +108,14 @@ by_mean = caption_means @ image_means.T
 # %% [markdown] exercise="two-stage-search" difficulty=3 minutes=10 points=4
 # ### Your turn: two stages
 #
-# Write `two_stage_search(query_whole, query_words, wholes, regions, mask, shortlist, local_weight)` for one caption.
+# Write `two_stage_search(query_whole, query_words, wholes, regions, mask, shortlist, local_weight)` for one caption. A *whole* is the one vector of a picture or a caption.
 #
-# - The caption has a vector $(D,)$ and words $(W, E)$, all real.
-# - The pictures have vectors $(N, D)$, regions $(N, R, E)$ and masks $(N, R)$, True at real regions. All vectors have length 1.
+# - The caption has a vector `query_whole` $(D,)$ and words `query_words` $(W, E)$, without padding.
+# - The pictures have vectors `wholes` $(N, D)$, regions $(N, R, E)$ and a mask $(N, R)$, True at real regions. All vectors have length 1.
+# - The local score is MrSw: each word takes its best region, and the words are summed.
 # - Return the rows of *all* pictures, best first, $(N,)$: the shortlist by global + `local_weight` · local, then the others in their global order.
-# - Local is MrSw: each word takes its best region, and the words are summed.
 #
-# Align the shortlist only. It may be longer than $N$.
+# `shortlist` is $K$, at least 1, and may be larger than $N$. Align the shortlist only.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -153,7 +153,7 @@ def two_stage_search(query_whole, query_words, wholes, regions, mask, shortlist,
 two_stage_search = check("two-stage-search", two_stage_search)
 
 # %% [markdown]
-# Search with it. Below, a caption of the test split asks all pictures, with shortlists of several lengths; we print at which place its own picture comes out, counted from 0.
+# Search with it. Below, a few captions of the test split ask all pictures, with shortlists of several lengths. Where does a caption's own picture come out? Place 0 is the front.
 
 
 # %%
@@ -174,7 +174,7 @@ for caption in range(0, min(40, len(truth)), 10):
 # %% [markdown]
 # A picture that is in the shortlist can come to the front. One that is not stays where the vector put it.
 #
-# In the library: `TwoStageIndex` in `itr_lib/search/`. It is saved and loaded, takes batches of queries, and keeps its tokens without padding.
+# In the library: `TwoStageIndex` in `itr_lib/search/`. It can be saved and loaded, takes batches of queries, and keeps its tokens without padding.
 
 # %%
 lesson.clock()
@@ -182,14 +182,14 @@ lesson.clock()
 # %% [markdown]
 # ## 2. The honest rank
 #
-# How good is this search? We need R@1: the percentage of captions whose picture comes first. What, then, is the rank of a caption whose picture is *not in the shortlist*?
+# How good is this search? Take R@1, the percentage of captions whose picture comes first. But what is the rank of a caption whose picture is *not in the shortlist*?
 #
-# Here is an evaluation, written as such things are written. A list of places, set to zero; for every query, look where the match stands in the reordered shortlist; count.
+# Here is an evaluation as one would write it in a hurry. It sets up a list of places, all zero. For every query it looks up where the match stands in the reordered shortlist. Then it counts.
 
 
 # %%
 def recall_as_found(global_scores, local_scores, match, shortlist):
-    """R@1 of a search in two stages, with a mistake: (Q, N), (Q, N), (Q,) -> percent."""
+    """R@1 of a search in two stages: (Q, N), (Q, N), (Q,) -> percent."""
     places = np.zeros(len(match))
     for q in range(len(match)):
         candidates = np.argsort(-global_scores[q])[:shortlist]
@@ -207,7 +207,7 @@ for k, recall in zip(lengths, flattering, strict=True):
     print(f"K = {k:5,d}: text to image R@1 {recall:5.1f} %")
 
 # %% [markdown]
-# The *shorter* the shortlist, the better the search. With a shortlist of one it is perfect.
+# By these numbers, the *shorter* the shortlist, the better the search. With a shortlist of one it is perfect.
 #
 # <details><summary>Look at the function before you open this: where is the mistake?</summary>
 #
@@ -216,31 +216,31 @@ for k, recall in zip(lengths, flattering, strict=True):
 # So the worse the first stage, the better the number.
 # </details>
 #
-# It is easy to write, and it was written: in the released evaluation of TGDT, a query whose match is missing from the shortlist has rank 0, a hit at every cutoff. Nobody looks for a bug in a number that is too good.
+# This is the flaw *misses* of lesson 00. It is real: in the released evaluation of TGDT, a query whose match is missing from the shortlist has rank 0, a hit at every cutoff.
 #
-# An honest rank asks what the search returned: the shortlist, and then the others in their global order. A match outside keeps its global rank, which is at least $K + 1$.
+# An honest rank asks what the search returned: the shortlist, and then the others in their global order. A match outside the shortlist keeps its global rank, which is at least $K + 1$.
 
 # %% [markdown] exercise="honest-rank" difficulty=3 minutes=10 points=4
 # ### Your turn: ranks of two stages
 #
-# Write `two_stage_ranks(global_scores, local_scores, truth, shortlist, local_weight)`. It takes two matrices $(Q, N)$, a row a query, and for each query the column of its match, `truth` $(Q,)$. It returns ranks $(Q,)$, integers from 1.
+# Write `two_stage_ranks(global_scores, local_scores, truth, shortlist, local_weight)`. It takes two matrices $(Q, N)$, a row a query, and for each query the column of its match, `truth` $(Q,)$. It returns the ranks of the matches $(Q,)$, integers from 1.
 #
-# - Inside the shortlist: the rank by global + `local_weight` · local, *among the shortlist*.
-# - Outside: the global rank.
+# - A match inside the shortlist has its rank by global + `local_weight` · local, *among the shortlist*.
+# - A match outside has its global rank.
 #
-# No two scores are equal here. The shortlist may be longer than $N$.
+# No two scores are equal here. `shortlist` is at least 1 and may be larger than $N$.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# Work out two ranks for every query, and choose with `torch.where`. Or loop over the queries: make the whole order, shortlist first, and look where the match stands in it.
+# Work out both ranks for every query, and choose with `torch.where`. Or loop over the queries: make the whole order, shortlist first, and look where the match stands in it.
 # </details>
 # <details><summary>Help 2: places</summary>
 #
-# One `argsort` tells which candidate comes first, second, and so on. The `argsort` of that tells the other thing: which place each candidate has, counted from 0. A candidate is in the shortlist where its global place is below `shortlist`.
+# One `argsort` tells which candidate comes first, second, and so on. The `argsort` of that tells the place of each candidate: 0 for the best. A candidate is in the shortlist if its global place is below `shortlist`.
 # </details>
 # <details><summary>Help 3: the rank inside</summary>
 #
-# Count the candidates that are in the shortlist *and* score higher than the match, and add one. `gather(1, truth[:, None])` takes the match's own number from each row.
+# Count the candidates that are in the shortlist *and* score higher than the match, and add one. `gather(1, truth[:, None])` takes the match's number from each row.
 # </details>
 
 
@@ -263,7 +263,9 @@ def two_stage_ranks(global_scores, local_scores, truth, shortlist, local_weight)
 two_stage_ranks = check("honest-rank", two_stage_ranks)
 
 # %% [markdown]
-# In the library: `two_stage_metrics` in `itr_lib/evaluation/two_stage.py`, which takes five captions a picture and decides ties against the model. How large is the difference? Your ranks draw the lower line.
+# In the library: `two_stage_metrics` in `itr_lib/evaluation/two_stage.py`, which takes five captions a picture and decides ties against the model.
+#
+# How much did the first evaluation flatter? The honest ranks draw the lower line.
 
 
 # %% tags=["key-figure"]
@@ -283,11 +285,11 @@ figure = figures.honest_curves(
 lesson.show(figure)
 
 # %% [markdown]
-# The gap is the share of captions whose picture is missing from the shortlist. It is wide, because the mean of all words is a poor vector.
+# The gap is the share of captions whose picture is missing from the shortlist.
 #
 # **Two tests for any evaluation that you write or take over.** Give it a model that knows nothing: it must report chance. And make the search worse: the number must not rise.
 #
-# So two stages live by the first one. A match that is not in the shortlist is lost, however well the second stage aligns. Which vector would bring more matches into the shortlist?
+# So the first stage decides what the second can find. Which vector would bring more matches into the shortlist than a mean does?
 
 # %%
 lesson.clock()
@@ -295,7 +297,9 @@ lesson.clock()
 # %% [markdown]
 # ## 3. Token guidance: a vector made of tokens
 #
-# TERAN already holds a token for the whole: position 0 of each branch, the whole-image token and `[CLS]`. It has attended to all the others, and takes no part in the local score. TGDT puts it to use. On top of each branch stand two more transformer layers, which we call the **top**. Of what the top returns, the first token alone is read, at length 1.
+# A branch of TERAN holds **tokens**: the regions or the words, and at place 0 one token for the whole (`[CLS]` in a caption). It has seen all the others, and takes no part in the local score.
+#
+# TGDT puts it to use. On each branch it sets two more transformer layers, the **top**. Only the first token that the top returns is used. Brought to length 1, it is the global vector.
 
 # %%
 figure = figures.tgdt_diagram(
@@ -311,14 +315,15 @@ lesson.show(
 )
 
 # %% [markdown]
-# One thing is left to decide. The loss on that vector sends its gradient down through the top. Does it go on into the branches, or does it end at the barrier? In PyTorch the barrier is one word: `tokens.detach()` holds the same numbers, and no gradient passes through it.
+# One thing is left to decide. The loss on the global vector sends its gradient down through the top. Does it go on into the branches, or does a **barrier** between branch and top stop it? In PyTorch the barrier is one word: `tokens.detach()` holds the same numbers, and no gradient passes through it.
 
 # %% [markdown] exercise="token-guidance" difficulty=2 minutes=6 points=2
 # ### Your turn: the global vector
 #
-# Write `global_vectors(tokens, mask, on_top, detach)`: the tokens of a branch $(B, L, D)$, their mask $(B, L)$ (True = real) and a transformer, to unit vectors $(B, D)$.
+# Write `global_vectors(tokens, mask, on_top, detach)`. It takes the tokens of a branch $(B, L, D)$, their mask $(B, L)$ (True = real) and a transformer, and returns vectors of length 1, $(B, D)$.
 #
-# `on_top` is called like torch's encoders, `on_top(tokens, src_key_padding_mask=...)`, where that mask is True at *padding*. With `detach=True` no gradient reaches `tokens`; `on_top` learns in both cases.
+# - `on_top` is called like torch's encoders: `on_top(tokens, src_key_padding_mask=...)`, where that mask is True at *padding*. It returns $(B, L, D)$.
+# - With `detach=True` no gradient reaches `tokens`. `on_top` learns in both cases.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -326,7 +331,7 @@ lesson.show(
 # </details>
 # <details><summary>Help 2: two traps</summary>
 #
-# Your mask and torch's say opposite things: `~` turns one round. And what is detached must be what goes *into* `on_top`; a detached result would teach nobody.
+# Your mask and torch's say opposite things: `~` turns one round. And detach what goes *into* `on_top`: if you detach its result, nothing learns.
 # </details>
 
 
@@ -347,7 +352,9 @@ def global_vectors(tokens, mask, on_top, detach):
 global_vectors = check("token-guidance", global_vectors)
 
 # %% [markdown]
-# From here on the model reads itself with that function. (In the library: `TGDT` in `itr_lib/models/tgdt.py`.) Where do gradients flow? Take one batch, and look at the length of the gradient that each loss sends into branches and top.
+# From here on the model makes its vectors with that function. (In the library: `global_vectors` and `TGDT` in `itr_lib/models/tgdt.py`.)
+#
+# Where do gradients flow? Take one batch, and measure how long the gradient is that each loss sends into the branches and into the top.
 
 # %%
 model.guidance = global_vectors
@@ -374,9 +381,9 @@ for name, score_of in (("local", model.local_scores), ("global", model.global_sc
 model.zero_grad()
 
 # %% [markdown]
-# Each loss stays on its side of the barrier. The local loss alone shapes the tokens, and the top makes of them what it can. That is how we read *token-guided*: tokens that have learnt what is where, and a vector that is made of them.
+# Each loss stays on its side of the barrier. The local loss alone shapes the tokens, and the top makes of them what it can. Hence *token-guided*: the vector is made of tokens that have learnt what is where.
 #
-# One consequence we have used already. *If nothing flows back, the order is free*: the branches can be trained first, and the top afterwards. Is the barrier a good idea? Appendix 05a takes it away, and says what that costs.
+# We have already used one consequence. *If nothing flows back, the order is free*: we trained the branches first, and the top comes afterwards. Appendix 05a takes the barrier away, and says what that costs.
 
 # %%
 lesson.clock()
@@ -384,7 +391,7 @@ lesson.clock()
 # %% [markdown]
 # ## 4. What should the vector learn? CMC by hand
 #
-# A hinge asks about **pairs**: picture $i$ and caption $i$ closer, by a margin, than picture $i$ and caption $j$; what is closer already costs nothing (lesson 01). It says nothing about how close two *pictures* are. Look at three pairs.
+# The hinge of lesson 01 asks about **pairs**. Picture $i$ should be closer to caption $i$ than to caption $j$, by a margin. Once it is, it costs nothing. The hinge says nothing about how close two *pictures* are. Look at three pairs.
 
 # %% tags=["nbval-check-output"]
 images3 = torch.tensor([[1.0, 0.0], [4.0, 3.0], [0.0, 1.0]])
@@ -400,20 +407,24 @@ for name, matrix in (("S", S), ("V", V), ("T", T), ("|T - V|", (T - V).abs())):
     print(f"{name:8s}", ("\n" + 9 * " ").join(rows))
 
 # %% [markdown]
-# **Inter-modal**, the hinge with the hardest negative and margin 0.2. Picture 0 has its caption at 1.00 and the hardest other one at 0.60: it costs nothing. Picture 1 costs $0.2 + 0.80 - 0.96 = 0.04$ and picture 2 costs $0.2 + 0.80 - 0.80 = 0.20$. The captions, down the columns, cost 0, 0.04 and 0. Together 0.28.
+# The **inter-modal** part compares across the two modalities, pictures and captions: $S$. It is the hinge with the hardest negative and margin 0.2. Picture 0 has its caption at 1.00 and the hardest other one at 0.60, so it costs nothing. Picture 1 costs $0.2 + 0.80 - 0.96 = 0.04$, and picture 2 costs $0.2 + 0.80 - 0.80 = 0.20$. The captions, down the columns, cost 0, 0.04 and 0. Together: 0.28.
 #
-# Is all well with pair 0, which costs nothing? Pictures 0 and 2 have nothing in common ($V_{02} = 0$), and their captions point *away* from each other ($T_{02} = -0.6$). The two sides disagree on what is alike, and the hinge cannot see it.
+# Pair 0 costs nothing. Is all well with it? Pictures 0 and 2 have nothing in common ($V_{02} = 0$), but their captions point *away* from each other ($T_{02} = -0.6$). The two sides disagree on what is alike, and the hinge cannot see it.
 #
-# **Intra-modal**: of each pair $j$ take the partner $i$ on which V and T disagree most, and let a disagreement up to 0.3 cost nothing. ($[x]_+$ is $x$ where that is positive, else 0.)
+# The **intra-modal** part compares within each modality: $V$ and $T$. For each pair $j$ take the partner $i$ on which V and T disagree most. A disagreement of up to 0.3 costs nothing. ($[x]_+$ is $x$ where that is positive, else 0.)
 #
 # $$ \sum_j \Big[ \max_i \lvert T_{ij} - V_{ij} \rvert - 0.3 \Big]_+ $$
 #
-# The worst of each pair are 0.6, 0.32 and 0.6, so this part costs $0.3 + 0.02 + 0.3 = 0.62$. Inter plus intra is **CMC**, the *consistent multimodal contrastive* loss: 0.90.
+# The largest disagreements of the three pairs are 0.6, 0.32 and 0.6, so this part costs $0.3 + 0.02 + 0.3 = 0.62$. Inter-modal plus intra-modal is **CMC**, the *consistent multimodal contrastive* loss: 0.90.
 
 # %% [markdown] exercise="cmc" difficulty=3 minutes=9 points=4
 # ### Your turn: CMC
 #
-# Write `cmc(images, captions, pair_loss, margin)`: embeddings $(B, D)$ of any length, where row $i$ of one belongs to row $i$ of the other, to one number. `pair_loss` is a function that you are given, from the cosines $S$ $(B, B)$ (a row a picture) to a number: any loss of lesson 01. Add the intra-modal part, with `margin`.
+# Write `cmc(images, captions, pair_loss, margin)`. It returns one number, the inter-modal plus the intra-modal part.
+#
+# - `images` and `captions` are $(B, D)$, vectors of any length. Row $i$ of one belongs to row $i$ of the other.
+# - `pair_loss` is a function that you are given. It takes the cosines $S$ $(B, B)$, a row a picture, and returns the inter-modal part. Any loss of lesson 01 will do.
+# - `margin` is the disagreement that costs nothing in the intra-modal part.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -421,7 +432,7 @@ for name, matrix in (("S", S), ("V", V), ("T", T), ("|T - V|", (T - V).abs())):
 # </details>
 # <details><summary>Help 2: the intra-modal part</summary>
 #
-# From the inside out: the absolute difference, its maximum over $i$ (axis 0), less the margin, nothing below 0, the sum over $j$. The margin is inside the bracket, so it is subtracted once for each $j$.
+# Read the formula from the inside out. The margin stands inside the bracket, so it is subtracted once for each $j$, before anything is cut off at 0.
 # </details>
 # <details><summary>Help 3: with a gradient</summary>
 #
@@ -448,7 +459,9 @@ def cmc(images, captions, pair_loss, margin):
 cmc = check("cmc", cmc)
 
 # %% [markdown]
-# In the library: `cmc_loss` and `consistency_loss` in `itr_lib/objectives/losses.py`. The paper's loss of the pairs is the hinge. On our scenes a top that learns by the hinge finds {{mean global_t2i_r1: hinge}} %, one that learns by InfoNCE {{mean global_t2i_r1: TGDT}} % (appendix 05a). So we take InfoNCE, at temperature 0.05. It is a mean over the batch and the intra-modal part a sum, which `len(S)` makes equal.
+# In the library: `cmc_loss` and `consistency_loss` in `itr_lib/objectives/losses.py`.
+#
+# The paper's loss of the pairs is the hinge. On our scenes a top that learnt by it for two epochs finds {{mean global_t2i_r1: hinge}} %, one that learnt by InfoNCE for four {{mean global_t2i_r1: TGDT}} %. So we take InfoNCE. It is a mean over the batch, and the intra-modal part is a sum, so the cell multiplies InfoNCE by the batch size, `len(S)`.
 
 
 # %%
@@ -465,7 +478,7 @@ def objective(model, batch, epoch):
 # %% [markdown]
 # ## 5. Train the top
 #
-# Inside `model.global_alone()` the branches take no gradient and the model's score is the global one. So this trains your vectors, by your loss, on finished branches.
+# Inside `model.global_alone()` the branches stay as they are, and the model's score is the global one. So this trains your vectors, by your loss, on finished branches.
 
 # %%
 with model.global_alone():
@@ -489,9 +502,8 @@ found = {
     for name, scores in levels.items()
 }
 lesson.compare(
-    {f"{name}, this run": metrics for name, metrics in found.items()}
-    | {"VSE, recorded": "VSE", "TERAN, recorded": "TERAN"},
-    title="The vector finds what VSE finds; words and regions find more",
+    found | {"VSE, recorded": "VSE", "TERAN, recorded": "TERAN"},
+    title="The vector finds about what VSE finds; words and regions find more",
 )
 lesson.record(
     global_t2i_r1=found["vector"].t2i_r1,
@@ -502,9 +514,11 @@ lesson.record(
 )
 
 # %% [markdown]
-# VSE and TERAN have encoders of the same size and saw the training data as often: seven times, for one reading. Our network had seven for both. Over three seeds the vector of TGDT finds {{global_t2i_r1: TGDT}} % text to image, where VSE finds {{t2i_r1: VSE}} %, and {{global_i2t_r1: TGDT}} % image to text, where VSE finds {{i2t_r1: VSE}} %: a little less in one direction, as much or more in the other.
+# All three networks have encoders of one size, and seven passes over the training data. VSE and TERAN spend all seven on their one reading. TGDT spends three on the branches and four on the top.
 #
-# There is one thing that VSE's vector cannot do. **Twins** are two pictures that differ by an exchange: a red circle and a blue square against a blue circle and a red square (lesson 01). Which of the two does a caption prefer? A coin gets half right.
+# In the recorded runs TGDT's vector finds {{global_t2i_r1: TGDT}} % text to image, a little less than VSE ({{t2i_r1: VSE}} %). Image to text it finds {{global_i2t_r1: TGDT}} %, as much or more ({{i2t_r1: VSE}} %).
+#
+# There is one thing that VSE's vector cannot do. **Twins** (lesson 01) are two pictures whose objects have exchanged an attribute: a red circle and a blue square, against a blue circle and a red square. Which of the two does a caption prefer? A guess is right half of the time.
 
 # %%
 probe = splits.probes.get("swaps")
@@ -516,9 +530,9 @@ if probe:
         lesson.record(**{f"swaps_{'global' if name == 'vector' else 'local'}": right})
 
 # %% [markdown]
-# VSE, recorded, has {{swaps: VSE}} %: it only guesses which object has which colour. One vector *can* hold a good part of that, if it is made of tokens in which it is already sorted out.
+# VSE, recorded, has {{swaps: VSE}} %: it only guesses which object has which colour. One vector *can* hold a good part of that. TGDT's is made of tokens that already know it.
 #
-# And the shortlist? Here are your two stages again, with the mean of the tokens and with the trained vector as the first stage.
+# And the shortlist? Here are your two stages again, first with the mean of the tokens, then with the trained vector.
 
 # %%
 figure = figures.honest_curves(
@@ -536,7 +550,7 @@ lesson.clock()
 # %% [markdown]
 # ## 6. How long must a shortlist be?
 #
-# A longer shortlist misses less and takes longer. So measure both, and choose. Measure on *validation* data: whoever chooses on the test split reports a number that is too good.
+# A longer shortlist misses less and takes longer. So measure both, and choose. Measure on *validation* data: if you choose on the test split, the number that you report for it is too good.
 
 # %%
 val_images, val_captions, val_whole, val_local = read(splits.val)
@@ -561,15 +575,15 @@ for k, found_there, cost in zip([*tried, candidates], recall, times, strict=True
 # %% [markdown] exercise="choose-k" difficulty=2 minutes=8 points=3
 # ### Your turn: choose K
 #
-# Write `choose_k(lengths, recall, milliseconds, candidates, budget, tolerated)`: three lists of one size (in any order), how many candidates there are, and two wishes, to one of the lengths.
+# Write `choose_k(lengths, recall, milliseconds, candidates, budget, tolerated)`. The first three are lists of one size: entry $i$ of each belongs to one measurement. The lengths may stand in any order. Return one of them:
 #
-# - A length is *allowed* if it is at most `candidates`, and costs at most `budget` milliseconds.
-# - Of the allowed ones find the best recall. Return the *shortest* allowed length whose recall is at least that best less `tolerated` points.
-# - If nothing is allowed, return 0: no second stage.
+# - A length is *allowed* if it is at most `candidates`, the size of the gallery, and costs at most `budget` milliseconds.
+# - Find the best recall among the allowed lengths. Return the *shortest* allowed length that loses at most `tolerated` points of it.
+# - If no length is allowed, return 0: no second stage.
 #
 # <details><summary>Help 1: the idea</summary>
 #
-# Twice through the measurements: first for the best recall among those allowed, then for the shortest length that comes near it.
+# Go through the measurements twice: first for the best recall among those allowed, then for the shortest length that comes near it.
 # </details>
 # <details><summary>Help 2: traps</summary>
 #
@@ -598,7 +612,7 @@ def choose_k(lengths, recall, milliseconds, candidates, budget, tolerated):
 choose_k = check("choose-k", choose_k)
 
 # %% [markdown]
-# Your wishes: at most three quarters of the time that aligning everything takes, and at most half a point of R@1 lost. Change them and see what comes out.
+# Here are two wishes: at most three quarters of the time that aligning everything takes, and at most half a point of R@1 lost. Change them and look again.
 
 # %%
 budget, tolerated = 0.75 * times[-1], 0.5
@@ -618,9 +632,9 @@ lesson.say(
 )
 
 # %% [markdown]
-# Why is K scaled? In a gallery twice as large, a match has twice as many pictures to beat for a place in the shortlist. So to miss as few, the shortlist grows as the gallery does.
+# Why does the last line scale K? In a gallery twice as large, twice as many pictures compete with the match for a place in the shortlist. To miss as few matches, the shortlist must grow as the gallery does.
 #
-# Now, once, the test split: your K, and K = 50, which the recorded runs have.
+# Now, once, the test split: your K, and the K = 50 of the recorded runs.
 
 # %%
 length = min(50, len(test))
@@ -640,7 +654,7 @@ for direction in ("t2i", "i2t"):
 lesson.record(k50_t2i_r1=staged["t2i_r1"])
 
 # %% [markdown]
-# Nearly all is kept, though some matches are still missing from the shortlist. A match that the vector puts far behind is likely one that words and regions would not have put first either.
+# In the recorded runs K = 50 finds {{k50_t2i_r1: TGDT}} % text to image, and aligning everything {{t2i_r1: TGDT}} %: nearly all is kept. A match that the vector puts far behind is likely one that words and regions would not have put first either.
 
 # %%
 lesson.clock()
@@ -648,12 +662,12 @@ lesson.clock()
 # %% [markdown]
 # ## 7. Which method should you take?
 #
-# It depends on what a query may cost. A method is on the **Pareto front** if no other is at least as good in both, cost and recall, and better in one.
+# It depends on what a query may cost. One method **beats** another if it is at least as good in both cost and recall, and better in one of them. The methods that nobody beats are the **Pareto front**: choose among these.
 
 # %% [markdown] exercise="pareto-front" difficulty=2 minutes=6 points=2
 # ### Your turn: the Pareto front
 #
-# Write `pareto_front(cost, recall)`: two tensors $(n,)$ to $(n,)$ bool, True where *no* other method is at least as good in both (cost no higher, recall no lower) and better in one. Methods that are equal in both do not beat each other.
+# Write `pareto_front(cost, recall)`. It takes two tensors $(n,)$ and returns $(n,)$ bool, True for each method that no other beats. At least as good means: cost no higher, recall no lower. Methods that are equal in both do not beat each other.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -661,7 +675,7 @@ lesson.clock()
 # </details>
 # <details><summary>Help 2: who beats whom</summary>
 #
-# Write down two such tables: $i$ is no worse than $j$ in both, and $i$ is better than $j$ in one at least. Where both are True, $i$ beats $j$. Then ask of each column whether anybody beats it.
+# Write down two such tables: in one, $i$ is no worse than $j$ in both; in the other, $i$ is better than $j$ in at least one. Where both are True, $i$ beats $j$. Then ask of each column whether anybody beats it.
 # </details>
 
 
@@ -682,7 +696,7 @@ def pareto_front(cost, recall):
 pareto_front = check("pareto-front", pareto_front)
 
 # %% [markdown]
-# Now all models of the course, with encoders of one size, the same scenes and the same number of passes over them. Two systems had more: *longer branches* is TGDT whose branches had seven epochs instead of three, and *VSE, then TERAN* is two networks, one for each stage.
+# Now all models of the course, with encoders of one size, on the same scenes, with seven passes over them. Two systems had more. *Longer branches* is TGDT with seven epochs for the branches instead of three. *VSE, then TERAN* is two networks, one for each stage.
 
 # %% tags=["key-figure"]
 board = leaderboard.load_board(data)
@@ -705,11 +719,11 @@ if board:
 # %% [markdown]
 # Read it from the left. Every one-vector model ranks in the same time, since it does the same work. Two stages find nearly what both readings find, in a fraction of the time.
 #
-# TERAN finds more than TGDT. That is no verdict on the methods: of TGDT's seven epochs its branches had three. With *longer branches* two stages find {{k50_t2i_r1: longer branches}} %, as much as TERAN does with everything aligned ({{t2i_r1: TERAN}} %). Here is what the barrier is good for: **whoever has a good TERAN can put a first stage on top of it, and the TERAN stays as it is.**
+# TERAN finds more than TGDT, whose branches had three epochs of the seven. With *longer branches* two stages find {{k50_t2i_r1: longer branches}} %, as much as TERAN with everything aligned ({{t2i_r1: TERAN}} %). This is what the barrier is good for: **on top of a good TERAN you can set a first stage, and the TERAN stays as it is.**
 #
 # *VSE, then TERAN* finds most, {{k50_t2i_r1: VSE, then TERAN}} %. But it trains two networks, and encodes every picture and every caption twice.
 #
-# Where neither queries nor pictures are many, take TERAN. Where they are, take two stages. Where memory is what counts, take one vector.
+# With few pictures and few queries, take TERAN. With many, take two stages. Where memory is short, take one vector.
 
 # %%
 lesson.clock()
@@ -717,7 +731,7 @@ lesson.clock()
 # %% [markdown]
 # ## 8. Your engine
 #
-# Six lessons, one search engine. Its parts are functions that you wrote, from lesson 00 to this one. Where yours is not kept, the library's stands in, and each line below says whose it is.
+# Six lessons, one search engine. Its parts are functions that you wrote, from lesson 00 to this one. Each line below says whether a part is yours or the library's.
 
 # %%
 cosine_matrix = lesson.answer("cosine-scores")
@@ -728,7 +742,7 @@ engine_search = lesson.answer("two-stage-search")
 
 # %%
 def find(sentence, top=4):
-    """The first pictures for a sentence, with what each score says: rows, cosines, local scores, words, their table."""
+    """The first pictures for a sentence: rows, cosines, local scores, and the best one's words."""
     tokens = caption_batch(tokenise(tokenizer, [sentence]), np.array([0]), lesson.device)
     with torch.no_grad():
         caption = model.eval().encode_captions(tokens)
@@ -750,7 +764,7 @@ def find(sentence, top=4):
 
 
 # %% [markdown]
-# Type a sentence of your own and run the cell again. (The scenes hold shapes such as stars, discs and squares, in colours, sizes and textures, left of, above or inside each other.)
+# Run the cell. Then type a sentence of your own and run it again. (The scenes hold shapes such as stars, discs and squares, in colours, sizes and textures, left of, above or inside each other.)
 
 # %% tags=["key-figure"]
 sentence = "a large red star to the left of a blue disc"
@@ -766,7 +780,7 @@ for row, note in zip(rows, notes, strict=True):
     print(f"{note}   {test.image_ids[row]}: {test.captions_of(row)[0]}")
 
 # %% [markdown]
-# Why did the first picture come first? Each word took its best region. A word that finds nothing has a low number in every row.
+# Why did the first picture come first? Below, a column is a word, and the region that it took is framed. A word that finds nothing is dark in its whole column.
 
 # %%
 figure = figures.alignment_heatmap(table, names, "Each word's best region in the first picture")
@@ -777,13 +791,13 @@ lesson.show(figure)
 #
 # | idea | in a line | in the library |
 # | --- | --- | --- |
-# | two stages | a dot product for all, an alignment for K | `TwoStageIndex` |
+# | two stages | a dot product with all pictures, an alignment with K | `TwoStageIndex` |
 # | honest rank | a match outside the shortlist keeps its global rank | `two_stage_metrics` |
-# | token guidance | a vector from the first token of a top on finished tokens | `global_vectors`, `TGDT` |
+# | token guidance | the global vector is made of the local tokens | `global_vectors`, `TGDT` |
 # | the barrier | each loss stays on its side; the top may come later | `detach`, `global_alone` |
-# | CMC | the pairs, and the same geometry on both sides | `cmc_loss` |
-# | choosing K | measured on validation, grown with the gallery | `shortest_shortlist` |
-# | Pareto front | whom nobody beats in both, cost and recall | `evaluation.pareto_front` |
+# | CMC | pairs belong together, and both sides agree on what is alike | `cmc_loss` |
+# | choosing K | measure on validation; K grows with the gallery | `shortest_shortlist` |
+# | Pareto front | the methods that nobody beats in cost and recall | `evaluation.pareto_front` |
 #
 # ## What you should have seen
 #
@@ -801,18 +815,18 @@ lesson.show(figure)
 #
 # <details><summary>A first stage finds 48 % at R@1, and 99 % of the matches are among its first 100. Another finds 55 % at R@1, and 90 % among its first 100. Which do you take for a search in two stages with a good second stage?</summary>
 #
-# The first, with K = 100. What the second stage can find is bounded by what is in the shortlist, and the order inside is made anew. A first stage is chosen by its recall at K, not by R@1.
+# The first, with K = 100. The second stage can find only what is in the shortlist, and it makes the order inside anew. So choose a first stage by its recall at K.
 # </details>
-# <details><summary>Somebody reports that with the intra-modal term the gap between V and T went from 0.5 to 0.02. What do you ask before you are pleased?</summary>
+# <details><summary>Somebody reports that with the intra-modal part the largest differences between V and T went from 0.5 to 0.02. What do you ask before you are pleased?</summary>
 #
-# What the cosines are. A model that maps everything to one vector has no gap at all, nor any idea of its pictures. Ask for the spread of V and T, their correlation, and the recall.
+# What the cosines are. A model that maps everything to one vector has no differences at all, and knows nothing about its pictures. Ask for the spread of V and T, their correlation, and the recall.
 # </details>
 # <details><summary>You double the gallery. What happens to the time of a query in two stages, and to its recall, if K stays as it is?</summary>
 #
-# The first stage takes twice as long, the second as long as before. The match now has twice as many to beat for a place in the shortlist, so more matches are missed. To miss as few, K must grow about as the gallery does.
+# The first stage takes twice as long, the second as long as before. Twice as many pictures compete with the match for a place in the shortlist, so more matches are missed. To miss as few, K must grow about as the gallery does.
 # </details>
 #
-# **What comes next.** Lesson 06 takes the methods of the course to real photographs. Appendix 05a stays with this network: what each part of it is worth, what its vector misses, and how it looks through 25,000 pictures.
+# **What comes next.** You have both now, a fast query and a fine order. But what is each part worth: the barrier, the intra-modal part, the weight $w$? What does the vector still miss? Appendix 05a takes TGDT apart, and lets it look through 25,000 pictures.
 #
 # ## Further reading
 #

@@ -1,13 +1,13 @@
 # %% [markdown] run_minutes=4
 # # 05a · Appendix: inside TGDT
 #
-# Lesson 05 took TGDT as it is: branches first, then a top, InfoNCE with an intra-modal term, one weight for each score. This appendix takes it apart. Some of what it finds is large, and some is small. Each section stands alone.
+# Lesson 05 took TGDT as it is: branches first, then a top; a barrier between them; InfoNCE with an intra-modal part; a weight of 1 for the local score. What is each of these worth?
 #
 # **At the end you can**
 #
 # - measure whether pictures and captions agree on what is alike, and see why one number is not enough;
-# - say what each part of TGDT is worth on the scenes;
 # - name what one vector misses;
+# - say what each part of TGDT is worth on the scenes;
 # - choose the weight of a score on validation data.
 #
 # **Time** about {{minutes}} minutes with both exercises. **You need** lesson 05.
@@ -45,7 +45,7 @@ test = splits.test
 # %% [markdown]
 # ## 1. Two tops on the same branches
 #
-# To have something to take apart, train a small TGDT on half of the pictures: the branches, and on copies of them two tops. One learns by InfoNCE alone (*inter alone*), the other with the intra-modal term as well (*inter + intra*). Both begin with the same weights and see the same batches.
+# To have something to take apart, train a small TGDT on half of the pictures: branches, and two tops on copies of them. One top learns by InfoNCE alone (*inter alone*), the other with the intra-modal part as well (*inter + intra*). Both begin with the same weights and see the same batches.
 
 # %%
 half = splits.train.take(np.arange(len(splits.train) // 2))
@@ -67,21 +67,23 @@ model = tops["inter + intra"]
 #
 # Take one caption a picture. $V$ holds the cosines of pictures with pictures, $T$ those of captions with captions. Two numbers say how far the two agree:
 #
-# - the **gap**, the mean over $j$ of $\max_i \lvert T_{ij} - V_{ij} \rvert$: what the intra-modal term limits in a batch;
-# - the **correlation** of $V_{ij}$ and $T_{ij}$ over all pairs $i < j$ (Pearson's r).
+# - the **gap** is the mean over $j$ of $\max_i \lvert T_{ij} - V_{ij} \rvert$. The intra-modal part limits it in a batch.
+# - the **correlation** of $V_{ij}$ and $T_{ij}$ over all pairs $i < j$ (Pearson's $r$).
 
 # %% [markdown] exercise="structure-agreement" difficulty=3 minutes=9 points=3
 # ### Your turn: gap and correlation
 #
-# Write `agreement(V, T)`: two matrices $(B, B)$ of cosines to a tensor of two numbers, gap and correlation. Where V or T has no variance over the pairs $i < j$, the correlation is 0.
+# Write `agreement(V, T)`. It takes two matrices $(B, B)$ of cosines and returns a tensor $(2,)$: gap and correlation. Where all $V_{ij}$ with $i < j$ are equal, or all $T_{ij}$, return the correlation 0.
+#
+# In lesson 05, section 4, $V_{01}, V_{02}, V_{12}$ are 0.8, 0, 0.6, and those of $T$ are 0.6, -0.6, 0.28. There the gap is $(0.6 + 0.32 + 0.6) / 3$.
 #
 # <details><summary>Help 1: the gap</summary>
 #
-# As in `cmc`, without the margin, and the mean in place of the sum.
+# As in `cmc`, but without the margin, and with the mean in place of the sum.
 # </details>
 # <details><summary>Help 2: the correlation</summary>
 #
-# `torch.triu_indices(B, B, 1)` gives the rows and columns of all $i < j$. Of both lists subtract the mean. Then it is a cosine: their dot product over the product of their lengths.
+# `torch.triu_indices(B, B, 1)` gives the rows and columns of all $i < j$. Subtract from each of the two lists its mean. What is left to compute is a cosine: of which two vectors? Mind a length of 0, which rounding may make a tiny number.
 # </details>
 
 
@@ -106,6 +108,8 @@ agreement = check("structure-agreement", agreement)
 
 # %% [markdown]
 # In the example the gap is large and the correlation nearly 1: the two sides differ in every number, and rank the pairs alike. In the library: `structure_agreement` in `itr_lib/evaluation/probes.py`.
+#
+# Now measure the two tops on the test split.
 
 # %%
 first = np.unique(test.image_of_caption, return_index=True)[1]  # one caption a picture
@@ -143,7 +147,7 @@ figure = figures.structure_scatter(
 lesson.show(figure)
 
 # %% [markdown]
-# Does retrieval gain from it? Recorded, with three seeds and all of the recipe's epochs:
+# Does retrieval gain from it? In the recorded runs, trained on all pictures:
 
 # %%
 lesson.compare(
@@ -154,22 +158,22 @@ lesson.compare(
 )
 
 # %% [markdown]
-# The term does what it says: the gap falls from {{mean structure_gap: without intra}} to {{mean structure_gap: TGDT}}. The correlation hardly rises. The vector finds {{seeds global_t2i_r1: without intra}} % without the term and {{seeds global_t2i_r1: TGDT}} % with it: a small gain, of the same sign in every seed. Of both readings together hardly any of it is left.
+# The intra-modal part does what it should: the gap falls from {{mean structure_gap: without intra}} to {{mean structure_gap: TGDT}}. The correlation hardly rises. Seed by seed, the vector finds {{seeds global_t2i_r1: without intra}} % without it and {{seeds global_t2i_r1: TGDT}} % with it: a small gain, in every seed. In both readings together hardly any of it is left.
 #
-# **What does the term say of a model that has collapsed**, with one vector for everything? Before you run the cell: which of the two parts of CMC notices?
+# **What does CMC say of a model that has collapsed**, with one vector for everything? Before you run the cell: which of its two parts notices?
 
 # %% tags=["nbval-check-output"]
 generator = torch.Generator().manual_seed(0)
-by_lot = [torch.randn(8, 8, generator=generator) for _ in range(2)]
+random_sides = [torch.randn(8, 8, generator=generator) for _ in range(2)]
 alike = [torch.ones(8, 8) for _ in range(2)]
-for name, (some_images, some_captions) in (("random", by_lot), ("all alike", alike)):
+for name, (some_images, some_captions) in (("random", random_sides), ("all alike", alike)):
     total = objectives.cmc_loss(some_images, some_captions)
     own = (similarity.cosine_scores(side, side) for side in (some_images, some_captions))
     intra = objectives.consistency_loss(*own)
     print(f"{name:9s} inter {(total - intra).item():.2f}   intra {intra.item():.2f}")
 
 # %% [markdown]
-# Neither. The hinge costs $2 \cdot 0.2$ for each of 8 pairs, *less* than for random vectors, where the hardest of several negatives scores above the positive. And where everything is alike, V and T agree perfectly. The intra-modal part is smallest in a collapse, so it cannot prevent one. That is why a gap alone is no success.
+# Neither. The hinge costs $2 \cdot 0.2$ for each of 8 pairs, *less* than for random vectors, where the hardest of several negatives scores above the positive. And where everything is alike, V and T agree perfectly. The intra-modal part is smallest in a collapse, so it cannot prevent one. That is why a small gap alone says nothing good.
 
 # %%
 lesson.clock()
@@ -178,6 +182,8 @@ lesson.clock()
 # ## 3. What does the vector miss?
 #
 # For every caption take the picture that comes first. Where it is not the right one, what is wrong with it?
+#
+# *All parts are there, not as said* will mean: it has every shape, colour and texture that the caption names, in another arrangement or number. *A part is missing*: it lacks one of them.
 
 
 # %%
@@ -203,7 +209,7 @@ if test.truth is not None:
             print(f"  {share:5.1f} %  {kind}")
 
 # %% [markdown]
-# *All parts are there, not as said*: the picture has every shape, colour and texture that the caption names, in another arrangement or number. That is the miss of a bag of words, and both readings commit it. What sets them apart is the cruder miss: the vector more often puts a picture first that lacks something the caption names. Two captions that the local reading gets right and the vector does not:
+# *All parts are there, not as said* is the miss of a bag of words, and both readings make it. What sets them apart is the cruder miss: the vector more often puts a picture first in which a part is missing. Here are two captions that the local reading gets right and the vector does not.
 
 # %%
 if test.open_picture is not None:
@@ -222,17 +228,17 @@ lesson.clock()
 # %% [markdown]
 # ## 4. What is each part worth?
 #
-# All with encoders of one size, three seeds each, recorded.
+# Leave out one part at a time. These are recorded runs, with encoders of one size:
 #
 # | name | what |
 # | --- | --- |
-# | TGDT | branches first, three epochs, then the top, four; InfoNCE and the intra-modal term |
-# | longer branches | the same, with seven epochs for the branches |
-# | without intra | TGDT without the intra-modal term |
-# | hinge | the same branches, the top with the paper's hinge in place of InfoNCE |
+# | TGDT | three epochs for the branches, then four for the top; InfoNCE and the intra-modal part |
+# | longer branches | as TGDT, but seven epochs for the branches |
+# | without intra | as TGDT, without the intra-modal part |
+# | hinge | the same branches; the top learns two epochs by the paper's hinge in place of InfoNCE |
 # | at once | branches and top in the same three epochs, with the barrier |
-# | joint | at once, without the barrier |
-# | global only | joint, without the local loss |
+# | joint | as *at once*, without the barrier |
+# | global only | as *joint*, without the local loss |
 # | TERAN, VSE | one reading each, seven epochs |
 
 # %%
@@ -267,14 +273,14 @@ lesson.compare(
 )
 
 # %% [markdown]
-# Text to image R@1, seed by seed:
+# Text to image R@1, one number a seed:
 #
-# - **One reading or two.** TGDT's words and regions find {{seeds local_t2i_r1: TGDT}} %, both readings {{seeds t2i_r1: TGDT}}. TERAN, which spends all its epochs on them, finds {{seeds t2i_r1: TERAN}}. Two readings out of one budget have their price. With longer branches nobody pays it: {{seeds t2i_r1: longer branches}}.
-# - **Detached or joint.** At once and with the barrier, words and regions find {{seeds local_t2i_r1: at once}}; without it {{seeds local_t2i_r1: joint}}. The vector gains little by it: {{seeds global_t2i_r1: at once}} against {{seeds global_t2i_r1: joint}}. Here the barrier is right.
+# - **One reading or two.** TGDT's words and regions find {{seeds local_t2i_r1: TGDT}} %, both its readings {{seeds t2i_r1: TGDT}}. TERAN spends all its epochs on words and regions, and finds {{seeds t2i_r1: TERAN}}. Two readings out of one budget have their price. Longer branches make up for it: {{seeds t2i_r1: longer branches}}.
+# - **The barrier.** Trained at once, words and regions find {{seeds local_t2i_r1: at once}} with the barrier and {{seeds local_t2i_r1: joint}} without. The vector finds {{seeds global_t2i_r1: at once}} with it and {{seeds global_t2i_r1: joint}} without. So the barrier saves the local reading much, and costs the vector little.
 # - **In turn or at once.** At once the vector finds {{seeds global_t2i_r1: at once}}, in turn {{seeds global_t2i_r1: TGDT}}. In turn the top has one epoch more, twice the learning rate, and branches that do not change under it.
-# - **The hinge** finds {{seeds global_t2i_r1: hinge}}, with a gap of only {{structure_gap: hinge}}. A small gap is no success.
-# - **Without the local loss** the same network finds {{seeds global_t2i_r1: global only}}. Reading the whole from a first token is hard to learn from nothing. (VSE, which pools all tokens, does well without guidance.)
-# - **Who has which colour.** On swapped twins the vector has {{seeds global_swaps: TGDT}} %, at once {{seeds global_swaps: at once}}, joint {{seeds global_swaps: joint}}. Tokens that know it are not enough; the top must have learnt to read them.
+# - **The hinge.** With it the vector finds {{seeds global_t2i_r1: hinge}}, and has a gap of only {{structure_gap: hinge}}. Again, a small gap says nothing good.
+# - **The local loss.** Without it the vector of the same network finds {{seeds global_t2i_r1: global only}}. Without guidance, a first token hardly learns to hold a whole picture. (VSE, which pools all its tokens, needs none.)
+# - **Who has which colour.** On swapped twins the vector of TGDT is right in {{seeds global_swaps: TGDT}} %, at once in {{seeds global_swaps: at once}}, joint in {{seeds global_swaps: joint}}. It is not enough that the tokens know: the top must have learnt to read them.
 
 # %%
 lesson.clock()
@@ -282,12 +288,15 @@ lesson.clock()
 # %% [markdown]
 # ## 5. How much should each reading count?
 #
-# Global + $w$ · local, with $w = 1$ so far. $w = 0$ is the vector alone, a very large $w$ words and regions alone. Choose on *validation*.
+# The score is global + $w$ · local, with $w = 1$ so far. $w = 0$ would be the vector alone, and a very large $w$ words and regions alone. Which $w$ finds most? Choose on *validation* data.
 
 # %% [markdown] exercise="local-weight" difficulty=2 minutes=8 points=3
 # ### Your turn: the weight of the local score
 #
-# Write `choose_weight(weights, global_scores, local_scores, truth)`: a list of weights (in any order), two matrices $(Q, N)$ with a row a query, and each query's match, `truth` $(Q,)$, to one of the weights: the one with the highest R@1. A query is found where its match scores *higher* than every other candidate, so a tie counts as a miss. Of equally good weights return the smallest.
+# Write `choose_weight(weights, global_scores, local_scores, truth)`. It takes a list of weights (in any order), two matrices $(Q, N)$ with a row a query, and the column of each query's match, `truth` $(Q,)$. It returns the weight with the highest R@1.
+#
+# - A query counts as found if its match scores *higher* than every other candidate. A tie is a miss.
+# - Of equally good weights return the smallest.
 #
 # <details><summary>Help 1: the idea</summary>
 #
@@ -295,7 +304,7 @@ lesson.clock()
 # </details>
 # <details><summary>Help 2: ties</summary>
 #
-# Count how many candidates score at least as much as the match, itself included: the query is found where that is one. Go through the weights in rising order, and take a new one only where it finds more.
+# For each query count the candidates that score at least as much as the match, itself included. What must that number be for a hit? And in which order do you go through the weights, so that the smallest of equals wins?
 # </details>
 
 
@@ -353,7 +362,7 @@ lesson.say(
 )
 
 # %% [markdown]
-# A local score is a sum over words, and varies far more from picture to picture than one cosine. So over a wide range of weights it decides, and the vector helps a little.
+# A local score is a sum over words, so it varies far more from picture to picture than one cosine does. Over a wide range of weights it decides, and the vector helps a little.
 
 # %%
 lesson.clock()
@@ -361,7 +370,7 @@ lesson.clock()
 # %% [markdown]
 # ## 6. A gallery of 25,000
 #
-# `TwoStageIndex` keeps items without padding; `save` and `load` make a file of it. `for_model` takes from the model how tokens are aligned and what the local score weighs.
+# What does a query cost in a large gallery? Take the library's `TwoStageIndex`. First a test: with everything in the shortlist, it must give the model's own scores.
 
 # %%
 images, captions = inference.encode(model, tokenizer, test, device=lesson.device)
@@ -376,7 +385,7 @@ print(
 )
 
 # %% [markdown]
-# Time does not depend on whether the items mean anything. So make a large gallery of copies of the test pictures, with a little noise, and ask it one caption at a time.
+# The time of a query does not depend on what the pictures show. So make a large gallery of copies of the test pictures, with a little noise, and ask it one caption at a time.
 
 # %%
 noise = torch.Generator().manual_seed(seed)
@@ -404,7 +413,7 @@ for k in (10, 50, 100, 500):
     )
 
 # %% [markdown]
-# The larger the gallery, the more is saved: the second stage costs the same. Memory is not saved, since all tokens must be kept for whoever comes into a shortlist. And the first stage grows with the gallery; for that there are approximate searches that do not look at every vector (FAISS, HNSW).
+# The larger the gallery, the more time is saved, since the second stage costs the same. No memory is saved: any picture may come into a shortlist, so the tokens of all must be kept. And the first stage still grows with the gallery. Approximate searches, such as HNSW, find near vectors without looking at every one.
 
 # %%
 lesson.clock()
@@ -412,7 +421,7 @@ lesson.clock()
 # %% [markdown]
 # ## 7. The whole board, and what the papers report
 #
-# All systems of lesson 05's figure: what they find (three seeds, lowest to highest in brackets), and what they cost.
+# Here are all systems of the figure in lesson 05, section 7: what they find (the mean of three seeds, lowest to highest in brackets), and what they cost.
 
 # %%
 if board := leaderboard.load_board(data):
@@ -421,18 +430,18 @@ if board := leaderboard.load_board(data):
 lesson.say(leaderboard.published_table().to_html())
 
 # %% [markdown]
-# The last table is R@1, R@5 and R@10 as the papers report them, "–" where no source at hand gives a figure. Other data, larger encoders, features of other detectors: these numbers cannot be set beside ours, and only with care beside each other.
+# The last table gives R@1, R@5 and R@10 as the papers report them, and "–" where no source at hand gives a figure. They come from other data, larger encoders and other detectors. So do not set these numbers beside ours, and compare them with each other only with care.
 #
 # ## What you have now
 #
 # | question | answer on the scenes |
 # | --- | --- |
-# | the intra-modal term | narrows the gap, and adds about a point to the vector |
-# | the barrier | protects words and regions |
-# | in turn | gives the top branches that stand still |
-# | the vector's misses | a part is missing, more often than with words and regions |
-# | the weight | choose it on validation; it matters little |
-# | a large gallery | the second stage costs the same |
+# | what is the intra-modal part worth? | it narrows the gap, and the vector finds a little more |
+# | what does the vector miss? | parts that the caption names, more often than words and regions do |
+# | what is the barrier for? | it protects words and regions |
+# | why train in turn? | the top learns on branches that stand still |
+# | which weight? | choose it on validation; a wide range does well |
+# | what does a large gallery cost? | a longer first stage; the second costs the same |
 #
 # ## Further reading
 #

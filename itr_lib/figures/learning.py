@@ -58,11 +58,11 @@ def collapse_curves(
 
 
 def rank_weights(weights: Mapping[str, Float[np.ndarray, " ranks"]], title: str = "") -> Figure:
-    """What each rank of a sorted set counts: a line a pooling."""
+    """What each place of a sorted set counts: a line a pooling."""
     figure, axis = plt.subplots(figsize=(6.4, 3.0))
     for (name, values), colour in zip(weights.items(), cycle(COLOURS), strict=False):
         axis.plot(np.arange(len(values)), as_array(values), "o-", ms=3.5, color=colour, label=name)
-    axis.set(xlabel="rank of a value in its dimension (0: the largest)", ylabel="weight", title=title)
+    axis.set(xlabel="place of a value in its dimension (0: the largest)", ylabel="weight", title=title)
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False, fontsize=9)
     return figure

@@ -19,6 +19,8 @@ NAMES = {
     "pointing": "pointing",
     "ndcg_graph": "NDCG@25",
     "loss": "training loss",
+    "structure_gap": "structure: gap",
+    "structure_correlation": "structure: correlation",
 }
 NO_PERCENT = (
     "rsum",
