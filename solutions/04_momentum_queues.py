@@ -410,11 +410,7 @@ lesson.record(
 # %% [markdown] exercise="choose-momentum" difficulty=2 minutes=8 points=2
 # ### Your turn: choose a momentum
 #
-<<<<<<< HEAD
-# Write `choose_momentum(momenta, recalls, kept, share)`. For each candidate $(C,)$ you get the recall among its keys, and how well they agree with themselves at the queue's age (a mean cosine: it may lie below 0). Leave out the candidates whose recall is below `share` times the highest. Of the others return the momentum whose keys agree best. Candidates come in any order.
-=======
-# Write `choose_momentum(momenta, recalls, kept, share)`. The first three are $(C,)$, one entry for each candidate: its momentum, the recall among its keys, and how well keys of the queue's age agree with those made now. Leave out the candidates whose recall is below `share` times the highest recall. Of the others, return the momentum with the highest `kept`, as a float. Candidates come in any order.
->>>>>>> main
+# Write `choose_momentum(momenta, recalls, kept, share)`. The first three are $(C,)$, one entry for each candidate: its momentum, the recall among its keys, and how well keys of the queue's age agree with those made now (a mean cosine: it may lie below 0). Leave out the candidates whose recall is below `share` times the highest recall. Of the others, return the momentum with the highest `kept`, as a float. Candidates come in any order.
 #
 # <details><summary>Help 1: the idea</summary>
 #
