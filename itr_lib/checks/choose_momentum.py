@@ -57,7 +57,6 @@ def _limit(limit: str, recalls: Tensor, share: float) -> Tensor:
     return {
         "share": share * recalls.max(),
         "highest": recalls.max(),
-        "fraction": torch.tensor(share).to(recalls),
         "percent": torch.tensor(100 * share).to(recalls),
         "mean": share * recalls.mean(),
         "first": share * recalls[0],
@@ -102,7 +101,6 @@ def spoiled(
 CHOICE_TOGGLES = {
     "nothing is left out: first keep the momenta whose recall is at least share times the highest": {"limit": "none"},
     "only the highest recall is kept: share times the highest is enough": {"limit": "highest"},
-    "recalls are compared with share itself: the limit is share times the highest recall": {"limit": "fraction"},
     "recalls are compared with share in percent: the limit is share times the highest recall": {"limit": "percent"},
     "the limit is a share of the mean recall: it is one of the highest": {"limit": "mean"},
     "the limit is a share of the first recall: it is one of the highest, wherever that stands": {"limit": "first"},

@@ -124,9 +124,6 @@ TOGGLES: dict[str, dict[str, object]] = {
         "hits": lambda scores, truth: (scores >= _own(scores, truth)).sum(1) <= 2
     },
     "this is R@5: R@1 asks for the first place": {"hits": lambda scores, truth: _rank(scores, truth) <= 5},
-    "this is R@5, with ties for the match: R@1 asks for the first place": {
-        "hits": lambda scores, truth: _higher(scores, truth) < 5
-    },
     "the lowest score counts as found here: the match must score higher than every other candidate": {
         "hits": lambda scores, truth: (scores <= _own(scores, truth)).sum(1) == 1
     },
