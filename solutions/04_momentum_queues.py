@@ -410,7 +410,7 @@ lesson.record(
 # %% [markdown] exercise="choose-momentum" difficulty=2 minutes=8 points=2
 # ### Your turn: choose a momentum
 #
-# Write `choose_momentum(momenta, recalls, kept, share)`. The first three are $(C,)$, one entry for each candidate: its momentum, the recall among its keys, and how well keys of the queue's age agree with those made now. Leave out the candidates whose recall is below `share` times the highest recall. Of the others, return the momentum with the highest `kept`, as a float. Candidates come in any order.
+# Write `choose_momentum(momenta, recalls, kept, share)`. The first three are $(C,)$, one entry for each candidate: its momentum, the recall among its keys, and how well keys of the queue's age agree with those made now (a mean cosine: it may lie below 0). Leave out the candidates whose recall is below `share` times the highest recall. Of the others, return the momentum with the highest `kept`, as a float. Candidates come in any order.
 #
 # <details><summary>Help 1: the idea</summary>
 #

@@ -68,7 +68,7 @@ def objective(model, batch, epoch, floor=uto["floor"]):
 # %% [markdown] exercise="best-constant" difficulty=2 minutes=8 points=2
 # ### Your turn: the best constant
 #
-# Write `best_constant(scores, negatives, mu, gamma)`. `scores`, $(G,)$, holds candidates for $S$, in any order; `negatives` is $n$. Return the candidate with the lowest $L(S)$, as a float. Nothing may overflow.
+# Write `best_constant(scores, negatives, mu, gamma)`. `scores`, $(G,)$, holds candidates for $S$, in any order; `negatives` is $n$. Return the candidate with the lowest $L(S)$, as a float. Nothing may overflow, also where $\mu (S - \gamma)$ is large for every candidate.
 #
 # <details><summary>Help 1: the idea</summary>
 #

@@ -797,7 +797,7 @@ lesson.show(figure)
 # | the barrier | each loss stays on its side; the top may come later | `detach`, `global_alone` |
 # | CMC | pairs belong together, and both sides agree on what is alike | `cmc_loss` |
 # | choosing K | measure on validation; K grows with the gallery | `shortest_shortlist` |
-# | Pareto front | the methods that nobody beats in cost and recall | `leaderboard.front` |
+# | Pareto front | the methods that nobody beats in cost and recall | `evaluation.pareto_front` |
 #
 # ## What you should have seen
 #

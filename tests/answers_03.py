@@ -840,6 +840,132 @@ ALSO_RIGHT = [
     ("attended-length", length_by_diagonal),
 ]
 
+
+def soft_length_down_the_words(regions, words, region_mask, temperature):
+    A = (regions @ words.T / temperature).masked_fill(~region_mask.view(-1, 1), -torch.inf)
+    mix = A.softmax(0).T @ regions
+    mix = mix / (mix.norm(dim=0) + 1e-8)
+    return (mix * words).sum(1)
+
+
+def soft_turned_and_no_length(regions, words, region_mask, temperature):
+    A = (regions @ words.T / temperature).masked_fill(region_mask.view(-1, 1), -1e9)
+    mix = A.softmax(0).T @ regions
+    return (mix * words).sum(1)
+
+
+def soft_mean_over_words(regions, words, region_mask, temperature):
+    A = (regions @ words.T / temperature).masked_fill(~region_mask.view(-1, 1), -torch.inf)
+    mix = F.normalize(A.softmax(0).T @ regions, dim=1)
+    return (mix @ words.T).mean(dim=1)
+
+
+def soft_over_words_zeroed(regions, words, region_mask, temperature):
+    A = regions @ words.T
+    A = A.masked_fill(~region_mask[:, None], float("-inf"))
+    a = torch.nan_to_num(torch.softmax(A / temperature, dim=1))
+    v = a.T @ regions
+    return (words * v).sum(-1) / (v.norm(dim=-1) + 1e-8)
+
+
+def soft_turned_filled(regions, words, region_mask, temperature):
+    A = (regions @ words.T / temperature).masked_fill(region_mask[:, None], -1e9)
+    v = A.softmax(dim=0).T @ regions
+    return (v * words).sum(1) / (v.norm(dim=1) + 1e-8)
+
+
+def best_of_summed_words(alignments, region_mask):
+    N, M, R, W = alignments.shape
+    a = alignments.masked_fill(~region_mask[:, None, :, None], -1e6)
+    return a.sum(-1).argmax(-1)[..., None].expand(N, M, W)
+
+
+def best_turned_and_worst(alignments, region_mask):
+    a = alignments.masked_fill(region_mask[:, None, :, None], torch.inf)
+    return a.argmin(dim=2)
+
+
+def best_of_caption_0(alignments, region_mask):
+    a = alignments.masked_fill(~region_mask[:, None, :, None], -torch.inf)
+    return a[:, :1].argmax(2).expand(-1, alignments.shape[1], -1)
+
+
+def best_with_any_mask(alignments, region_mask):
+    a = alignments.masked_fill(~region_mask.any(0)[None, None, :, None], -torch.inf)
+    return a.argmax(2)
+
+
+def used_columns_zeroed(alignments, temperature):
+    p = torch.softmax(alignments / temperature, 0)
+    return torch.exp(-torch.xlogy(p, p).nan_to_num().sum(1))
+
+
+def used_log_clamped(alignments, temperature):
+    p = (alignments / temperature).softmax(1)
+    return (-(p * p.clamp(min=1e-3).log()).sum(1)).exp()
+
+
+def groups_found_from_images(scores, image_of_caption, group):
+    best = scores.argmax(dim=1)
+    hit = torch.zeros(scores.shape[1])
+    for i, c in enumerate(best):
+        if image_of_caption[c] == i:
+            hit[c] = 1
+    return torch.stack([100 * hit[group == g].mean() for g in range(int(group.max()) + 1)])
+
+
+def groups_along_the_row(scores, image_of_caption, group):
+    own = scores[image_of_caption, torch.arange(scores.shape[1])]
+    hit = (own >= scores[image_of_caption].amax(1)).float()
+    return torch.stack([100 * hit[group == g].mean() for g in range(int(group.max()) + 1)])
+
+
+def backward_grad_of_winner(regions, words, winners, grad):
+    dr = torch.zeros_like(regions)
+    for t in range(len(words)):
+        dr[winners[t]] += grad[winners[t] % len(grad)] * words[t]
+    dw = torch.stack([grad[winners[t] % len(grad)] * regions[winners[t]] for t in range(len(words))])
+    return torch.cat([dr, dw])
+
+
+def backward_from_regions(regions, words, winners, grad):
+    dr = regions.clone().index_add(0, winners, grad[:, None] * words)
+    return torch.cat([dr, grad[:, None] * regions[winners]])
+
+
+def backward_words_by_place(regions, words, winners, grad):
+    dr = torch.zeros_like(regions).index_add(0, winners, grad[:, None] * words)
+    dw = torch.stack([grad[t] * regions[t % len(regions)] for t in range(len(words))])
+    return torch.cat([dr, dw])
+
+
+def backward_last_and_down(regions, words, winners, grad):
+    dr = torch.zeros_like(regions)
+    dr[winners] = -grad[:, None] * words
+    return torch.cat([dr, -grad[:, None] * regions[winners]])
+
+
+def backward_mean_grad(regions, words, winners, grad):
+    P = F.one_hot(winners, len(regions)).to(words)
+    g = grad.mean()
+    return torch.cat([P.T @ (words * g), P @ regions * g])
+
+
+def backward_regions_by_place(regions, words, winners, grad):
+    dr = torch.zeros_like(regions)
+    for t in range(len(words)):
+        dr[t % len(regions)] += grad[t] * words[t]
+    return torch.cat([dr, grad[:, None] * regions[winners]])
+
+
+def backward_last_word_missing(regions, words, winners, grad):
+    dr, dw = torch.zeros_like(regions), torch.zeros_like(words)
+    for t in range(len(words) - 1):
+        dr[winners[t]] += grad[t] * words[t]
+        dw[t] = grad[t] * regions[winners[t]]
+    return torch.cat([dr, dw])
+
+
 WRONG = {
     "soft-codes": [
         (soft_ignores_padding, "padding takes part in the attention"),
@@ -866,6 +992,11 @@ WRONG = {
         (soft_returns_early, "has shape (1,), expected (4,)"),
         (soft_without_mask_and_temperature, "two things: padding takes part in the attention"),
         (soft_over_words_without_length, "two things"),
+        (soft_length_down_the_words, "the length is taken down the words"),
+        (soft_turned_and_no_length, "the attended vector's length is missing"),
+        (soft_mean_over_words, "this is the mean: it belongs to its own word"),
+        (soft_over_words_zeroed, "the softmax runs over the words"),
+        (soft_turned_filled, "the mask is turned round"),
     ],
     "best-regions": [
         (best_filled(0.0), "padding became 0"),
@@ -888,6 +1019,10 @@ WRONG = {
         (best_absolute, "largest absolute value"),
         (best_as_floats, "cannot serve as an index"),
         (best_in_place, "changes its input alignments"),
+        (best_of_summed_words, "one region wins for the whole caption"),
+        (best_turned_and_worst, "the worst region is taken"),
+        (best_of_caption_0, "the winners of caption 0 stand for all"),
+        (best_with_any_mask, "each picture has a mask of its own"),
     ],
     "pool-codes": POOL_WRONG,
     "regions-used": [
@@ -909,6 +1044,8 @@ WRONG = {
         (used_over_questions, "the softmax runs over the questions"),
         (used_zero_for_infinity, "became 0, and e^0 counts"),
         (used_sign_of_alignments, "the sign of the alignments"),
+        (used_columns_zeroed, "the softmax runs over the questions"),
+        (used_log_clamped, "the logarithm is taken of weights that are raised to 0.001"),
     ],
     "recall-by-group": [
         (group_argmax, "argmax takes the first"),
@@ -928,6 +1065,8 @@ WRONG = {
         (group_bool_mean, "RuntimeError: mean()"),
         (group_returns_early, "expected (2,)"),
         (group_at_two, "this is R@2"),
+        (groups_found_from_images, "pictures look for captions here"),
+        (groups_along_the_row, "the rivals are the captions of its picture's row"),
     ],
     "hard-backward": [
         (backward_assigns, "add them up"),
@@ -945,6 +1084,13 @@ WRONG = {
         (backward_own_winners, "take those that are given"),
         (backward_side_by_side, "Sizes of tensors must match"),
         (backward_only_regions_part, "has shape (3, 2), expected (5, 2)"),
+        (backward_grad_of_winner, "grad is read at the winner's place"),
+        (backward_from_regions, "starts from the regions"),
+        (backward_words_by_place, "the words' part takes region t"),
+        (backward_last_and_down, "both parts have their sign turned round"),
+        (backward_mean_grad, "the mean of grad"),
+        (backward_regions_by_place, "gives word t to region t"),
+        (backward_last_word_missing, "the loop ends one too early"),
     ],
     "attended-length": [
         (length_nan, "its root is NaN"),

@@ -668,7 +668,7 @@ def choice_sorts_in_place(momenta, recalls, kept, share):
     return float(momenta[kept.masked_fill(recalls < share, -torch.inf).argmax()])
 
 
-def _own(batches, size, first=False, strict=False, last=0):
+def _own(batches, size, first=False, strict=True, last=0):
     came, found = [], []
     for batch in batches:
         images = batch.tolist()
@@ -765,6 +765,134 @@ def queue_two_mistakes(queries, positive_keys, queue_keys, image_ids, queue_ids,
     return len(queries) * _queue(queries, positive_keys, queue_keys, everything, mu, gamma, floor)
 
 
+def unified_plus_and_floor_0(scores, mu, gamma, same_image, floor):
+    x = (mu * (scores - gamma)).masked_fill(same_image, -torch.inf)
+    rows = F.pad(x, (1, 0)).logsumexp(dim=1) / mu
+    cols = F.pad(x.T, (1, 0)).logsumexp(dim=1) / mu
+    return (rows + cols + scores.diagonal().clamp(min=0).log1p()).mean()
+
+
+def unified_without_1_filled(scores, mu, gamma, same_image, floor):
+    x = (mu * (scores - gamma)).masked_fill(same_image, -1e9)
+    rows = x.logsumexp(1) / mu
+    cols = x.logsumexp(0) / mu
+    return (rows + cols - scores.diagonal().clamp(min=floor).log1p()).mean()
+
+
+def unified_floor_after_log(scores, mu, gamma, same_image, floor):
+    x = (mu * (scores - gamma)).masked_fill(same_image, -1e9)
+    negatives = F.pad(x, (1, 0)).logsumexp(1) + F.pad(x.T, (1, 0)).logsumexp(1)
+    return (negatives / mu - scores.diagonal().log1p().clamp(min=floor)).mean()
+
+
+def unified_1_in_columns(scores, mu, gamma, same_image, floor):
+    x = (mu * (scores - gamma)).masked_fill(same_image, -1e9)
+    p = F.pad(x, (0, 0, 1, 0))
+    return (p.logsumexp(0) / mu - scores.diagonal().clamp(min=floor).log1p()).mean() + (x.logsumexp(1) / mu).mean()
+
+
+def momentum_returned(target, source, momentum):
+    with torch.no_grad():
+        for k, q in zip(target.parameters(), source.parameters(), strict=True):
+            k.copy_(momentum * k + (1 - momentum) * q)
+        for k, q in zip(target.buffers(), source.buffers(), strict=True):
+            k.copy_(q)
+    return target
+
+
+def choice_by_product(momenta, recalls, kept, share):
+    ok = recalls >= share * recalls.max()
+    return float(momenta[(kept * ok).argmax()])
+
+
+def choice_exchanged(momenta, recalls, kept, share):
+    ok = kept >= share * kept.max()
+    return float(momenta[ok][recalls[ok].argmax()])
+
+
+def queue_mean_of_keys(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
+    x = mu * (queries @ queue_keys.T - gamma)
+    x = x.masked_fill(image_ids[:, None] == queue_ids[None], -torch.inf)
+    neg = (F.pad(x, (1, 0)).logsumexp(1) - math.log(max(1, len(queue_keys)))) / mu
+    pos = (queries * positive_keys).sum(1).clamp(min=floor).log1p()
+    return (neg - pos).mean()
+
+
+def queue_over_queries(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
+    x = mu * (queries @ queue_keys.T - gamma)
+    x = x.masked_fill(image_ids[:, None] == queue_ids[None], -torch.inf)
+    neg = F.pad(x.T, (1, 0)).logsumexp(1) / mu
+    pos = (queries * positive_keys).sum(1).clamp(min=floor).log1p()
+    return neg.mean() - pos.mean()
+
+
+def queue_mask_by_keys(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
+    x = mu * (queries @ queue_keys.T - gamma)
+    x = x.masked_fill(queue_ids[:, None] == image_ids, -torch.inf)
+    return (F.pad(x, (1, 0)).logsumexp(1) / mu - (queries * positive_keys).sum(1).clamp(min=floor).log1p()).mean()
+
+
+def own_isin_turned(batches, size):
+    came, found = torch.zeros(0, dtype=torch.long), []
+    for b in batches:
+        if len(came) == size:
+            found.append(torch.isin(came, b))
+        came = torch.cat([came, b])[-size:]
+    return 100 * float(torch.cat(found).float().mean()) if found else 0.0
+
+
+def own_pairs_counted(batches, size):
+    came, hits, n = torch.zeros(0, dtype=torch.long), 0, 0
+    for b in batches:
+        if len(came) == size:
+            hits += int((b[:, None] == came).sum())
+            n += len(b)
+        came = torch.cat([came, b])[-size:]
+    return 100 * hits / n if n else 0.0
+
+
+def own_of_all_rounded(batches, size):
+    came, hits, n = [], 0, 0
+    for b in batches:
+        if len(came) == size:
+            hits += sum(x in came for x in b.tolist())
+        n += len(b)
+        came = (came + b.tolist())[-size:]
+    return round(100 * hits / n)
+
+
+def own_in_size_batches(batches, size):
+    found = []
+    for t in range(size, len(batches)):
+        came = torch.cat(batches[t - size : t])
+        found.append(torch.isin(batches[t], came))
+    return 100 * float(torch.cat(found).float().mean()) if found else 0.0
+
+
+class RingWithoutWrap:
+    def __init__(self, size, dim):
+        self.size = size
+        self.stored = torch.zeros(size, dim)
+        self.owners = torch.full((size,), -1)
+        self.came = 0
+
+    def enqueue(self, keys, ids):
+        for n in range(len(keys)):
+            place = min(self.came, self.size - 1)
+            self.stored[place] = keys[n].detach()
+            self.owners[place] = ids[n]
+            self.came += 1
+
+    def oldest_first(self):
+        return torch.arange(min(self.came, self.size))
+
+    def keys(self):
+        return self.stored[self.oldest_first()]
+
+    def ids(self):
+        return self.owners[self.oldest_first()]
+
+
 WRONG = {
     "unified-loss": [
         (unified_naive, "exp overflows when mu (S - gamma) is large"),
@@ -785,6 +913,10 @@ WRONG = {
         (unified_upper, "j above i"),
         (unified_rows_returned, "expected a number"),
         (unified_in_place, "changes its input scores in place"),
+        (unified_plus_and_floor_0, "the positive is added"),
+        (unified_without_1_filled, "the 1 inside the logarithm is missing"),
+        (unified_floor_after_log, "the floor is applied after the logarithm"),
+        (unified_1_in_columns, "the 1 stands in the columns' logarithm"),
     ],
     "unified-weights": [
         (weights_naive, "infinity times 0 or over infinity"),
@@ -815,6 +947,7 @@ WRONG = {
         (RingWithoutEnd, "more keys than its size"),
         (RingOfProperties, "no method keys()"),
         (RingOfLists, "returned list, expected a tensor"),
+        (RingWithoutWrap, "once the storage is full every key goes to its last place"),
     ],
     "momentum-step": [
         (momentum_swapped, "m and 1 - m are exchanged"),
@@ -830,6 +963,7 @@ WRONG = {
         (momentum_copy, "momentum is not used"),
         (momentum_shares, "share memory"),
         (momentum_first_layer, "these did not move: layers.1.weight"),
+        (momentum_returned, "leave out the return"),
     ],
     "queue-loss": [
         (queue_without_mask, "the query's own image count as negatives"),
@@ -844,6 +978,9 @@ WRONG = {
         (queue_two_mistakes, "two things: "),
         (queue_summed, "divide by B"),
         (queue_detached, "gradient by queries"),
+        (queue_mean_of_keys, "the mean over all keys"),
+        (queue_over_queries, "the sum runs over the queries"),
+        (queue_mask_by_keys, "the mask has a row a key"),
     ],
     "choose-momentum": [
         (choice_of_places, "a place in the list"),
@@ -855,6 +992,8 @@ WRONG = {
         (choice_by_first, "a share of the first recall"),
         (choice_absolute, "compared with share itself"),
         (choice_sorts_in_place, "changes its input recalls in place"),
+        (choice_by_product, "what is left out became 0"),
+        (choice_exchanged, "recalls and kept are exchanged"),
     ],
     "false-negatives": [
         (own_counts_itself, "the batch itself is in the queue"),
@@ -866,5 +1005,9 @@ WRONG = {
         (own_ever, "nothing ever leaves this queue"),
         (own_first_keys, "the first captions that came"),
         (own_pops, "changes its input batches in place"),
+        (own_isin_turned, "isin the other way round"),
+        (own_pairs_counted, "keys are counted, not queries"),
+        (own_of_all_rounded, "the percentage is rounded"),
+        (own_in_size_batches, "taken to hold size batches"),
     ],
 }

@@ -38,7 +38,7 @@ def constant_in_a_loop(scores, negatives, mu, gamma):
 
 
 def constant_naive(scores, negatives, mu, gamma):
-    """What overflows becomes infinity, which is never the least."""
+    """Where all overflow, all are infinite, and the first is taken."""
     return scores[(2 / mu * torch.log(1 + negatives * torch.exp(mu * (scores - gamma))) - torch.log1p(scores)).argmin()]
 
 
@@ -50,7 +50,6 @@ def constant_in_numpy(scores, negatives, mu, gamma):
 
 ALSO_RIGHT = [
     ("best-constant", constant_in_a_loop),
-    ("best-constant", constant_naive),
     ("best-constant", constant_in_numpy),
     ("enhance", enhance_in_loops),
     ("enhance", enhance_by_matrices),
@@ -160,11 +159,28 @@ def constant_without_gamma(scores, negatives, mu, gamma):
     return float(scores[(_cost(scores, negatives, mu, 0.0) - scores.log1p()).argmin()])
 
 
+def constant_n_in_bracket(scores, negatives, mu, gamma):
+    loss = 2 / mu * F.softplus(mu * (scores - gamma + math.log(negatives)), threshold=50) - scores.log1p()
+    return float(scores[loss.argmin()])
+
+
+def enhance_over_pictures(regions, mask, guide, sharpness):
+    x = sharpness * torch.einsum("nrf,nf->nr", regions, guide)
+    s = x.masked_fill(~mask, -1e9).softmax(0) * mask
+    return regions + F.normalize(s, dim=1)[..., None] * guide[:, None]
+
+
+def enhance_first_guide(regions, mask, guide, sharpness):
+    x = sharpness * regions @ guide[0]
+    s = x.masked_fill(~mask, -torch.inf).softmax(1)
+    return regions + s[..., None] * guide[0]
+
+
 WRONG = {
     "best-constant": [
         (constant_place, "a place in the list"),
         (constant_loss, "the lowest loss"),
-        (constant_one_side, "only one direction"),
+        (constant_one_side, "only one direction is counted"),
         (constant_one_negative, "the number of negatives is missing"),
         (constant_n_outside, "n stands before the logarithm"),
         (constant_highest, "the candidate with the highest loss"),
@@ -172,6 +188,8 @@ WRONG = {
         (constant_bare_positive, "the positive's logarithm is missing"),
         (constant_formula, "where n negatives begin to count"),
         (constant_without_gamma, "gamma is missing"),
+        (constant_n_in_bracket, "ln n stands inside the bracket"),
+        (constant_naive, "exp overflows when mu (S - gamma) is large"),
     ],
     "enhance": [
         (enhance_softmax_only, "bring it to length 1"),
@@ -186,5 +204,7 @@ WRONG = {
         (enhance_detached, "gradient by guide"),
         (enhance_minus_hundred, "a product of -100"),
         (enhance_masks_late, "padded regions take part in the softmax"),
+        (enhance_over_pictures, "the softmax runs over the pictures"),
+        (enhance_first_guide, "the first picture's guide is used for all"),
     ],
 }

@@ -718,6 +718,84 @@ def pareto_once(cost, recall):
     return kept
 
 
+def search_all_without_mask(query_whole, query_words, wholes, regions, mask, shortlist, local_weight):
+    g = wholes @ query_whole
+    A = torch.einsum("we,nre->nwr", query_words, regions)
+    return (g + local_weight * A.amax(2).sum(1)).argsort(descending=True)
+
+
+def ranks_others_anew(global_scores, local_scores, truth, shortlist, local_weight):
+    places = global_scores.argsort(1, descending=True).argsort(1)
+    final = global_scores + local_weight * local_scores
+    inside, own = places < shortlist, truth[:, None]
+    higher = final > final.gather(1, own)
+    again = (inside & higher).sum(1) + 1
+    rest = shortlist + (~inside & higher).sum(1) + 1
+    return torch.where(inside.gather(1, own)[:, 0], again, rest)
+
+
+def ranks_shortlist_by_final(global_scores, local_scores, truth, shortlist, local_weight):
+    final = global_scores + local_weight * local_scores
+    places = final.argsort(1, descending=True).argsort(1)
+    own = truth[:, None]
+    g = global_scores.argsort(1, descending=True).argsort(1).gather(1, own)[:, 0] + 1
+    f = places.gather(1, own)[:, 0] + 1
+    return torch.where(f <= shortlist, f, g)
+
+
+def ranks_places_in_front(global_scores, local_scores, truth, shortlist, local_weight):
+    out = []
+    for whole, local, t in zip(global_scores, local_scores, truth, strict=True):
+        order = whole.argsort(descending=True)
+        head = (whole + local_weight * local)[order[:shortlist]].argsort(descending=True)
+        ranked = torch.cat([head, order[shortlist:]])
+        out.append(int((ranked == t).nonzero()[0, 0]) + 1 if (ranked == t).any() else shortlist + 1)
+    return torch.tensor(out)
+
+
+def choose_strict_and_fastest(lengths, recall, milliseconds, candidates, budget, tolerated):
+    ok = [
+        (ms, k, r) for k, r, ms in zip(lengths, recall, milliseconds, strict=True) if k <= candidates and ms <= budget
+    ]
+    if not ok:
+        return 0
+    best = max(r for _, _, r in ok)
+    return min((ms, k) for ms, k, r in ok if r > best - tolerated or r == best)[1]
+
+
+def choose_second_pass_over_all(lengths, recall, milliseconds, candidates, budget, tolerated):
+    ok = [(k, r) for k, r, ms in zip(lengths, recall, milliseconds, strict=True) if k <= candidates and ms <= budget]
+    if not ok:
+        return 0
+    best = max(r for _, r in ok)
+    return min(k for k, r in zip(lengths, recall, strict=True) if r >= best - tolerated)
+
+
+def front_beside_the_one_before(cost, recall):
+    out = torch.ones(len(cost), dtype=torch.bool)
+    for i in range(1, len(cost)):
+        if cost[i - 1] <= cost[i] and recall[i - 1] > recall[i]:
+            out[i] = False
+    return out
+
+
+def cmc_pairs_times_batch(images, captions, pair_loss, margin):
+    v, t = F.normalize(images, dim=1), F.normalize(captions, dim=1)
+    return len(v) * pair_loss(v @ t.T) + torch.relu((t @ t.T - v @ v.T).abs().amax(0) - margin).sum()
+
+
+def guidance_last_of_mask(tokens, mask, on_top, detach):
+    x = tokens.detach() if detach else tokens
+    out = on_top(x, src_key_padding_mask=~mask)
+    return F.normalize(out[torch.arange(len(out)), mask.sum(1) - 1], dim=-1)
+
+
+def guidance_max_of_real(tokens, mask, on_top, detach):
+    x = tokens.detach() if detach else tokens
+    out = on_top(x, src_key_padding_mask=~mask).masked_fill(~mask[..., None], -1e9)
+    return F.normalize(out.amax(1), dim=-1)
+
+
 WRONG = {
     "token-guidance": [
         (guidance_without_mask, "padded tokens take part"),
@@ -739,6 +817,8 @@ WRONG = {
         (guidance_raw_token, "on_top has not seen it"),
         (guidance_one_token, "on_top saw only the first token"),
         (guidance_all_tokens, "these are all tokens"),
+        (guidance_last_of_mask, "the last real one"),
+        (guidance_max_of_real, "the largest number of the real tokens"),
     ],
     "cmc": [
         (cmc_of_raw_vectors, "plain dot products"),
@@ -769,6 +849,7 @@ WRONG = {
         (cmc_captions_detached, "gradient by captions"),
         (cmc_in_place, "changes its input images"),
         (_cmc(lambda S, V, T, margin: ((T - V).abs().amax(dim=0) - margin).relu()), "expected a number"),
+        (cmc_pairs_times_batch, "multiplied by the size of the batch"),
     ],
     "two-stage-search": [
         (search_local_only, "by the local score alone"),
@@ -795,6 +876,7 @@ WRONG = {
         (search_mask_cut, "the mask is that of the first pictures"),
         (search_of_floats, "cannot serve as an index"),
         (search_argsort_twice, "once too often"),
+        (search_all_without_mask, "all items are aligned and ordered anew"),
     ],
     "honest-rank": [
         (ranks_as_released, "it has rank 1, as if it came first"),
@@ -819,6 +901,9 @@ WRONG = {
         (ranks_counting_oneself, "the match counts itself"),
         (_ranks_cut(lambda shortlist: shortlist - 1), "one too short"),
         (_ranks_cut(lambda shortlist: shortlist + 1), "one too long"),
+        (ranks_others_anew, "outside the shortlist candidates are ordered anew"),
+        (ranks_shortlist_by_final, "the final score decides who is in the shortlist"),
+        (ranks_places_in_front, "comes behind the shortlist"),
     ],
     "choose-k": [
         (_chosen(candidates=lambda n: 10**9), "above the number of candidates is taken"),
@@ -833,6 +918,8 @@ WRONG = {
         (choose_without_guard, "fails where nothing is allowed"),
         (choose_first, "the first in the list"),
         (choose_in_place, "changes its input lengths"),
+        (choose_strict_and_fastest, "but for the best itself"),
+        (choose_second_pass_over_all, "then one is chosen among all"),
     ],
     "pareto-front": [
         (lambda cost, recall: recall == recall.max(), "only the highest recall stays"),
@@ -852,5 +939,6 @@ WRONG = {
         (pareto_running_equal, "what reaches the best recall so far"),
         (pareto_once, "of equal points only the first stays"),
         (lambda cost, recall: pareto_right(cost, recall).nonzero()[:, 0], "True or False for every method"),
+        (front_beside_the_one_before, "only with the one before it in the list"),
     ],
 }

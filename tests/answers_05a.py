@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -113,6 +115,106 @@ def weight_adds_up(weights, global_scores, local_scores, truth):
     return chosen
 
 
+def agreement_one_mean(V, T):
+    gap = (T - V).abs().amax(0).mean()
+    v, t = V.flatten() - V.mean(), T.flatten() - V.mean()
+    n = v.norm() * t.norm()
+    return torch.stack([gap, (v @ t) / n if n > 1e-9 else torch.zeros(())])
+
+
+def agreement_by_rows_less_margin(V, T):
+    gap = torch.relu((T - V).abs().amax(0) - 0.3).mean()
+    v = V - V.mean(1, keepdim=True)
+    t = T - T.mean(1, keepdim=True)
+    r = (v * t).sum(1) / (v.norm(dim=1) * t.norm(dim=1)).clamp(min=1e-9)
+    return torch.stack([gap, r.mean()])
+
+
+def agreement_held_down(V, T):
+    gap = (T - V).abs().amax(0).mean()
+    i, j = torch.triu_indices(len(V), len(V), 1)
+    v, t = V[i, j] - V[i, j].mean(), T[i, j] - T[i, j].mean()
+    return torch.stack([gap, (v @ t) / (v.norm() * t.norm() + 1e-2)])
+
+
+def agreement_divided_otherwise(V, T):
+    gap = (T - V).abs().amax(0).mean()
+    i, j = torch.triu_indices(len(V), len(V), 1)
+    v, t = V[i, j], T[i, j]
+    if v.std() < 1e-6 or t.std() < 1e-6:
+        return torch.stack([gap, torch.zeros(())])
+    return torch.stack([gap, ((v - v.mean()) * (t - t.mean())).mean() / (v.std() * t.std())])
+
+
+def agreement_means_exchanged(V, T):
+    gap = (T - V).abs().amax(0).mean()
+    i, j = torch.triu_indices(len(V), len(V), 1)
+    v, t = V[i, j] - T[i, j].mean(), T[i, j] - V[i, j].mean()
+    n = v.norm() * t.norm()
+    return torch.stack([gap, (v @ t) / n if n > 1e-9 else torch.zeros(())])
+
+
+def weight_recall_in_percent(weights, global_scores, local_scores, truth):
+    best = -1
+    for w in sorted(weights):
+        s = global_scores + w * local_scores
+        own = s.gather(1, truth[:, None])
+        best = max(best, int(((s >= own).sum(1) == 1).sum()))
+    return 100 * best / len(truth)
+
+
+def weight_at_once(weights, global_scores, local_scores, truth):
+    best, chosen = -1, None
+    for w in sorted(weights):
+        s = global_scores + w * local_scores
+        own = s.gather(1, truth[:, None])
+        n = int(((s >= own).sum(1) == 1).sum())
+        if n > best:
+            best, chosen = n, w
+        return chosen
+
+
+def weight_by_columns(weights, global_scores, local_scores, truth):
+    best, chosen = -1, None
+    for w in sorted(weights, reverse=True):
+        s = global_scores + w * local_scores
+        n = int((s.argmax(0)[truth] == torch.arange(len(truth))).sum())
+        if n > best:
+            best, chosen = n, w
+    return chosen
+
+
+def weight_by_reciprocal(weights, global_scores, local_scores, truth):
+    best, chosen = -1.0, None
+    for w in sorted(weights):
+        s = global_scores + w * local_scores
+        rank = (s >= s.gather(1, truth[:, None])).sum(1)
+        m = float((1 / rank).mean())
+        if m > best:
+            best, chosen = m, w
+    return chosen
+
+
+def weight_never_updated(weights, global_scores, local_scores, truth):
+    best, chosen = -1, None
+    for w in sorted(weights):
+        s = global_scores + w * local_scores
+        n = int(((s >= s.gather(1, truth[:, None])).sum(1) == 1).sum())
+        if n > best:
+            chosen = w
+    return chosen
+
+
+def weight_by_mean_rank(weights, global_scores, local_scores, truth):
+    best, chosen = math.inf, None
+    for w in sorted(weights):
+        s = global_scores + w * local_scores
+        r = float((s >= s.gather(1, truth[:, None])).sum(1).float().mean())
+        if r < best:
+            best, chosen = r, w
+    return chosen
+
+
 WRONG = {
     "structure-agreement": [
         (_agreement(gap=lambda V, T: (T - V).abs().mean()), "gap is the mean over all i and j"),
@@ -129,6 +231,11 @@ WRONG = {
         (agreement_not_guarded, "0 / 0"),
         (lambda V, T: _agreement()(V, T).flip(0), "the two are exchanged"),
         (lambda V, T: _agreement()(V, T)[0], "this is the gap alone"),
+        (agreement_one_mean, "both from the mean of V"),
+        (agreement_by_rows_less_margin, "the mean of the rows' correlations"),
+        (agreement_held_down, "0.01 is added to the denominator"),
+        (agreement_divided_otherwise, "by n above and by n - 1 below"),
+        (agreement_means_exchanged, "subtracts each other's mean"),
     ],
     "local-weight": [
         (_weight(mix=lambda x, y, w: w * x + y), "the weight stands at the global score"),
@@ -143,5 +250,11 @@ WRONG = {
         (weight_returns_inside, "a return inside the loop"),
         (weight_by_argmax, "by the order of the candidates"),
         (weight_adds_up, "changes its input global_scores"),
+        (weight_recall_in_percent, "the highest R@1, in percent"),
+        (weight_at_once, "this is the smallest weight"),
+        (weight_by_columns, "the rows and columns are exchanged"),
+        (weight_by_reciprocal, "the mean of 1 / rank decides"),
+        (weight_never_updated, "is the best so far kept"),
+        (weight_by_mean_rank, "the mean rank decides"),
     ],
 }

@@ -19,7 +19,6 @@ from itr_lib.inference import encode, rows_of
 from itr_lib.lessons.leaderboard import (
     board_path,
     cost_table,
-    front,
     load_board,
     published_table,
     quality_table,
@@ -61,16 +60,7 @@ def test_tables_show_mean_and_range_and_leave_out_what_is_not_known():
     assert list(cost.loc["one"]) == ["12,345", "12", "1.39", "0.13", "4,096"]
 
 
-def test_the_front_has_whom_nobody_beats():
-    points = {
-        "a": (1.0, 30.0),
-        "b": (2.0, 50.0),
-        "c": (3.0, 40.0),
-        "d": (3.0, 50.0),
-        "e": (2.0, 50.0),
-        "f": (9.0, 51.0),
-    }
-    assert front(points) == ["a", "b", "e", "f"]
+def test_of_each_system_its_time_and_its_mean_recall():
     assert query_costs(
         {"systems": [{"name": "x", "ms_per_query": 0.5, "runs": [{"t2i_r1": 1.0}, {"t2i_r1": 4.0}]}]}
     ) == {"x": (0.5, 2.5)}

@@ -40,7 +40,7 @@ class Ring:
         first, kept = self.came + len(rows) - new, rows[:new] if self.take == "first" else rows[len(rows) - new :]
         if self.take == "last, begun at came":
             first = self.came
-        if self.end in ("cut", "full"):
+        if self.end in ("cut", "full", "last"):
             first, kept = self.came, rows
         if self.end == "again" and self.pointer + new > self.size:
             self.pointer = 0
@@ -62,6 +62,8 @@ class Ring:
             return first + turn
         if self.end == "again":
             return self.pointer + turn
+        if self.end == "last":
+            return min(first + turn, self.size - 1)
         return (first + turn + self.start) % max(1, self.size + self.modulo)
 
     def shown(self) -> Shown:
@@ -109,6 +111,8 @@ RING_TOGGLES = {
     "a batch that does not fit before the end begins at place 0: fill the end first, then go on at place 0": {
         "end": "again"
     },
+    "once the storage is full every key goes to its last place: places wrap round, key number k stands at place "
+    "k % size": {"end": "last"},
     "a full queue takes nothing more: new keys replace the oldest": {"end": "full"},
     "of more keys than fit the last ones stay, but in other places: key number k stands at place k % size": {
         "take": "last, begun at came"

@@ -60,6 +60,8 @@ def negatives_term(
         "1 outside": lambda: 1 + exponents.logsumexp(1),
         "log of log": lambda: exponents.logsumexp(1).log1p(),
         "at least 0": lambda: exponents.logsumexp(1).relu(),
+        "mean and 1": lambda: _safe(exponents, one) - math.log(exponents.shape[1]),
+        "mean with 0": lambda: _safe(exponents, one) - math.log(exponents.shape[1] + 1),
     }
     guarded = {
         "naive": lambda: (one + exponents.exp().sum(1)).log(),
@@ -87,17 +89,19 @@ def positives_of(scores: Tensor, floor: float, form: str) -> Tensor:
         "at 0": lambda: scores.clamp(min=0).log1p(),
         "capped": lambda: scores.clamp(max=floor).log1p(),
         "shifted": lambda: (scores - floor).relu().log1p(),
+        "log first": lambda: scores.log1p().clamp(min=floor),
         "mean first": lambda: scores.mean().clamp(min=floor).log1p().expand_as(scores),
         "sum first": lambda: scores.sum().clamp(min=floor).log1p().expand_as(scores),
-        "plus": lambda: -kept.log1p(),
         "no log": lambda: kept,
         "no 1": lambda: kept.log(),
-        "none": lambda: 0 * scores,
-        "twice": lambda: 2 * kept.log1p(),
-        "half": lambda: kept.log1p() / 2,
         "log 2": lambda: kept.log1p() / math.log(2),
         "log 10": lambda: kept.log1p() / math.log(10),
     }[form]()
+
+
+def weighed(kept: Tensor, own_share: float | str) -> Tensor:
+    """The positives' part, times what it counts; ``"B"`` and ``"1/B"``: summed, or averaged once more."""
+    return {"B": float(kept.numel()), "1/B": 1 / kept.numel()}.get(own_share, own_share) * kept
 
 
 def total_of(terms: Tensor, total: str, factor: float) -> Tensor:
@@ -164,6 +168,8 @@ SHARED_TOGGLES = {
     "differences below gamma were set to 0, and e^0 = 1 counts: no relu in the exponent": {"form": "hinge"},
     "each negative has its own logarithm: one for the sum of all": {"pool": "each"},
     "the mean over the negatives instead of their sum": {"pool": "mean"},
+    "the mean over all keys, the 1 included, instead of the sum": {"pool": "mean and 1"},
+    "the mean over all exponents and the 0 beside them instead of their sum": {"pool": "mean with 0"},
     "one sum for the whole matrix: each query has its own, along its row": {"pool": "whole"},
     "the sum runs over the queries: it runs over the negatives of each, along its row": {"pool": "columns"},
     "the 1 stands outside the logarithm: log(1 + sum), so one more exponent, 0": {"pool": "1 outside"},
@@ -178,15 +184,24 @@ SHARED_TOGGLES = {
     },
     "the positive is cut off at 0: the floor is an argument": {"positive": "at 0"},
     "the positive is cut off from above: clamp(min=floor)": {"positive": "capped"},
+    "the floor is applied after the logarithm: max(S, floor) comes first, then log(1 + ...)": {"positive": "log first"},
+    "the scores of negatives are cut off at the floor, too: it belongs to the positive alone": {
+        "form": "at least the floor"
+    },
     "the floor is taken off and not added back: max(S, floor), clamp(min=floor)": {"positive": "shifted"},
     "the logarithm of the mean positive: the mean of the logarithms is asked for": {"positive": "mean first"},
     "the positives were added up before the logarithm: each query has its own": {"positive": "sum first"},
-    "the positive is added: it has a minus, since a high score of its own is what we want": {"positive": "plus"},
+    "the positive is added: it has a minus, since a high score of its own is what we want": {"own_share": -1.0},
     "the positive's logarithm is missing: log(1 + max(S, floor))": {"positive": "no log"},
     "the 1 of the positive is missing: log(1 + max(S, floor))": {"positive": "no 1"},
-    "there is no positive term: without - log(1 + max(S, floor)) nothing draws a pair together": {"positive": "none"},
-    "the positive counts twice: it stands once": {"positive": "twice"},
-    "the positive counts half: it stands once": {"positive": "half"},
+    "there is no positive term: without - log(1 + max(S, floor)) nothing draws a pair together": {"own_share": 0.0},
+    "the positive counts twice: it stands once": {"own_share": 2.0},
+    "the positives are summed, the negatives averaged: the mean over the B queries is that of both": {"own_share": "B"},
+    "the negatives are summed, the positives averaged: the mean over the B queries is that of both": {
+        "own_share": "1/B",
+        "total": "sum",
+    },
+    "the positive counts half: it stands once": {"own_share": 0.5},
     "the positive's logarithm is to base 10: torch.log is the natural one": {"positive": "log 10"},
     "the positive's logarithm is to base 2: torch.log is the natural one": {"positive": "log 2"},
     "this is the sum over the batch: divide by B": {"total": "sum"},

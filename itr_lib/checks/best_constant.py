@@ -31,6 +31,9 @@ def constant_cases() -> Iterator[Case]:
     yield Case(_given(76, 1, 20.0, 0.3, low=-0.5), trap="some candidates are below 0")
     yield Case(_given(101, 63, 15.0, 0.7, turned=True), trap="the candidates come from high to low")
     yield Case(_given(101, 40, 900.0, 0.2), trap="mu (S - gamma) is above 88, and its exp overflows")
+    # then every loss is infinite that takes the exp of the exponent itself, and the first candidate would win
+    high = _given(11, 7, 3000.0, 0.0, low=0.5, turned=True)
+    yield Case(high, trap="mu (S - gamma) is above 88 at every candidate, and its exp overflows")
 
 
 def constant_specification(scores: Tensor, negatives: int, mu: float, gamma: float) -> float:
@@ -62,18 +65,22 @@ def spoiled(
         "outside": mu * scores - gamma, "divided": (scores - gamma) / mu, "turned": mu * (gamma - scores),
         "no mu": scores - gamma,
     }[form]  # fmt: skip
-    grown = _times(x, negatives, many)
+    grown = _times(x, negatives, many, mu)
     beside = torch.full_like(x, math.log(one) if one else -torch.inf)
     cost = one + grown.exp() if pick == "no log" else torch.logaddexp(beside, grown)
+    cost = (one + grown.exp()).log() if pick == "naive" else cost
     cost = cost * (negatives if many == "outside" else 1) * {"": 1 / mu, "none": 1.0, "times": mu}[scale]
     kept = {"": scores.log1p(), "none": 0 * scores, "no log": scores, "no 1": scores.log()}[positive]
     loss = sides * cost - kept
     place = int(loss.argmax() if pick == "most" else loss.argmin())
+    nearest = scores[(scores - gamma).abs().argmin()]
     threshold = gamma - math.log(negatives) / mu
-    return float({"score": scores[place], "place": place, "loss": loss[place], "threshold": threshold}[give])
+    return float(
+        {"score": scores[place], "place": place, "loss": loss[place], "threshold": threshold, "nearest": nearest}[give]
+    )
 
 
-def _times(x: Tensor, negatives: int, many: str) -> Tensor:
+def _times(x: Tensor, negatives: int, many: str, mu: float) -> Tensor:
     """The exponent of n e^x, or what is written in its place."""
     return {
         "inside": x + math.log(negatives),
@@ -84,11 +91,12 @@ def _times(x: Tensor, negatives: int, many: str) -> Tensor:
         "times": x * math.log(negatives),
         "log10": x + math.log10(negatives),
         "and own": x + math.log(negatives + 1),
+        "in the bracket": x + mu * math.log(negatives),
     }[many]
 
 
 CONSTANT_TOGGLES = {
-    "only one direction is counted: images ask and captions ask, so 2/mu": {"sides": 1.0},
+    "only one direction is counted, or the positive twice: images ask and captions ask, so 2/mu": {"sides": 1.0},
     "the number of negatives is missing: the sum has n terms, n e^(mu (S - gamma))": {"many": "none"},
     "n stands before the logarithm: the n terms are summed inside it": {"many": "outside"},
     "n stands in the exponent: it multiplies the exponential": {"many": "exponent"},
@@ -96,6 +104,11 @@ CONSTANT_TOGGLES = {
     "n counts twice": {"many": "pairs"},
     "ln n multiplies the exponent: n e^x = e^(ln n + x), so it is added": {"many": "times"},
     "the logarithm of n is to base 10: n e^x = e^(ln n + x), with math.log": {"many": "log10"},
+    "ln n stands inside the bracket, where mu multiplies it: n e^x = e^(ln n + x), so mu (S - gamma) + ln n": {
+        "many": "in the bracket"
+    },
+    "exp overflows when mu (S - gamma) is large, and of infinite losses the first is taken: log(1 + n e^x) is "
+    "softplus(x + ln n), or logaddexp(0, x + ln n)": {"pick": "naive"},
     "the logarithm of the sum is missing": {"pick": "no log"},
     "gamma is missing: the exponent is mu (S - gamma)": {"form": "no gamma"},
     "gamma is added: the exponent is mu (S - gamma)": {"form": "plus"},
@@ -110,6 +123,7 @@ CONSTANT_TOGGLES = {
     "the positive's logarithm is missing: log(1 + S)": {"positive": "no log"},
     "the 1 of the positive is missing: log(1 + S)": {"positive": "no 1"},
     "this is the candidate with the highest loss: the lowest is asked for": {"pick": "most"},
+    "this is the candidate nearest to gamma: compare the losses of the candidates": {"give": "nearest"},
     "this is a place in the list: return the score that stands there": {"give": "place"},
     "this is the lowest loss: return the score that has it": {"give": "loss"},
     "this is gamma - ln(n) / mu, where n negatives begin to count: the best score lies a little below it; compare the "

@@ -104,6 +104,12 @@ FAMILY = {
     "the mask is laid along the words: it belongs to the regions, axes (N, 1, R, 1)": {
         "mask": lambda m: m[:, None, None, :]
     },
+    "a place is left out only where it is padding in all pictures (any): each picture has a mask of its own": {
+        "mask": lambda m: m.any(0)[None, None, :, None]
+    },
+    "a place is left out wherever it is padding in any picture (all): each picture has a mask of its own": {
+        "mask": lambda m: m.all(0)[None, None, :, None]
+    },
     "padding became 0 (by a fill, or a product with the mask), and 0 beats a negative alignment: fill it with "
     "-torch.inf": {"fill": 0.0},
     "padding became 1, which no cosine beats: fill it with -torch.inf": {"fill": 1.0},
@@ -134,6 +140,24 @@ FAMILY = {
     "negative alignments became 0, so that they are all level: leave them as they are": {"change": torch.relu},
     "these are places in a list of all regions of all pictures: count within the picture, from 0": {
         "after": _over_pictures
+    },
+    "these are places in a list of all regions and words: each word chooses among the regions, dim 2": {
+        "pick": lambda A: A.flatten(2).argmax(2)[..., None].expand(-1, -1, A.shape[3])
+    },
+    "pictures and captions are exchanged in the result: it is (pictures, captions, words)": {
+        "after": lambda places, A: places.transpose(0, 1)
+    },
+    "the alignments are averaged over the captions first: each caption has its own winners": {
+        "change": lambda A: A.mean(1, keepdim=True).expand_as(A)
+    },
+    "the winners of caption 0 stand for all captions: each caption has its own": {
+        "after": lambda places, A: places[:, :1].expand_as(places)
+    },
+    "the winners of picture 0 stand for all pictures: each picture has its own": {
+        "after": lambda places, A: places[:1].expand_as(places)
+    },
+    "the winner of word 0 stands for all words: each word has its own": {
+        "after": lambda places, A: places[..., :1].expand_as(places)
     },
     "regions are counted from 1: count from 0": {"after": lambda places, A: places + 1},
 }
@@ -169,6 +193,17 @@ EXERCISE = Exercise(
         ),
         "this is a table of zeros and ones (one-hot): give the place of the one": lambda alignments, region_mask: (
             torch.nn.functional.one_hot(best_library(alignments, region_mask), alignments.shape[2]).movedim(3, 2)
+        ),
+        "the alignments of all words are added up, and one region wins for the whole caption: every word chooses its "
+        "own": lambda alignments, region_mask: (
+            alignments.masked_fill(~region_mask[:, None, :, None], -torch.inf)
+            .sum(dim=3)
+            .argmax(dim=2)[..., None]
+            .expand(-1, -1, alignments.shape[3])
+        ),
+        "two things: the mask is turned round, give masked_fill ~region_mask; and the worst region is taken (argmin), "
+        "the best is asked for": lambda alignments, region_mask: _best(
+            alignments, ~region_mask, fill=torch.inf, pick=lambda A: A.argmin(dim=2)
         ),
         "this is one region a picture and caption: every word chooses its own": lambda alignments, region_mask: (
             alignments.masked_fill(~region_mask[:, None, :, None], -torch.inf)

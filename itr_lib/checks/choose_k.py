@@ -18,48 +18,35 @@ def _case(lengths, recall, milliseconds, candidates, budget, tolerated, trap="",
 
 
 EXAMPLE = _case([1, 10, 50, 100], [40.0, 60.0, 62.0, 62.5], [0.25, 0.5, 0.75, 1.5], 1000, 1.0, 2.0, worked=10)
+TIMES = [0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
+# lengths, recall, milliseconds, candidates, budget, tolerated, trap; numbers that are exact in binary, so that a limit
+# that is just met is met
+CASES = [
+    ([1, 5, 20, 50, 100, 200], [30.0, 50.0, 58.0, 61.0, 61.5, 61.75], TIMES, 1000, 9.0, 0.5, ""),
+    ([1, 5, 20, 50, 100, 200], [30.0, 50.0, 58.0, 61.0, 61.5, 62.5], TIMES, 1000, 1.25, 0.5, ""),
+    ([10, 20, 40, 80], [50.0, 57.0, 59.5, 60.0], TIMES[:4], 1000, 4.0, 6.0, ""),
+    ([10, 20, 40], [50.0, 60.0, 62.0], [0.5, 1.0, 2.0], 100, 2.0, 0.0, "a length costs just the budget"),
+    ([10, 20, 40], [59.0, 60.5, 61.0], [0.5, 1.0, 2.0], 100, 3.0, 2.0, "a length loses just what is tolerated"),
+    ([5, 10, 20, 50], [52.0, 60.0, 60.0, 60.0], TIMES[:4], 100, 3.0, 0.0, "several lengths find as much"),
+    ([5, 10, 20, 50], [52.0, 60.0, 61.5, 59.0], TIMES[:4], 100, 3.0, 1.0, "a longer shortlist finds less"),
+    ([5, 10, 20, 50], [52.0, 63.0, 61.5, 64.0], TIMES[:4], 100, 3.0, 1.0, "recall goes up and down"),
+    ([100, 10, 50, 20], [61.0, 52.0, 61.0, 60.25], [1.0, 0.25, 0.75, 0.5], 500, 3.0, 1.0, "lengths are in no order"),
+    ([10, 20, 40, 80], [50.0, 58.0, 60.0, 64.0], TIMES[:4], 30, 3.0, 1.0, "a length is above the number of candidates"),
+    ([10, 20, 30, 80], [50.0, 58.0, 60.0, 60.0], TIMES[:4], 30, 3.0, 0.5, "a length is the number of candidates"),
+    ([10, 20, 40], [50.0, 58.0, 60.0], [3.0, 2.0, 4.0], 100, 1.0, 5.0, "nothing fits the budget"),
+    ([20, 40], [58.0, 60.0], [0.5, 0.75], 10, 1.0, 5.0, "every length is above the number of candidates"),
+    ([50], [61.0], [0.5], 1000, 1.0, 0.0, "there is one length"),
+    ([10, 50], [61.0, 62.0], [0.5, 0.75], 1000, math.inf, 0.5, "the budget is infinite"),
+    ([10, 20, 40], [59.0, 60.0, 58.0], [0.75, 1.0, 0.5], 100, 0.75, 1.0, "a longer shortlist was faster"),
+    ([10, 20, 40], [60.0, 61.0, 61.5], [3.0, 1.0, 1.5], 100, 2.0, 2.0, "a short length is good, and costs too much"),
+    ([10, 20, 40], [0.0, 0.0, 0.0], [0.25, 0.5, 1.0], 100, 2.0, 1.0, "nothing is found at any length"),
+]
 
 
 def choose_cases() -> Iterator[Case]:
-    """Numbers that are exact in binary, so that a limit that is just met is met."""
-    times = [0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
-    yield _case([1, 5, 20, 50, 100, 200], [30.0, 50.0, 58.0, 61.0, 61.5, 61.75], times, 1000, 9.0, 0.5)
-    yield _case([1, 5, 20, 50, 100, 200], [30.0, 50.0, 58.0, 61.0, 61.5, 62.5], times, 1000, 1.25, 0.5)
-    yield _case([10, 20, 40, 80], [50.0, 57.0, 59.5, 60.0], times[:4], 1000, 4.0, 6.0)
-    yield _case([10, 20, 40], [50.0, 60.0, 62.0], [0.5, 1.0, 2.0], 100, 2.0, 0.0, "a length costs just the budget")
-    yield _case(
-        [10, 20, 40], [59.0, 60.5, 61.0], [0.5, 1.0, 2.0], 100, 3.0, 2.0, "a length loses just what is tolerated"
-    )
-    yield _case([5, 10, 20, 50], [52.0, 60.0, 60.0, 60.0], times[:4], 100, 3.0, 0.0, "several lengths find as much")
-    yield _case([5, 10, 20, 50], [52.0, 60.0, 61.5, 59.0], times[:4], 100, 3.0, 1.0, "a longer shortlist finds less")
-    yield _case([5, 10, 20, 50], [52.0, 63.0, 61.5, 64.0], times[:4], 100, 3.0, 1.0, "recall goes up and down")
-    yield _case(
-        [100, 10, 50, 20],
-        [61.0, 52.0, 61.0, 60.25],
-        [1.0, 0.25, 0.75, 0.5],
-        500,
-        3.0,
-        1.0,
-        "the lengths are in no order",
-    )
-    yield _case(
-        [10, 20, 40, 80],
-        [50.0, 58.0, 60.0, 64.0],
-        times[:4],
-        30,
-        3.0,
-        1.0,
-        "a length is above the number of candidates",
-    )
-    yield _case(
-        [10, 20, 30, 80], [50.0, 58.0, 60.0, 60.0], times[:4], 30, 3.0, 0.5, "a length is the number of candidates"
-    )
-    yield _case([10, 20, 40], [50.0, 58.0, 60.0], [3.0, 2.0, 4.0], 100, 1.0, 5.0, "nothing fits the budget")
-    yield _case([20, 40], [58.0, 60.0], [0.5, 0.75], 10, 1.0, 5.0, "every length is above the number of candidates")
-    yield _case([50], [61.0], [0.5], 1000, 1.0, 0.0, "there is one length")
-    yield _case([10, 50], [61.0, 62.0], [0.5, 0.75], 1000, math.inf, 0.5, "the budget is infinite")
-    yield _case([10, 20, 40], [59.0, 60.0, 58.0], [0.75, 1.0, 0.5], 100, 0.75, 1.0, "a longer shortlist was faster")
-    yield _case([10, 20, 40], [0.0, 0.0, 0.0], [0.25, 0.5, 1.0], 100, 2.0, 1.0, "nothing is found at any length")
+    """Each limit just met and just missed; lengths in no order, lengths that are not allowed, none that is."""
+    for case in CASES:
+        yield _case(*case)
 
 
 def choose_specification(lengths, recall, milliseconds, candidates, budget, tolerated) -> int:
@@ -79,7 +66,7 @@ def choose_with(
     lengths, recall, milliseconds, candidates, budget, tolerated,
     fits=lambda length, candidates: length <= candidates, pays=lambda cost, budget: cost <= budget,
     near=lambda found, best, tolerated: found >= best - tolerated, best_of_all=False, pick=lambda some: min(some)[0],
-    nothing=0,
+    nothing=0, again=lambda rows, allowed: allowed,
 ):  # fmt: skip
     """The choice, with options to spoil it; ``pick``: of (length, recall, milliseconds, place) those that come near."""
     rows = list(zip(lengths, recall, milliseconds, range(len(lengths)), strict=True))
@@ -87,7 +74,7 @@ def choose_with(
     if not allowed:
         return nothing(rows) if callable(nothing) else nothing
     best = max(row[1] for row in (rows if best_of_all else allowed))
-    some = [row for row in allowed if near(row[1], best, tolerated)]
+    some = [row for row in again(rows, allowed) if near(row[1], best, tolerated)]
     return pick(some) if some else 0
 
 
@@ -127,6 +114,10 @@ TOGGLES = {
     "the best recall is that of all lengths, also of those that are out: compare with the best that may be had": {
         "best_of_all": True
     },
+    "the best is that of the allowed lengths, but then one is chosen among all: a length that costs more than budget "
+    "is out there, too": {"again": lambda rows, allowed: rows},
+    "a length that loses just what is tolerated is out here, but for the best itself: it may lose that much, >= and "
+    "not >": {"near": lambda found, best, tolerated: found > best - tolerated or found == best},
     "this is the longest that comes near the best: the shortest is asked for": {"pick": lambda some: max(some)[0]},
     "this is the first in the list that comes near the best: the shortest is asked for, and they are in no order": {
         "pick": lambda some: some[0][0]

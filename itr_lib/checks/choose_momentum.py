@@ -31,6 +31,8 @@ def momentum_choices() -> Iterator[Case]:
     yield Case(weak, trap="a follower finds more than the mean of all, and too little")
     limit = _given([0.4, 0.9, 0.99], [40, 39.5, 30], [0.5, 0.6, 0.8], 0.75)
     yield Case(limit, trap="a recall lies exactly at the limit")
+    low = _given([0.5, 0.9, 0.3], [20, 1, 19], [-0.1, 0.3, -0.2], 0.75)
+    yield Case(low, trap="the keys that are left agree less than 0")
     yield Case(_given([0.9], [12], [0.7], 0.9), trap="there is one candidate")
     yield Case(_given([0.1, 0.9, 0.99], [0, 0, 0], [0.5, 0.8, 0.7], 0.75), trap="no follower finds anything")
 
@@ -50,12 +52,11 @@ def choose_momentum(momenta: Tensor, recalls: Tensor, kept: Tensor, share: float
     return float(momenta[kept.masked_fill(~admitted, -torch.inf).argmax()])
 
 
-def spoiled(momenta, recalls, kept, share, *, limit="share", sign=">=", pick="kept", give="momentum", also=""):
-    """The choice with one or two of its steps spoiled."""
-    limits = {
+def _limit(limit: str, recalls: Tensor, share: float) -> Tensor:
+    """The recall that must be reached."""
+    return {
         "share": share * recalls.max(),
         "highest": recalls.max(),
-        "fraction": torch.tensor(share).to(recalls),
         "percent": torch.tensor(100 * share).to(recalls),
         "mean": share * recalls.mean(),
         "first": share * recalls[0],
@@ -63,19 +64,34 @@ def spoiled(momenta, recalls, kept, share, *, limit="share", sign=">=", pick="ke
         "median": share * recalls.median(),
         "difference": recalls.max() - share,
         "less": (1 - share) * recalls.max(),
-    }
-    tests = {">=": torch.ge, ">": torch.gt, "<=": torch.le, "<": torch.lt}
-    admitted = tests[sign](recalls, limits[limit]) if limit != "none" else torch.ones_like(recalls).bool()
-    if also == "kept":
-        admitted &= kept >= share * kept.max()
-    if also == "count":
-        admitted = recalls >= recalls.sort(descending=True).values[max(1, int(share * len(recalls))) - 1]
-    quality = {
+    }[limit]
+
+
+def _quality(pick: str, momenta: Tensor, recalls: Tensor, kept: Tensor) -> Tensor:
+    """What the highest is looked for of."""
+    return {
         "kept": kept, "kept least": -kept, "recall": recalls, "recall least": -recalls, "momentum": momenta,
         "momentum least": -momenta, "product": kept * recalls, "first": -torch.arange(len(kept)).to(kept),
         "last": torch.arange(len(kept)).to(kept),
     }[pick]  # fmt: skip
-    place = int(quality.masked_fill(~admitted, -torch.inf).argmax())
+
+
+def spoiled(
+    momenta, recalls, kept, share, *, limit="share", sign=">=", pick="kept", give="momentum", also="", out=-torch.inf
+):
+    """The choice with one or two of its steps spoiled."""
+    if also == "exchanged":
+        recalls, kept = kept, recalls
+    tests = {">=": torch.ge, ">": torch.gt, "<=": torch.le, "<": torch.lt}
+    admitted = (
+        tests[sign](recalls, _limit(limit, recalls, share)) if limit != "none" else torch.ones_like(recalls).bool()
+    )
+    if also == "kept":
+        admitted &= kept >= share * kept.max()
+    if also == "count":
+        admitted = recalls >= recalls.sort(descending=True).values[max(1, int(share * len(recalls))) - 1]
+    quality = _quality(pick, momenta, recalls, kept)
+    place = int(quality.to(kept).masked_fill(~admitted, out).argmax())
     inside = int(admitted[:place].sum())
     gives = {"momentum": momenta[place], "place": place, "inside": inside, "mixed": momenta[inside]}
     gives |= {"recall": recalls[place], "kept": kept[place]}
@@ -85,7 +101,6 @@ def spoiled(momenta, recalls, kept, share, *, limit="share", sign=">=", pick="ke
 CHOICE_TOGGLES = {
     "nothing is left out: first keep the momenta whose recall is at least share times the highest": {"limit": "none"},
     "only the highest recall is kept: share times the highest is enough": {"limit": "highest"},
-    "recalls are compared with share itself: the limit is share times the highest recall": {"limit": "fraction"},
     "recalls are compared with share in percent: the limit is share times the highest recall": {"limit": "percent"},
     "the limit is a share of the mean recall: it is one of the highest": {"limit": "mean"},
     "the limit is a share of the first recall: it is one of the highest, wherever that stands": {"limit": "first"},
@@ -93,6 +108,11 @@ CHOICE_TOGGLES = {
     "the limit is a share of the median recall: it is one of the highest": {"limit": "median"},
     "share is taken off the highest recall: the limit is share times the highest": {"limit": "difference"},
     "kept must reach a share of its highest, too: only the recall has a limit": {"also": "kept"},
+    "recalls and kept are exchanged: the recalls have the limit, and of what is left the highest kept is taken": {
+        "also": "exchanged"
+    },
+    "what is left out became 0 (a product with the mask, or a fill), and 0 beats a kept below it: fill with "
+    "-torch.inf, or index the ones that are left": {"out": 0.0},
     "a share of the candidates is left: left are those whose recall is at least share times the highest": {
         "also": "count"
     },
@@ -121,11 +141,22 @@ CHOICE_TOGGLES = {
     "this is kept of the right one: return its momentum": {"give": "kept"},
 }
 
+
+def _above_share(momenta, recalls, kept, share):
+    """Fails where nothing reaches it."""
+    left = recalls >= share
+    return float(momenta[left][kept[left].argmax()])
+
+
 EXERCISE = Exercise(
     "choose-momentum",
     library=choose_momentum,
     example=Case(_given([0.0, 0.9, 0.99, 0.999], [20, 22, 18, 1], [0.6, 0.65, 0.8, 0.99], 0.75), worked=0.99),
     cases=momentum_choices,
     specification=choice_specification,
+    mistakes={
+        "recalls are compared with share itself, and nothing is left where none reaches it: the limit is share "
+        "times the highest recall": _above_share
+    },
     family=(spoiled, CHOICE_TOGGLES),
 )

@@ -215,6 +215,7 @@ TOGGLES = {
     "what is beyond the margin is only counted: its size is the cost": {
         "cost": lambda worst, margin: (worst > margin).to(worst)
     },
+    "the disagreement is multiplied by the margin: subtract it": {"cost": lambda worst, margin: margin * worst},
     "what is beyond the margin is squared: it counts as it is": {
         "cost": lambda worst, margin: (worst - margin).relu() ** 2
     },
@@ -241,6 +242,10 @@ def _margin_from_the_sum(images, captions, pair_loss, margin):
     return pair_loss(unit(images) @ unit(captions).T) + (summed - margin).relu()
 
 
+def _pairs_times_batch(images, captions, pair_loss, margin):
+    return cmc_with(images, captions, lambda scores: len(scores) * pair_loss(scores), margin)
+
+
 def _raw_intra(images, captions, pair_loss, margin):
     return cmc_with(images, captions, pair_loss, margin, within=lambda v, t: (images @ images.T, captions @ captions.T))
 
@@ -262,6 +267,7 @@ CMC_MISTAKES = {
     "the consistency compares plain dot products: it takes cosines, as the other part does": _raw_intra,
     "pair_loss gets plain dot products: it takes cosines, as the other part does": _raw_pairs,
     "pair_loss is added for both directions: it does that itself, give it the cosines once": _pairs_twice,
+    "pair_loss is multiplied by the size of the batch: add it as it is": _pairs_times_batch,
     "this is divided by the size of the batch: no mean here, both parts are added as they are": _mean_over_the_batch,
 }
 

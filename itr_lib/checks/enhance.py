@@ -64,6 +64,7 @@ def spoiled(
     """The step with one or two of its parts spoiled."""
     unit = F.normalize
     asked = unit(regions, dim=-1) if "regions" in units else regions
+    guide = guide[:1].expand_as(guide) if units == "first guide" else guide
     asking = guide.sum(0, keepdim=True).expand_as(guide) if units == "all guides" else guide
     products = torch.einsum("nrf,nf->nr", asked, asking)
     products = {"": sharpness * products, "none": products, "over": products / sharpness, "outside": products}[scale]
@@ -71,12 +72,7 @@ def spoiled(
         products = unit(products.masked_fill(~mask, 0), dim=1)
     mask = ~mask if turned else mask
     logits = products.masked_fill(~mask, fill) if before else products
-    if over == "sigmoid":
-        share = logits.sigmoid()
-    elif over == "none":
-        share = logits.masked_fill(~mask, 0)
-    else:
-        share = logits.nan_to_num(neginf=-1e30).softmax(0 if over == "pictures" else 1)
+    share = _shared(logits, mask, over)
     share = _brought_to_length(share, length)
     share = share.masked_fill(~mask, 0) if after else share
     share = sharpness * share if scale == "outside" else share
@@ -84,6 +80,17 @@ def spoiled(
         share = mask.to(share)
     result = _kept(regions, share, keep) + share[..., None] * _given_back(regions, share, guide, give)
     return F.normalize(result, dim=-1) if unit_result else result
+
+
+def _shared(logits: Tensor, mask: Tensor, over: str) -> Tensor:
+    if over == "sigmoid":
+        return logits.sigmoid()
+    if over == "none":
+        return logits.masked_fill(~mask, 0)
+    if over == "pictures, bare":
+        return logits.softmax(0)
+    share = logits.nan_to_num(neginf=-1e30).softmax(0 if over == "pictures" else 1)
+    return share.masked_fill(~mask, 0) if over == "pictures" else share
 
 
 def _brought_to_length(share: Tensor, length: float | str | None) -> Tensor:
@@ -147,10 +154,13 @@ ENHANCE_TOGGLES = {
     "b is the root of the shares: divide the shares by their length": {"length": "root"},
     "the mask is turned round: it is True where a region is real, so fill where it is not, ~mask": {"turned": True},
     "the guides of all pictures are added up: each picture has its own, nrf,nf->nr": {"units": "all guides"},
+    "the first picture's guide is used for all: each picture has its own, nrf,nf->nr": {"units": "first guide"},
     "sharpness multiplies what is given: it multiplies the products, before the softmax": {"scale": "outside"},
     "sharpness is missing: it multiplies the products": {"scale": "none"},
     "the products are divided by sharpness: multiply them": {"scale": "over"},
     "the softmax runs over the pictures: each picture shares among its own regions, dim=1": {"over": "pictures"},
+    "the softmax runs over the pictures, and is NaN at a place that is padding in all of them: each picture shares "
+    "among its own regions, dim=1": {"over": "pictures, bare", "after": False},
     "this is a sigmoid for each region: softmax shares among the regions of a picture": {"over": "sigmoid"},
     "the softmax is missing": {"over": "none"},
     "b has length 1 before the softmax: the softmax comes first": {"order": "length first", "length": None},

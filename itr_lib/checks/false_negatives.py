@@ -59,33 +59,44 @@ def false_negatives(batches: list[Tensor], size: int) -> float:
 
 
 def spoiled(
-    batches, size, *, first="ask", counts="full", window="", unit="percent", over="queries", what="any", stop=False
-):
+    batches, size, *, first="ask", counts="full", window="", unit="percent", over="queries", what="any", stop=False,
+    rounded=False,
+):  # fmt: skip
     """The count with one or two of its steps spoiled."""
     came: list[int] = []
     shares: list[list[float]] = []
     for number, batch in enumerate(batches):
         images = batch.tolist()
-        before = came + images if first == "enqueue" else list(came)
-        queues = [_queue(before, size, window, batches, number)] * len(images)
-        asking = list(zip(queues, images, strict=True))
+        before = [
+            _queue(came + (images if first == "enqueue" else images[:turn] if first == "one by one" else []), size,
+                   window, batches, number)
+            for turn in range(len(images))
+        ]  # fmt: skip
+        asking = list(zip(before, images, strict=True))
         if first == "one by one":
-            queues = [_queue(came + images[:turn], size, window, batches, number) for turn in range(len(images))]
-            asking = list(zip(queues, images, strict=True))[max(0, size - len(came)) :]
-        if asking if first == "one by one" else _ready(counts, len(came), len(images), size):
-            shares.append([_found(queue, image, images, what) for queue, image in asking])
-            if what == "once":
-                shares[-1] = [float(image in queues[0]) for image in set(images)]
+            asking = asking[max(0, size - len(came)) :]
+        if asking if first == "one by one" else _ready(counts, len(came), len(images), size, number):
+            shares.append(_batch_of(asking, images, what))
             came = [] if over == "emptied" else came
             if stop:
                 break
         came += images
-    return _mean(shares, sum(map(len, batches)), over, unit)
+    mean = _mean(shares, sum(map(len, batches)), over, unit)
+    return float(round(mean)) if rounded else mean
 
 
-def _ready(counts: str, came: int, new: int, size: int) -> bool:
-    ready = {"full": came >= size, "always": True, "some": came > 0, "late": came > size}
+def _ready(counts: str, came: int, new: int, size: int, number: int) -> bool:
+    ready = {"full": came >= size, "always": True, "some": came > 0, "late": came > size, "batches": number >= size}
     return ready[counts] if counts in ready else came + new >= size
+
+
+def _batch_of(asking: list[tuple[list[int], int]], images: list[int], what: str) -> list[float]:
+    """What a batch adds: a number a query, or a number a picture, or a key."""
+    if what == "once":
+        return [float(image in asking[0][0]) for image in set(images)]
+    if what == "keys that are asked":
+        return [float(key in images) for key in asking[0][0]]
+    return [_found(queue, image, images, what) for queue, image in asking]
 
 
 def _mean(shares: list[list[float]], asked: int, over: str, unit: str) -> float:
@@ -162,6 +173,13 @@ NEGATIVES_TOGGLES = {
     "only the first batch that met a full queue is counted: is a return inside the loop?": {"stop": True},
     "keys are counted, not queries: whether there is one or several of its own, a query counts once": {"what": "keys"},
     "this is the share of the queue's keys: count the queries that find at least one": {"what": "share"},
+    "this is the share of the queue's keys whose picture asks (isin the other way round): count the queries that find "
+    "their picture, torch.isin(batch, queue)": {"what": "keys that are asked"},
+    "the queue is taken to hold size batches: it holds the last size captions": {
+        "window": "batches",
+        "counts": "batches",
+    },
+    "the percentage is rounded: leave it as it is": {"rounded": True},
     "a query counts when the queue holds a caption of any picture in its batch: its own picture alone matters": {
         "what": "others"
     },

@@ -124,6 +124,37 @@ def _at_the_winner(regions, words, winners, grad):
     return torch.cat([backward_specification(regions, words, winners, grad)[: len(regions)], by_words])
 
 
+def _grad_of_the_winner(regions, words, winners, grad):
+    return backward_specification(regions, words, winners, grad[winners % len(grad)])
+
+
+def _from_the_regions(regions, words, winners, grad):
+    begun = torch.cat([regions, torch.zeros_like(words)])
+    return begun + backward_specification(regions, words, winners, grad)
+
+
+def _regions_averaged(regions, words, winners, grad):
+    right = backward_specification(regions, words, winners, grad)
+    return torch.cat([right[: len(regions)] / len(words), right[len(regions) :]])
+
+
+def _last_word_missing(regions, words, winners, grad):
+    before = torch.arange(len(grad), device=grad.device) < len(grad) - 1
+    return backward_specification(regions, words, winners, grad * before)
+
+
+def _to_region_of_its_place(regions, words, winners, grad):
+    places = torch.arange(len(words), device=words.device) % len(regions)
+    by_regions = backward_specification(regions, words, places, grad)[: len(regions)]
+    return torch.cat([by_regions, grad[:, None] * regions[winners]])
+
+
+def _region_of_its_place(regions, words, winners, grad):
+    places = torch.arange(len(words), device=words.device) % len(regions)
+    by_regions = backward_specification(regions, words, winners, grad)[: len(regions)]
+    return torch.cat([by_regions, grad[:, None] * regions[places]])
+
+
 def _times_code(regions, words, winners, grad):
     return backward_specification(regions, words, winners, grad * (words * regions[winners]).sum(1))
 
@@ -135,6 +166,12 @@ def _unit(regions, words, winners, grad):
 MISTAKES = {
     "only the first word is counted: a return inside the loop?": _first_word_only,
     "the words' part is written to row winners[t]: word t has row t": _at_the_winner,
+    "grad is read at the winner's place, grad[winners]: word t has grad[t]": _grad_of_the_winner,
+    "the regions' part starts from the regions: start from zeros, and add what each word gives": _from_the_regions,
+    "the regions' part is divided by the number of words: add the gradients up": _regions_averaged,
+    "the last word is missing: the loop ends one too early": _last_word_missing,
+    "the regions' part gives word t to region t: it belongs to its winner, row winners[t]": _to_region_of_its_place,
+    "the words' part takes region t: word t gets grad[t] times its winner, regions[winners[t]]": _region_of_its_place,
     "the code itself comes in as a factor: grad[t] is all that the chain rule asks for": _times_code,
     "the gradients are brought to length 1: leave them as they are": _unit,
     "every region receives a gradient, and every word from all of them: only the winner of a word counts": _dense,
@@ -165,6 +202,12 @@ FAMILY: dict[str, dict] = {
     "the regions receive no gradient: the winner of word t gets grad[t] times the word": {"to_regions": 0.0},
     "the regions' part has its sign turned round": {"to_regions": -1.0},
     "the words' part has its sign turned round": {"to_words": -1.0},
+    "both parts have their sign turned round: this is the gradient, not a step down": {
+        "to_regions": -1.0,
+        "to_words": -1.0,
+    },
+    "every word gets the mean of grad: word t has grad[t]": {"weight": lambda g: g.mean().expand_as(g)},
+    "every word gets grad[0]: word t has grad[t]": {"weight": lambda g: g[:1].expand_as(g)},
     "a gradient below 0 became 0: it counts like the others": {"weight": torch.relu},
     "grad has lost its sign: take it as it is": {"weight": torch.abs},
     "grad comes in twice: once is enough": {"weight": torch.square},

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from itr_lib.checks import _ranks
 from itr_lib.checks._inputs import generator, normal
+from itr_lib.checks._ranks import own_of, places_of, ranks_specification
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
 from itr_lib.checks.two_stage_search import weighted
@@ -52,125 +54,22 @@ def ranks_cases() -> Iterator[Case]:
         yield Case(inputs | {"shortlist": shortlist, "local_weight": weight}, trap)
 
 
-def ranks_specification(global_scores, local_scores, truth, shortlist: int, local_weight: float) -> Tensor:
-    """Query by query: the order of all candidates in both stages, and where the match stands in it."""
-    ranks = []
-    for whole, local, own in zip(global_scores.tolist(), local_scores.tolist(), truth.tolist(), strict=True):
-        final = [x + local_weight * y for x, y in zip(whole, local, strict=True)]
-        order = sorted(range(len(whole)), key=whole.__getitem__, reverse=True)
-        first = sorted(order[:shortlist], key=final.__getitem__, reverse=True)
-        ranks.append((first + order[shortlist:]).index(own) + 1)
-    return torch.tensor(ranks)
-
-
-def _places(scores: Tensor) -> Tensor:
-    """(queries, candidates): the place of each, 0 for the best."""
-    return scores.argsort(descending=True).argsort(1)
-
-
-def _own(values: Tensor, truth: Tensor) -> Tensor:
-    return values.gather(1, truth[:, None])[:, 0]
-
-
 def ranks_with(
     global_scores, local_scores, truth, shortlist, local_weight,
     final=weighted, missed=lambda ranks, shortlist, candidates: ranks, size=lambda shortlist: shortlist,
     among_all=False, itself=1, start=0,
 ) -> Tensor:  # fmt: skip
     """The ranks, with options to spoil them; ``missed``: (global ranks, shortlist, candidates) -> ranks outside."""
-    places, scores = _places(global_scores), final(global_scores, local_scores, local_weight)
-    ahead = scores > _own(scores, truth)[:, None]
+    places, scores = places_of(global_scores), final(global_scores, local_scores, local_weight)
+    ahead = scores > own_of(scores, truth)[:, None]
     ahead = ahead if among_all else ahead & (places < size(shortlist))
-    outside = missed(_own(places, truth) + 1, shortlist, places.shape[1])
-    return torch.where(_own(places, truth) < size(shortlist), ahead.sum(1) + itself, outside) + start
+    outside = missed(own_of(places, truth) + 1, shortlist, places.shape[1])
+    return torch.where(own_of(places, truth) < size(shortlist), ahead.sum(1) + itself, outside) + start
 
 
 def _all_at(value: Callable[[int, int], float]) -> dict[str, Callable]:
     """One and the same rank for all matches outside the shortlist."""
     return {"missed": lambda ranks, shortlist, candidates: torch.full_like(ranks, value(shortlist, candidates))}
-
-
-def _missed_infinite(**inputs):
-    outside = _own(_places(inputs["global_scores"]), inputs["truth"]) >= inputs["shortlist"]
-    return ranks_specification(**inputs).double().masked_fill(outside.cpu(), torch.inf)
-
-
-def _missed_dropped(**inputs):
-    outside = _own(_places(inputs["global_scores"]), inputs["truth"]) >= inputs["shortlist"]
-    return ranks_specification(**inputs)[~outside.cpu()]
-
-
-def _from_the_bottom(global_scores, local_scores, truth, shortlist, local_weight):
-    return ranks_specification(-global_scores, -local_scores, truth, shortlist, local_weight)
-
-
-def _ranks_together(global_scores, local_scores, truth, shortlist, local_weight):
-    added = (local_weight * local_scores).masked_fill(_places(global_scores) >= shortlist, 0)
-    return _own(_places(global_scores + added), truth) + 1
-
-
-def _ranks_of_the_diagonal(global_scores, local_scores, truth, shortlist, local_weight):
-    own = torch.arange(len(truth)) % global_scores.shape[1]
-    return ranks_specification(global_scores, local_scores, own, shortlist, local_weight)
-
-
-def _winners(global_scores, local_scores, truth, shortlist, local_weight):
-    final = weighted(global_scores, local_scores, local_weight)
-    return final.masked_fill(_places(global_scores) >= shortlist, -torch.inf).argmax(1)
-
-
-def _one_argsort(scores: Tensor) -> Tensor:
-    return scores.argsort(1, descending=True)
-
-
-def _order_for_ranks(global_scores, local_scores, truth, shortlist, local_weight):
-    final = weighted(global_scores, local_scores, local_weight)
-    lifted = torch.where(_places(global_scores) < shortlist, 1e3 + final, global_scores)
-    return _own(_one_argsort(lifted), truth) + 1
-
-
-def _places_for_rows(global_scores, local_scores, truth, shortlist, local_weight):
-    """The new order of the shortlist as places in it, not looked up."""
-    order = global_scores.argsort(1, descending=True)
-    first = order[:, :shortlist]
-    places = weighted(global_scores, local_scores, local_weight).gather(1, first).argsort(1, descending=True)
-    here = torch.cat([places, order[:, shortlist:]], 1) == truth[:, None]
-    return torch.where(here.any(1), here.double().argmax(1) + 1, 0)
-
-
-def _two_ranks(global_scores, local_scores, truth, weight):
-    return (
-        _own(_places(scores), truth) + 1 for scores in (global_scores, weighted(global_scores, local_scores, weight))
-    )
-
-
-def _cut_rank(global_scores, local_scores, truth, shortlist, local_weight):
-    first, again = _two_ranks(global_scores, local_scores, truth, local_weight)
-    return torch.where(first <= shortlist, again.clamp(max=shortlist), first)
-
-
-def _others_at_zero(global_scores, local_scores, truth, shortlist, local_weight):
-    final = weighted(global_scores, local_scores, local_weight).masked_fill(_places(global_scores) >= shortlist, 0)
-    return (final > _own(final, truth)[:, None]).sum(1) + 1
-
-
-def _by(place: Callable[[Tensor], Tensor]) -> Callable:
-    """Places of another kind, in place of the global ones."""
-
-    def ranks(global_scores, local_scores, truth, shortlist, local_weight):
-        places, final = place(global_scores), weighted(global_scores, local_scores, local_weight)
-        ahead = ((final > _own(final, truth)[:, None]) & (places < shortlist)).sum(1) + 1
-        return torch.where(_own(places, truth) < shortlist, ahead, _own(places, truth) + 1)
-
-    return ranks
-
-
-def _one_argsort_inside(global_scores, local_scores, truth, shortlist, local_weight):
-    order = global_scores.argsort(1, descending=True)[:, :shortlist]
-    final = weighted(global_scores, local_scores, local_weight).gather(1, order)
-    here = order == truth[:, None]
-    inside = (final.argsort(1, descending=True) * here).sum(1) + 1
-    return torch.where(here.any(1), inside, _own(_places(global_scores), truth) + 1)
 
 
 TOGGLES = {
@@ -235,45 +134,49 @@ TOGGLES = {
 }
 
 RANKS_MISTAKES = {
-    "every match outside the shortlist has an infinite rank: it keeps its global rank": _missed_infinite,
+    "every match outside the shortlist has an infinite rank: it keeps its global rank": _ranks.missed_infinite,
     "queries whose match is not in the shortlist are left out: a rank for every query, theirs is the global one": (
-        _missed_dropped
+        _ranks.missed_dropped
     ),
     "the shortlist is ignored, all candidates are ordered anew: outside it the global order stays": (
         lambda global_scores, local_scores, truth, shortlist, local_weight: (
-            _own(_places(global_scores + local_weight * local_scores), truth) + 1
+            own_of(places_of(global_scores + local_weight * local_scores), truth) + 1
         )
     ),
-    "one argsort is taken for places: it gives the order; the argsort of that gives each candidate's place": _by(
-        _one_argsort
+    "one argsort is taken for places: it gives the order; the argsort of that gives each candidate's place": _ranks.by(
+        _ranks.one_argsort
     ),
-    "the shortlist holds the candidates with the lowest global scores: sort descending": _by(
+    "the shortlist holds the candidates with the lowest global scores: sort descending": _ranks.by(
         lambda scores: scores.argsort(1).argsort(1)
     ),
-    "the queries are sorted, not the candidates: a row is a query, sort along dim=1": _by(
+    "the queries are sorted, not the candidates: a row is a query, sort along dim=1": _ranks.by(
         lambda scores: scores.argsort(0, descending=True).argsort(0)
     ),
     "the new places within the shortlist are taken for candidates: look up there which candidates they are": (
-        _places_for_rows
+        _ranks.places_for_rows
     ),
+    "the new places within the shortlist are taken for candidates, and a match that is not among them comes behind the "
+    "shortlist: look up there which candidates they are": _ranks.places_in_front,
+    "outside the shortlist candidates are ordered anew, too: a match there keeps its global rank": _ranks.others_anew,
+    "the final score decides who is in the shortlist: the global score alone does": _ranks.shortlist_by_final,
     "the smaller of two ranks is taken: which one counts is decided by the shortlist": (
         lambda global_scores, local_scores, truth, shortlist, local_weight: torch.minimum(
-            *_two_ranks(global_scores, local_scores, truth, local_weight)
+            *_ranks.two_ranks(global_scores, local_scores, truth, local_weight)
         )
     ),
-    "the rank among all candidates is cut off at shortlist: count only those in the shortlist": _cut_rank,
-    "candidates outside the shortlist got a score of 0 here: there the global rank counts": _others_at_zero,
+    "the rank among all candidates is cut off at shortlist: count only those in the shortlist": _ranks.cut_rank,
+    "candidates outside the shortlist got a score of 0 here: there the global rank counts": _ranks.others_at_zero,
     "one argsort is taken for ranks: it gives the order; the argsort of that gives each candidate's place": (
-        _order_for_ranks
+        _ranks.order_for_ranks
     ),
     "inside the shortlist one argsort is taken for ranks: it gives the order; the argsort of that gives the places": (
-        _one_argsort_inside
+        _ranks.one_argsort_inside
     ),
-    "these are ranks from the bottom: sort descending, the highest score has rank 1": _from_the_bottom,
+    "these are ranks from the bottom: sort descending, the highest score has rank 1": _ranks.from_the_bottom,
     "candidates of the shortlist are sorted among the others, where a low local score moves them behind: the "
-    "shortlist stays in front": _ranks_together,
-    "the match of query i is taken to be candidate i: truth says which it is": _ranks_of_the_diagonal,
-    "these are the candidates that come first: the rank of each query's match is asked for": _winners,
+    "shortlist stays in front": _ranks.ranks_together,
+    "the match of query i is taken to be candidate i: truth says which it is": _ranks.ranks_of_the_diagonal,
+    "these are the candidates that come first: the rank of each query's match is asked for": _ranks.winners,
 }
 
 

@@ -46,6 +46,10 @@ def weight_cases() -> Iterator[Case]:
         yield _case([0.0, 1.0], [[0.5, 0.5], [0.0, 0.5]], [local, [1.0, 0.0]], [own, 0], "scores are tied")
     yield _case(WEIGHTS[1:], [[0.5, 0.0, 0.25]] * 2, [[0.0, 0.125, 0.0]] * 2, [0, 0], "several weights find as much")
     yield _case([4.0, 0.25, 1.0], [[0.5, 0.0]], [[0.0, 0.0]], [0], "several weights find as much, in no order")
+    behind = [[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 1.0, 0.5]]  # a match moves from the third place to the second
+    nearer = [[0.0, 0.0, 0.0], [0.625, 0.0, 0.0], [0.625, 0.0, 0.375]]
+    trap = "several weights find as much, and one of them has the missed matches further ahead"
+    yield _case([0.0, 0.5, 1.0], behind, nearer, [0, 0, 0], trap)
     yield _case(WEIGHTS, [[1.0, 0.0]] * 3, [[0.0, 0.5]] * 3, [0, 0, 0], "the global score alone is best")
     yield _case(WEIGHTS, [[0.0, 1.0]] * 3, [[0.5, 0.0]] * 3, [0, 0, 0], "only a large weight finds anything")
     yield _case(WEIGHTS, [[0.0, 1.0]] * 2, [[0.0, 1.0]] * 2, [0, 0], "no weight finds anything")
@@ -88,6 +92,10 @@ def weight_with(
     return choose(found)
 
 
+def _rank(scores: Tensor, truth: Tensor) -> Tensor:
+    return (scores >= _own(scores, truth)).sum(1)
+
+
 def _higher(scores: Tensor, truth: Tensor) -> Tensor:
     return (scores > _own(scores, truth)).sum(1)
 
@@ -115,9 +123,7 @@ TOGGLES: dict[str, dict[str, object]] = {
     "a query counts as found where its match is first or second: R@1 asks for the first place": {
         "hits": lambda scores, truth: (scores >= _own(scores, truth)).sum(1) <= 2
     },
-    "the match counts itself among those ahead, so nothing is ever found": {
-        "hits": lambda scores, truth: (scores >= _own(scores, truth)).sum(1) == 0
-    },
+    "this is R@5: R@1 asks for the first place": {"hits": lambda scores, truth: _rank(scores, truth) <= 5},
     "the lowest score counts as found here: the match must score higher than every other candidate": {
         "hits": lambda scores, truth: (scores <= _own(scores, truth)).sum(1) == 1
     },
@@ -129,6 +135,19 @@ TOGGLES: dict[str, dict[str, object]] = {
     },
     "the mean score of the matches decides: R@1 asks how many come first": {"hits": _own},
     "the mean rank decides: R@1 asks how many come first": {"hits": lambda scores, truth: -_higher(scores, truth)},
+    "the mean rank decides, with ties against the match: R@1 asks how many come first": {
+        "hits": lambda scores, truth: -_rank(scores, truth).double()
+    },
+    "the mean of 1 / rank decides: R@1 asks how many come first, a second place counts for nothing": {
+        "hits": lambda scores, truth: 1 / _rank(scores, truth).double()
+    },
+    "the mean of 1 / rank decides, with ties for the match: R@1 asks how many come first": {
+        "hits": lambda scores, truth: 1 / (1 + _higher(scores, truth).double())
+    },
+    "the rows and columns are exchanged: a query is a row, and its match competes with the other candidates (argmax "
+    "over dim 1)": {"hits": lambda scores, truth: scores.argmax(0)[truth] == torch.arange(len(truth)).to(truth)},
+    "a query competes with the other queries for its match: it is the match that competes with the other candidates, "
+    "along the row": {"hits": lambda scores, truth: (scores[:, truth] >= _own(scores, truth)[:, 0]).sum(0) == 1},
     "this is the weight with the lowest R@1: the highest is asked for": {
         "choose": lambda found: min(weight for weight, value in found.items() if value == min(found.values()))
     },
@@ -155,6 +174,10 @@ def _first_weight(weights, global_scores, local_scores, truth):
     return weights[0]
 
 
+def _most_found(**inputs) -> float:
+    return weight_with(**inputs, choose=lambda found: max(found.values()))
+
+
 def _stops_where_it_falls(weights, global_scores, local_scores, truth):
     """Walks through the weights, and stops at the first that finds no more than the one before."""
     best, chosen = -1, weights[0]
@@ -168,6 +191,20 @@ def _stops_where_it_falls(weights, global_scores, local_scores, truth):
 
 WEIGHT_MISTAKES: dict[str, Callable] = {
     "this is the first weight, whatever the scores are: a return inside the loop?": _first_weight,
+    "this is the smallest weight, whatever the scores are: does a return stand inside the loop, or is no query ever "
+    "found, since its match counts itself among those ahead?": lambda weights, **scores: min(weights),
+    "this is the largest weight, whatever the scores are: is the best so far kept together with its weight?": (
+        lambda weights, **scores: max(weights)
+    ),
+    "this is the last weight, whatever the scores are: is the best so far kept together with its weight?": (
+        lambda weights, **scores: weights[-1]
+    ),
+    "this is the highest R@1, in percent: the weight that has it is asked for": lambda **inputs: (
+        100 * _most_found(**inputs) / len(inputs["truth"])
+    ),
+    "this is the highest R@1, as a fraction: the weight that has it is asked for": lambda **inputs: (
+        _most_found(**inputs) / len(inputs["truth"])
+    ),
     "the search stops at the first weight that finds no more: try all of them": _stops_where_it_falls,
 }
 

@@ -103,6 +103,7 @@ KEPT_GRAPH = (
 )
 MOVED_SOURCE = "source was changed: target follows source, not the other way round"
 SHARED = "target and source share memory now: copy the values, or the next step of source is one of target too"
+RETURNED = "your function returns something: it changes target in place, and returns nothing; leave out the return"
 UNMOVED = "target did not change: work on its own tensors, in place"
 WEIGHTS: dict[str, Formula] = {
     "": _average,
@@ -145,9 +146,9 @@ BUFFERS: dict[str, Formula] = {
 
 def momentum_properties(inputs: Inputs, run: Callable[..., Any]) -> None:
     """What the answer did to its copies of target and source."""
-    pairs = []
+    pairs, returned = [], []
     for given in [inputs, *others()]:
-        run(**given)
+        returned.append(run(**given))
         pairs.append((given, given["target"].copies[-1], given["source"].copies[-1]))
     if any(_different(leader, given["source"]) for given, _, leader in pairs):
         raise AssertionError(MOVED_SOURCE)
@@ -163,6 +164,8 @@ def momentum_properties(inputs: Inputs, run: Callable[..., Any]) -> None:
             raise AssertionError(SHARED)
         if any(now is not then for now, then in zip(mine.parameters(), mine.own, strict=True)):
             raise AssertionError(REPLACED)
+    if any(value is not None for value in returned):
+        raise AssertionError(RETURNED)
 
 
 def _told(pairs: list[tuple[Inputs, _Encoder, _Encoder]]) -> str:

@@ -13,14 +13,7 @@ from torch import Tensor
 from itr_lib.checks._inputs import generator
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
-from itr_lib.lessons.leaderboard import front
-
-
-def library_front(cost: Tensor, recall: Tensor) -> Tensor:
-    """The library's, which goes by names."""
-    points = dict(enumerate(zip(cost.tolist(), recall.tolist(), strict=True)))
-    kept = set(front(points))
-    return torch.tensor([i in kept for i in points], dtype=torch.bool, device=cost.device)
+from itr_lib.evaluation import pareto_front
 
 
 def _methods(*points: tuple[float, float]) -> Inputs:
@@ -112,6 +105,19 @@ def _earlier_only(cost, recall):
     return ~_beats(cost, recall).triu(1).any(0)
 
 
+def _one_before(strict: bool) -> Callable:
+    """Each method beside the one before it in the list."""
+
+    def front(cost, recall):
+        kept = torch.ones(len(cost), dtype=torch.bool)
+        for i in range(1, len(cost)):
+            beaten = _beats(cost, recall)[i - 1, i] if not strict else True
+            kept[i] = not (beaten and (cost[i - 1] <= cost[i] and recall[i - 1] > recall[i] or not strict))
+        return kept
+
+    return front
+
+
 def _beaten_twice(cost, recall):
     return _beats(cost, recall).sum(0) < 2
 
@@ -152,6 +158,9 @@ PARETO_MISTAKES = {
     "True and False are exchanged: True is what stays on the front": lambda cost, recall: (
         ~pareto_specification(cost, recall)
     ),
+    "True and False are exchanged, and equal points beat each other: True is what stays, and both of two equals do": (
+        lambda cost, recall: ~_front(lambda c, r, x, y: (c <= x) & (r >= y), itself=False)(cost, recall)
+    ),
     "a method goes as soon as another is better in one of the two: the other must be no worse in both": _front(
         lambda c, r, cost, recall: (c < cost) | (r > recall)
     ),
@@ -187,13 +196,16 @@ PARETO_MISTAKES = {
     "only the first method is compared with the others: every one is; a return inside the loop?": _only_the_first,
     "each method is compared only with those that stand behind it in the list (j > i): with all": _later_only,
     "each method is compared only with those that stand before it in the list (j < i): with all": _earlier_only,
+    "each method is compared only with the one before it in the list: with all": _one_before(strict=False),
+    "each method is compared only with the one before it in the list, and only by recall: with all, and at equal "
+    "recall the cheaper one beats the other": _one_before(strict=True),
     "beaten by more than one is what goes here: one that beats it is enough": _beaten_twice,
     "who beats somebody stays here: whom nobody beats stays": _beats_somebody,
 }
 
 EXERCISE = Exercise(
     "pareto-front",
-    library=library_front,
+    library=pareto_front,
     example=EXAMPLE,
     cases=pareto_cases,
     specification=pareto_specification,

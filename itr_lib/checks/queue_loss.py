@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from itr_lib.checks._inputs import normal, unit_vectors
 from itr_lib.checks._mistakes import unit
@@ -19,6 +19,7 @@ from itr_lib.checks._uto import (
     overflow_explained,
     positives_of,
     total_of,
+    weighed,
 )
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
@@ -32,7 +33,7 @@ def _given(
     queries, noise = unit_vectors(len(ids), 5, seed=300 + seed), unit_vectors(len(ids), 5, seed=310 + seed)
     positives = unit(queries + 0.4 * noise)
     if low:
-        positives[0] = unit(noise[0] - (0.4 + noise[0] @ queries[0]) * queries[0])  # a positive below 0
+        positives[0] = unit(noise[0] - (1.2 + noise[0] @ queries[0]) * queries[0])  # a positive below 0
     return {
         "queries": queries,
         "positive_keys": positives,
@@ -100,17 +101,41 @@ def queue_loss(
 def spoiled(
     queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor, *, mask="", own="", keys="",
     fill=-torch.inf, form="", positive="", total="mean", one=1.0, scale="", pool="sum", guard="", factor=1.0,
+    own_share=1.0,
 ):  # fmt: skip
     """UTO against a queue with one or two of its steps spoiled."""
+    queue_keys, same = _asked(keys, queries, positive_keys, queue_keys, image_ids, queue_ids)
+    no_negative = _left_out(mask, keys, same, queue_ids)
+    pairs = (queries * positive_keys).sum(1)
+    scores = (positive_keys if own == "of keys" else queries) @ queue_keys.T
+    if form == "at least the floor":
+        scores, form = scores.clamp(min=floor), ""
+    exponents = filled(scores, mu, gamma, form, no_negative, fill, pairs)
+    if exponents.shape[1] == 0:
+        exponents, no_negative = queries[:, :1] * 0 - torch.inf, torch.ones_like(queries[:, :1], dtype=torch.bool)
+    costs = negatives_term(exponents, mu, gamma, ~no_negative, one, scale, pool, guard)
+    kept = {
+        "matrix": lambda: positives_of(queries @ positive_keys.T, floor, positive).mean(),
+        "next": lambda: positives_of((queries * positive_keys.roll(1, 0)).sum(1), floor, positive),
+        "mean": lambda: positives_of((queries * positive_keys).mean(1), floor, positive),
+    }
+    kept = kept.get(own, lambda: positives_of(pairs, floor, positive))()
+    return total_of(costs - weighed(kept, own_share), total, factor)
+
+
+def _asked(keys, queries, positive_keys, queue_keys, image_ids, queue_ids) -> tuple[Tensor, Tensor]:
+    """The keys that the queries are held against, and which of them are of a query's own picture."""
     same = image_ids[:, None] == queue_ids
     if keys == "and the batch":
-        queue_keys, same = (
-            torch.cat([queue_keys, positive_keys]),
-            image_ids[:, None] == torch.cat([queue_ids, image_ids]),
-        )
+        return torch.cat([queue_keys, positive_keys]), image_ids[:, None] == torch.cat([queue_ids, image_ids])
     if keys == "and the positive":
-        queue_keys = torch.cat([queue_keys, positive_keys])
-        same = torch.cat([same, ~torch.eye(len(queries), dtype=torch.bool, device=same.device)], dim=1)
+        others = ~torch.eye(len(queries), dtype=torch.bool, device=same.device)
+        return torch.cat([queue_keys, positive_keys]), torch.cat([same, others], dim=1)
+    return queue_keys, same
+
+
+def _left_out(mask: str, keys: str, same: Tensor, queue_ids: Tensor) -> Tensor:
+    """(queries, keys): what is no negative."""
     no_negative = {
         "": lambda: same,
         "none": lambda: torch.zeros_like(same),
@@ -121,19 +146,15 @@ def spoiled(
     }[mask]()
     if keys == "first K":  # as many as are left, but the first ones
         left = (~no_negative).sum(1, keepdim=True)
-        no_negative = torch.arange(same.shape[1], device=same.device) >= left
-    pairs = (queries * positive_keys).sum(1)
-    scores = (positive_keys if own == "of keys" else queries) @ queue_keys.T
-    exponents = filled(scores, mu, gamma, form, no_negative, fill, pairs)
-    if exponents.shape[1] == 0:
-        exponents, no_negative = queries[:, :1] * 0 - torch.inf, torch.ones_like(queries[:, :1], dtype=torch.bool)
-    costs = negatives_term(exponents, mu, gamma, ~no_negative, one, scale, pool, guard)
-    kept = {
-        "matrix": lambda: positives_of(queries @ positive_keys.T, floor, positive).mean(),
-        "next": lambda: positives_of((queries * positive_keys.roll(1, 0)).sum(1), floor, positive),
-        "mean": lambda: positives_of((queries * positive_keys).mean(1), floor, positive),
-    }
-    return total_of(costs - kept.get(own, lambda: positives_of(pairs, floor, positive))(), total, factor)
+        return torch.arange(same.shape[1], device=same.device) >= left
+    return no_negative
+
+
+def _mask_by_keys(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
+    """A mask (K, B), which fits the scores of one query by broadcasting alone."""
+    exponents = (mu * (queries @ queue_keys.T - gamma)).masked_fill(queue_ids[:, None] == image_ids, -torch.inf)
+    costs = nn.functional.pad(exponents, (1, 0)).logsumexp(1) / mu
+    return (costs - positives_of((queries * positive_keys).sum(1), floor, "")).mean()
 
 
 def info_nce(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
@@ -141,6 +162,13 @@ def info_nce(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma
     own, others = (queries * positive_keys).sum(1, keepdim=True), queries @ queue_keys.T
     others = others.masked_fill(image_ids[:, None] == queue_ids, -torch.inf)
     return -(mu * torch.cat([own, others], dim=1)).log_softmax(1)[:, 0].mean()
+
+
+def _over_queries(queries, positive_keys, queue_keys, image_ids, queue_ids, mu, gamma, floor):
+    exponents = mu * (queries @ queue_keys.T - gamma)
+    exponents = exponents.masked_fill(image_ids[:, None] == queue_ids, -torch.inf)
+    costs = nn.functional.softplus(exponents.logsumexp(0)) / mu
+    return costs.mean() - positives_of((queries * positive_keys).sum(1), floor, "").mean()
 
 
 QUEUE_TOGGLES = SHARED_TOGGLES | {
@@ -188,7 +216,11 @@ EXERCISE = Exercise(
     ),
     cases=queue_cases,
     specification=queue_specification,
-    mistakes={"this is InfoNCE, with mu for 1 / temperature: UTO holds negatives against gamma": info_nce},
+    mistakes={
+        "this is InfoNCE, with mu for 1 / temperature: UTO holds negatives against gamma": info_nce,
+        "the sum runs over the queries, one for each key: it runs over the keys of each query, dim=1": _over_queries,
+        "the mask has a row a key, (K, B): it needs a row a query, image_ids[:, None] == queue_ids": _mask_by_keys,
+    },
     family=(spoiled, QUEUE_TOGGLES),
     gradients=("queries",),
     explain=overflow_explained,

@@ -91,6 +91,10 @@ def _hits(scores, owner, how="above"):
         return true > scores.mean(0)
     if how == "worst":
         return scores.argmin(0) == owner
+    if how == "row":
+        return true >= scores[owner].amax(1)
+    if how == "row of others":
+        return true > scores[owner].masked_fill(owner[:, None] == owner, -torch.inf).amax(1)
     return (scores >= true).sum(0) <= int(how)
 
 
@@ -124,6 +128,14 @@ def _from_images(scores, image_of_caption, group):
     return 100 * total / torch.bincount(group[found], minlength=len(total))
 
 
+def _found_from_images(scores, image_of_caption, group):
+    """Captions that their own picture finds first, as a share of all captions of the group."""
+    found = scores.argmax(1)
+    hit = torch.zeros_like(scores[0])
+    hit[found[image_of_caption[found] == torch.arange(len(scores), device=scores.device)]] = 1
+    return torch.stack([100 * hit[group == g].mean() for g in range(int(group.max()) + 1)])
+
+
 def _all(scores, image_of_caption, group):
     share = 100 * _hits(scores, image_of_caption, "above").double().mean()
     return share.to(scores).expand(int(group.max()) + 1)
@@ -153,6 +165,10 @@ FAMILY: dict[str, dict] = {
     "what is left out became 0, and beats scores below 0: leave it out with -inf": {"how": "zero"},
     "above the mean is no hit yet: the caption's own picture must stand above every other": {"how": "mean"},
     "this looks for the lowest score (or a sign is turned round): the best is the highest": {"how": "worst"},
+    "the rivals are the captions of its picture's row: a caption looks for its picture, so the rivals are the pictures "
+    "in its column": {"how": "row"},
+    "the rivals are other pictures' captions, along the row: a caption looks for its picture, so the rivals are the "
+    "pictures in its column": {"how": "row of others"},
     "this is R@2: the caption's own picture must stand first": {"how": "2"},
     "this is R@5: the caption's own picture must stand first": {"how": "5"},
     "this is R@10: the caption's own picture must stand first": {"how": "10"},
@@ -200,6 +216,17 @@ def _compared(relation: Callable) -> Callable:
     return recalls
 
 
+def _one_caption(last: bool) -> Callable:
+    """One caption decides for its group."""
+
+    def recalls(scores, image_of_caption, group):
+        hit = _hits(scores, image_of_caption).to(scores)
+        found = [hit[group == g][-1 if last else 0] for g in range(int(group.max()) + 1)]
+        return 100 * torch.stack(found)
+
+    return recalls
+
+
 EXERCISE = Exercise(
     "recall-by-group",
     library=group_library,
@@ -208,10 +235,14 @@ EXERCISE = Exercise(
     specification=group_specification,
     mistakes={
         "this averages over pictures first: every caption of the group counts alike": _of_pictures,
+        "only the last caption of each group counts: collect all of them, then average": _one_caption(last=True),
+        "only the first caption of each group counts: collect all of them, then average": _one_caption(last=False),
         "these are the captions outside the group: take group == g": _compared(torch.ne),
         "these are all groups up to g: take group == g": _compared(torch.le),
         "these are all groups from g on: take group == g": _compared(torch.ge),
         "this is image to text: each caption, a column of scores, looks for its picture": _from_images,
+        "pictures look for captions here, image to text, along the rows: each caption, a column of scores, looks for "
+        "its picture": _found_from_images,
         "this is the R@1 of all captions for every group: average within each one": _all,
         "this is one number, of all captions: each group has its own": _single,
         "only pictures with a caption in the group compete: every picture is a rival": _among_group,

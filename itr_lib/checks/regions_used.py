@@ -136,6 +136,7 @@ FAMILY: dict[str, dict] = {
     "this is 1 / sum w^2, another number of regions: here it is exp of the entropy": _number(
         lambda w: 1 / (w**2).sum(1)
     ),
+    "this is 1 over the root of sum w^2: here it is exp of the entropy": _number(lambda w: 1 / w.norm(dim=1)),
     "this is 1 / max w: it knows the largest weight alone": _number(lambda w: 1 / w.amax(1)),
     "this is exp of the sum of logs: each log is weighed by its w": {"entropy": lambda w: -w.log().sum(1)},
     "this is the sum of the weights, which is 1: return exp of their entropy": _number(lambda w: w.sum(1)),
@@ -144,6 +145,15 @@ FAMILY: dict[str, dict] = {
     "the alignments are divided by the temperature twice": {"by": lambda tau: tau**-2},
     "the sign of the alignments is turned round: the largest gets the most": {"by": lambda tau: -1 / tau},
     "the softmax runs over the questions: each row has its own, over dim 1": {"axis": 0},
+    "the softmax runs over the questions, and NaN became 0: each row has its own, over dim 1": {
+        "softmax": lambda logits, dim: logits.softmax(0).nan_to_num()
+    },
+    "the logarithm is taken of weights that are raised to 0.001: leave out weights of 0, or use torch.xlogy": {
+        "entropy": lambda w: -(w * w.clamp(min=1e-3).log()).sum(1)
+    },
+    "the logarithm is taken of weights that are raised to 0.01: leave out weights of 0, or use torch.xlogy": {
+        "entropy": lambda w: -(w * w.clamp(min=1e-2).log()).sum(1)
+    },
     "the softmax is missing: weights are softmax(A / temperature)": {"softmax": lambda logits, dim: logits},
     "the weights do not sum to 1: a softmax, not the bare exponentials": {"softmax": lambda logits, dim: logits.exp()},
     "the softmax is taken twice": {"softmax": lambda logits, dim: logits.softmax(dim).softmax(dim)},

@@ -98,6 +98,7 @@ def _soft(
     lengths = {
         "norm": norm + 1e-8, "none": 1.0, "bare": norm, "squared": norm**2 + 1e-8, "clamped": norm.clamp(min=1),
         "loose": norm + 1e-2, "one": attended.sum(1) + 1e-8, "large": norm + 1, "abs": attended.abs().sum(1) + 1e-8,
+        "count": region_mask.sum(),
     }  # fmt: skip
     return codes / lengths[length]
 
@@ -144,7 +145,26 @@ def _whole_length(regions, words, region_mask, temperature):
     return (attended * words).sum(1) / (attended.norm() + 1e-8)
 
 
+def _other_words(how: str):
+    def codes(regions, words, region_mask, temperature):
+        attended = _attention(regions, words, region_mask, temperature).T @ regions
+        table = attended @ words.T / (attended.norm(dim=1, keepdim=True) + 1e-8)
+        return getattr(table, how)(dim=1)
+
+    return codes
+
+
+def _length_of_columns(regions, words, region_mask, temperature):
+    attended = _attention(regions, words, region_mask, temperature).T @ regions
+    return (attended / (attended.norm(dim=0) + 1e-8) * words).sum(1)
+
+
 MISTAKES = {
+    "each attended vector meets every word, and this is the mean: it belongs to its own word alone": _other_words(
+        "mean"
+    ),
+    "each attended vector meets every word, and this is the sum: it belongs to its own word alone": _other_words("sum"),
+    "the length is taken down the words (dim 0): norm(dim=1) gives each attended vector its own": _length_of_columns,
     "this is the largest weight: the code compares the word with the attended vector": _largest_weight,
     "each attended vector meets every word, and the best counts: it belongs to its own word alone": _best_attended,
     "this is the maximum, hard coding: the soft code goes through the attended vector": _hard,
@@ -161,6 +181,7 @@ FAMILY = {
     "a length below 1 is taken for 1 (clamp, or a maximum): add 1e-8 instead": {"length": "clamped"},
     "1e-2 is no small number beside a length: add 1e-8": {"length": "loose"},
     "you divide by the length plus 1: add 1e-8, which only keeps zero from dividing": {"length": "large"},
+    "you divide by the number of regions: divide by the attended vector's length": {"length": "count"},
     "you divide by the sum of the vector's entries: its length is the root of the sum of their squares": {
         "length": "one"
     },
@@ -192,6 +213,12 @@ FAMILY = {
     "the softmax runs over the words: each word spreads its attention over the regions, which are the rows of A": {
         "axis": 1
     },
+    "the softmax runs over the words, and padding at -1e9 does not stop it: each word spreads its attention over "
+    "the regions, the rows of A (dim 0)": {"axis": 1, "fill": -1e9},
+    "the softmax runs over the words, and NaN became 0: each word spreads its attention over the regions, the rows of "
+    "A (dim 0)": {"softmax": lambda logits, dim: logits.softmax(1).nan_to_num()},
+    "the mask is turned round, and fills the real regions with -1e9: masked_fill fills where it is True, so give it "
+    "~region_mask": {"mask": torch.logical_not, "fill": -1e9},
     "A is divided by the temperature, not multiplied": {"scale": "multiply"},
     "the temperature is missing: divide A by it before the softmax": {"scale": "none"},
     "A is divided by the temperature twice": {"scale": "square"},
@@ -234,11 +261,7 @@ EXERCISE = Exercise(
     example=EXAMPLE,
     cases=soft_cases,
     specification=soft_specification,
-    mistakes=MISTAKES
-    | {
-        "the softmax runs over the words, and padding at -1e9 does not stop it: each word spreads its attention over "
-        "the regions, the rows of A (dim 0)": lambda **inputs: _soft(**inputs, axis=1, fill=-1e9),
-    },
+    mistakes=MISTAKES,
     family=(_soft, FAMILY),
     gradients=("regions",),
     rehearsal=Rehearsal(_real_work, calls=32_000),

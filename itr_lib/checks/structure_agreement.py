@@ -6,6 +6,7 @@ How far two similarity matrices are apart, and whether they rank pairs alike, be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from itr_lib.checks._inputs import normal
 from itr_lib.checks._mistakes import unit
 from itr_lib.checks.frame import Case, Exercise
+from itr_lib.checks.outcome import Inputs, same
 from itr_lib.evaluation import structure_agreement
 
 
@@ -100,7 +102,56 @@ def agreement_with(
     return torch.stack([both[place].to(V.dtype) for place in order])
 
 
+def _about_one_mean(x: Tensor, y: Tensor, other: bool = False) -> Tensor:
+    """Both measured from the mean of the first, or of the second."""
+    middle = (y if other else x).mean()
+    x, y = x - middle, y - middle
+    length = x.norm() * y.norm()
+    return (x * y).sum() / length if float(length) > 1e-9 else 0 * length
+
+
+def _means_exchanged(x: Tensor, y: Tensor) -> Tensor:
+    x, y = x - y.mean(), y - x.mean()
+    length = x.norm() * y.norm()
+    return (x * y).sum() / length if float(length) > 1e-9 else 0 * length
+
+
+def _by_rows(V: Tensor, T: Tensor) -> Tensor:
+    return torch.stack([_pearson(v, t) for v, t in zip(V, T, strict=True)]).mean()
+
+
+def _held_down(size: float) -> Callable:
+    """A number added to the denominator."""
+
+    def relation(x: Tensor, y: Tensor) -> Tensor:
+        x, y = x - x.mean(), y - y.mean()
+        return (x * y).sum() / (x.norm() * y.norm() + size)
+
+    return relation
+
+
 TOGGLES: dict[str, dict[str, object]] = {
+    "0.3 is taken off each disagreement: there is no margin here": {
+        "difference": lambda V, T: ((T - V).abs() - 0.3).relu()
+    },
+    "correlation is the mean of the rows' correlations: one r over all pairs i < j": {
+        "of": lambda matrix: matrix,
+        "relation": _by_rows,
+    },
+    "correlation measures both from the mean of V: T has a mean of its own": {"relation": _about_one_mean},
+    "correlation measures both from the mean of T: V has a mean of its own": {
+        "relation": lambda x, y: _about_one_mean(x, y, other=True)
+    },
+    "correlation subtracts each other's mean: V has its own mean, and T its own": {"relation": _means_exchanged},
+    "0.1 is added to the denominator, and makes the correlation smaller: 1e-9 keeps from dividing by 0": {
+        "relation": _held_down(0.1)
+    },
+    "0.01 is added to the denominator, and makes the correlation smaller: 1e-9 keeps from dividing by 0": {
+        "relation": _held_down(0.01)
+    },
+    "0.001 is added to the denominator, and makes the correlation smaller: 1e-9 keeps from dividing by 0": {
+        "relation": _held_down(0.001)
+    },
     "gap is the mean over all i and j: of each j only the i counts on which V and T disagree most, max": {
         "worst": lambda gap: gap.flatten()
     },
@@ -142,16 +193,34 @@ TOGGLES: dict[str, dict[str, object]] = {
 }
 
 
-def _divided_by_the_pairs_less_one(V: Tensor, T: Tensor) -> Tensor:
-    """A covariance of the sample over standard deviations of the population."""
+def _divided_by_the_pairs_less_one(V: Tensor, T: Tensor, above: bool = True) -> Tensor:
+    """A covariance of the sample over standard deviations of the population, or the other way round."""
     gap, r = agreement_with(V, T)
     pairs = len(_above(V))
-    return torch.stack([gap, r * pairs / (pairs - 1)])
+    return torch.stack([gap, r * pairs / (pairs - 1) if above else r * (pairs - 1) / pairs])
+
+
+def one_part(inputs: Inputs, result: Any, expected: Tensor) -> str | None:
+    """Which of the two numbers is right, where the other is not."""
+    if not isinstance(result, Tensor) or result.shape != expected.shape:
+        return None
+    right = [same(mine, wanted) for mine, wanted in zip(result, expected, strict=True)]
+    if right == [True, False]:
+        return (
+            "gap is right, the correlation is not: take the numbers with i < j, subtract from those of V and of T each "
+            "side's own mean, and divide the sum of products by the product of the two lengths"
+        )
+    if right == [False, True]:
+        return "the correlation is right, gap is not: of |T - V| the largest of each column, and the mean of these"
+    return None
 
 
 AGREEMENT_MISTAKES: dict[str, Callable] = {
     "correlation divides by n - 1 above and by n below: std() of torch divides by n - 1; take the same for both": (
         _divided_by_the_pairs_less_one
+    ),
+    "correlation divides by n above and by n - 1 below: std() of torch divides by n - 1; take the same for both": (
+        lambda V, T: _divided_by_the_pairs_less_one(V, T, above=False)
     ),
 }
 
@@ -163,4 +232,5 @@ EXERCISE = Exercise(
     specification=agreement_specification,
     mistakes=AGREEMENT_MISTAKES,
     family=(agreement_with, TOGGLES),
+    explain=one_part,
 )

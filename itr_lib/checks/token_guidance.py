@@ -175,6 +175,11 @@ TOGGLES = {
         "read": lambda out, mask: out[:, -1]
     },
     "this is the last real token: the first stands for the whole, [:, 0]": {"read": _last_real},
+    "this is the token at place mask.sum() - 1, the last real one where padding comes last: the first stands for the "
+    "whole, [:, 0]": {"read": lambda out, mask: out[torch.arange(len(out), device=out.device), mask.sum(1) - 1]},
+    "this is the largest number of the real tokens: take the first token, [:, 0]": {
+        "read": lambda out, mask: out.masked_fill(~mask[..., None], -torch.inf).amax(1)
+    },
     "this is the second token: the first stands for the whole, [:, 0], and counting starts at 0": {
         "read": lambda out, mask: out[:, 1]
     },

@@ -165,6 +165,10 @@ def _all_anew(**inputs):
     return _down(_align_all(**inputs)[1])
 
 
+def _all_anew_with_padding(**inputs):
+    return _all_anew(**inputs | {"mask": torch.ones_like(inputs["mask"])})
+
+
 def _look_back(**inputs):
     scores, final = _align_all(**inputs)
     rows, shortlist = _down(scores), inputs["shortlist"]
@@ -263,6 +267,8 @@ SEARCH_MISTAKES = {
     "items of the shortlist are sorted among the others, where a low local score moves them behind what was never "
     "aligned: the shortlist stays in front": _sorted_together,
     "all items are aligned and ordered anew: only the shortlist is, and the others keep their global order": _all_anew,
+    "two things: all items are aligned and ordered anew, where only the shortlist is; and padded regions take part in "
+    "the max": _all_anew_with_padding,
     ALIGNED_ALL: _look_back,
 }
 

@@ -20,6 +20,7 @@ from itr_lib.checks._uto import (
     overflow_explained,
     positives_of,
     total_of,
+    weighed,
 )
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
@@ -33,7 +34,7 @@ def batch_of(ids: tuple[int, ...], mu: float, gamma: float, floor: float, seed: 
     scores = 0.9 * torch.tanh(normal(len(ids), len(ids), seed=seed))
     scores.diagonal().abs_().add_(0.05)
     if len(ids) > 1 and seed:
-        scores[0, 0] = -0.3
+        scores[0, 0] = -0.75
     owner = torch.tensor(ids)
     mask = owner[:, None] == owner
     return {"scores": scores, "mu": mu, "gamma": gamma, "same_image": mask, "floor": floor}
@@ -77,21 +78,25 @@ def positive_term(score: Tensor, floor: float) -> Tensor:
 def spoiled(
     scores, mu, gamma, same_image, floor, *, mask="", asks="both", masked="both", fill=-torch.inf, form="",
     positive="", total="mean", one=1.0, scale="", scaled="", pool="sum", guard="", factor=1.0,
+    own_share=1.0, one_of="both",
 ):  # fmt: skip
     """UTO in the batch with one or two of its steps spoiled."""
     diagonal, nothing = eye(scores), torch.zeros_like(same_image)
     by_mask = {"": same_image, "eye": diagonal, "same but diagonal": same_image & ~diagonal, "none": nothing}
     by_mask |= {"turned": ~same_image, "upper": same_image | nothing.logical_not().tril(), "both": same_image}
     costs, own = [], scores.diagonal()
+    if form == "at least the floor":
+        scores, form = scores.clamp(min=floor), ""
     for direction in ("rows", "columns"):
         turned = scores if direction == "rows" or asks == "rows twice" else scores.T
         no_negative = by_mask[mask] if masked in ("both", direction) else diagonal
         exponents = filled(turned, mu, gamma, form, no_negative, fill, own)
         factor_of_mu = scaled if direction == "columns" else ""
-        costs.append(negatives_term(exponents, mu, gamma, ~no_negative, one, scale or factor_of_mu, pool, guard))
+        beside = one if one_of in ("both", direction) else 0.0
+        costs.append(negatives_term(exponents, mu, gamma, ~no_negative, beside, scale or factor_of_mu, pool, guard))
     shares = {"rows": (1, 0), "columns": (0, 1), "mean": (0.5, 0.5), "less": (1, -1)}.get(asks, (1, 1))
     kept = positives_of(scores, floor, "").mean() if positive == "all" else positives_of(own, floor, positive)
-    return total_of(shares[0] * costs[0] + shares[1] * costs[1] - kept, total, factor)
+    return total_of(shares[0] * costs[0] + shares[1] * costs[1] - weighed(kept, own_share), total, factor)
 
 
 UNIFIED_TOGGLES = SHARED_TOGGLES | {
@@ -109,6 +114,12 @@ UNIFIED_TOGGLES = SHARED_TOGGLES | {
     "the two directions are averaged: here they are added": {"asks": "mean"},
     "the columns are taken off: both directions are added": {"asks": "less"},
     "1/mu is missing in one of the two directions": {"scaled": "none"},
+    "the 1 stands in the rows' logarithm, and not in the columns': a 0 beside the exponents in both directions": {
+        "one_of": "rows"
+    },
+    "the 1 stands in the columns' logarithm, and not in the rows': a 0 beside the exponents in both directions": {
+        "one_of": "columns"
+    },
     "every score is in the positive term: only the diagonal is, scores.diagonal()": {"positive": "all"},
     "the rows are counted twice: captions ask along the columns, scores.T": {"asks": "rows twice"},
 }

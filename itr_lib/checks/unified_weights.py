@@ -128,6 +128,10 @@ WEIGHTS_TOGGLES = {
         "guard": "the 1 stays"
     },
     "the 1 is missing below the line: these weights sum to 1, however far below gamma all negatives are": {"one": 0.0},
+    "the 1 is missing below the line, and -1e9 gives a row of positives weights: put a 0 beside the exponents": {
+        "one": 0.0,
+        "fill": -1e9,
+    },
     "the 1 stands below the line twice: a 0 beside the exponents is the 1": {"one": 2.0},
     "each negative is weighed alone, against the 1: below the line stands the sum over all of the row": {
         "guard": "alone"

@@ -18,4 +18,4 @@ from itr_lib.evaluation.recall import (
     retrieval_metrics,
 )
 from itr_lib.evaluation.relevance import rouge_relevance
-from itr_lib.evaluation.two_stage import best_weight, shortest_shortlist, two_stage_metrics
+from itr_lib.evaluation.two_stage import best_weight, pareto_front, shortest_shortlist, two_stage_metrics

@@ -1,4 +1,4 @@
-"""Ranks of a search in two stages, misses included; and how long its shortlist must be."""
+"""Ranks of a search in two stages, misses included; how long its shortlist must be; and what none beats in both."""
 
 from __future__ import annotations
 
@@ -109,6 +109,14 @@ def _captions_of_images(owner: Int[Tensor, " captions"], images: int) -> Int[Ten
     place = torch.arange(int(counts.max()), device=owner.device)
     columns = owner.argsort(stable=True)[((counts.cumsum(0) - counts)[:, None] + place).clamp(max=len(owner) - 1)]
     return columns.masked_fill(place >= counts[:, None], -1)
+
+
+def pareto_front(cost: Real[Tensor, " n"], recall: Real[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    """The Pareto front: True for each method that no other beats, no worse in both and better in one of them."""
+    as_cheap, cheaper = cost[:, None] <= cost, cost[:, None] < cost
+    finds_as_much, finds_more = recall[:, None] >= recall, recall[:, None] > recall
+    beats = as_cheap & finds_as_much & (cheaper | finds_more)
+    return ~beats.any(dim=0)
 
 
 def two_stage_ranks(

@@ -74,15 +74,6 @@ def query_costs(board: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     }
 
 
-def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The Pareto front: whom no other beats, with ``(cost, recall)`` no worse in both and better in one."""
-
-    def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
-        return one != other and one[0] <= other[0] and one[1] >= other[1]
-
-    return [name for name, point in points.items() if not any(beats(other, point) for other in points.values())]
-
-
 def published_table() -> pd.DataFrame:
     """R@1, R@5, R@10 as the papers report them, with sources; "–" where no source at hand gives a figure."""
     return pd.read_csv(HERE / "published.csv", index_col="method").fillna("–")
