@@ -86,9 +86,14 @@ def test_seed_lines_join_the_runs_of_one_seed():
         training_figures.seed_lines(runs | {"queue": runs["queue"][:1]}, ("t2i_r1",))
 
 
+def titles(axis):
+    """Wherever a title stands: that is a matter of style."""
+    return {axis.get_title(loc=place) for place in ("left", "center", "right")}
+
+
 def test_panels_hold_a_line_for_each_of_what_they_were_given():
     push = training_figures.push_panels([0, 1], {"a": [0, 1], "b": [1, 1]}, [0.1, 0.2, 0.3], {"c": [0, 0, 1]})
-    assert [len(axis.lines) for axis in push.axes] == [2, 1] and push.axes[1].get_title(loc="center") == "3 negatives"
+    assert [len(axis.lines) for axis in push.axes] == [2, 1] and "3 negatives" in titles(push.axes[1])
     ages = training_figures.key_ages(
         {"m 0": {"keys": [1, 0], "pictures": [1, 1]}, "m 1": {"keys": [1, 1], "pictures": [0, 0]}}
     )

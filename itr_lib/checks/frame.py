@@ -119,7 +119,6 @@ def verify(exercise: Exercise, answer: object) -> Passed:
 def all_cases(exercise: Exercise) -> Iterator[tuple[Case, Inputs]]:
     """The example and all cases: in float64, in float32, and on the GPU where there is one."""
     for case in ([exercise.example] if exercise.example else []) + list(exercise.cases()):
-        case = case if isinstance(case, Case) else Case(case)
         inputs = case.inputs
         yield case, inputs
         if not exercise.exact and any(map(is_float, inputs.values())):
