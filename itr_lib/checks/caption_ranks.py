@@ -265,10 +265,10 @@ def explain_ranks(inputs: Inputs, result: Tensor, expected: Tensor) -> str | Non
         if len(expected) > 2 and bool(((kindest <= result + start) & (result + start <= expected)).all()):
             return BY_LOT + told
     low = float(inputs["scores"].max()) < 0
-    return None if low or not torch.equal(kindest, expected) else _one_sided(result, expected)
+    return None if low or not torch.equal(kindest, expected) else one_sided(result, expected)
 
 
-def _one_sided(result: Tensor, expected: Tensor) -> str | None:
+def one_sided(result: Tensor, expected: Tensor) -> str | None:
     """On a case without ties and traps: to which side do the ranks err?"""
     return {
         "large": "no rank is too small, and some are too large: something is counted that is no rival, or the score to "

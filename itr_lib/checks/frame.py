@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from itr_lib.checks import symptoms
-from itr_lib.checks.outcome import Inputs, Outcome, as_kind, is_float, run, same, same_outcome
+from itr_lib.checks.outcome import Inputs, as_kind, is_float, run, same, same_outcome
 from itr_lib.checks.trial import Trial
 from itr_lib.checks.wrong import WrongAnswer
 
@@ -184,7 +184,7 @@ def _verify_gradients(exercise: Exercise, answer: Callable, trials: list[Trial])
     names = ", ".join(exercise.gradients)
     for trial, mine, wanted in zip(trials, own, right, strict=True):
         if mine.error:
-            raise WrongAnswer(replace_outcome(trial, mine).problem())
+            raise WrongAnswer(replace(trial, outcome=mine).problem())
         if not mine.has_graph:
             if all(float(g.abs().sum()) == 0 for g in wanted.gradients):
                 continue
@@ -195,15 +195,10 @@ def _verify_gradients(exercise: Exercise, answer: Callable, trials: list[Trial])
         if not all(bool(g.isfinite().all()) for g in wanted.gradients):
             continue  # there is none, as at a length of 0
         for name, gradient, expected in zip(exercise.gradients, mine.gradients, wanted.gradients, strict=True):
-            _expect_gradient(exercise, name, gradient, expected, trials)
+            _expect_gradient(name, gradient, expected)
 
 
-def replace_outcome(trial: Trial, outcome: Outcome) -> Trial:
-    """The same trial with what came of another call."""
-    return Trial(trial.inputs, trial.trap, outcome, trial.expected)
-
-
-def _expect_gradient(exercise: Exercise, name: str, own: Tensor, right: Tensor, trials: list[Trial]) -> None:
+def _expect_gradient(name: str, own: Tensor, right: Tensor) -> None:
     if not bool(own.isfinite().all()):
         raise WrongAnswer(
             f"the value is right, but its gradient by {name} is NaN: the log of a probability 0, 0 times "

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from itr_lib import evaluation
-from itr_lib.checks._mistakes import leaning
-from itr_lib.checks.caption_ranks import gallery
+from itr_lib.checks.caption_ranks import gallery, one_sided
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
 
@@ -119,16 +118,7 @@ def explain_image_ranks(inputs: Inputs, result: Tensor, expected: Tensor) -> str
         if len(inputs["scores"]) > 2 and bool(((kindest <= result + start) & (result + start <= expected)).all()):
             return BY_LOT + told
     low = float(inputs["scores"].max()) < 0
-    return None if low or not torch.equal(kindest, expected) else _one_sided(result, expected)
-
-
-def _one_sided(result: Tensor, expected: Tensor) -> str | None:
-    """On a case without ties and traps: to which side do the ranks err?"""
-    return {
-        "large": "no rank is too small, and some are too large: something is counted that is no rival, or the score to "
-        "beat is too low",
-        "small": "no rank is too large, and some are too small: rivals are left out, or the score to beat is too high",
-    }.get(leaning(result, expected))
+    return None if low or not torch.equal(kindest, expected) else one_sided(result, expected)
 
 
 def _by_sorting(dim: int, start: int, sign: int = 1) -> Callable:
