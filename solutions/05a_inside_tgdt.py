@@ -362,7 +362,7 @@ lesson.say(
 )
 
 # %% [markdown]
-# A local score is a sum over words, so it varies far more from picture to picture than one cosine does. Over a wide range of weights it decides, and the vector helps a little.
+# Look where the curve crosses the dashed line of words and regions alone. To the left of it a weak vector drags the mixture down; to the right it helps. The models of this appendix were trained briefly, and their vector is weak. So a weight belongs to a model: choose it on that model's validation data.
 
 # %%
 lesson.clock()
@@ -440,7 +440,7 @@ lesson.say(leaderboard.published_table().to_html())
 # | what does the vector miss? | parts that the caption names, more often than words and regions do |
 # | what is the barrier for? | it protects words and regions |
 # | why train in turn? | the top learns on branches that stand still |
-# | which weight? | choose it on validation; a wide range does well |
+# | which weight? | that model's own, chosen on validation |
 # | what does a large gallery cost? | a longer first stage; the second costs the same |
 #
 # ## Further reading
