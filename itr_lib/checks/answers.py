@@ -24,7 +24,7 @@ import filelock
 from itr_lib.checks.wrong import own_line
 
 HEADER = re.compile(r"^# %% ([a-z0-9]+(?:-[a-z0-9]+)*)[ \t]*$", re.MULTILINE)
-ran_on: dict[str, str] = {}  # slug -> "yours", "library" or "too slow", in this notebook
+chosen: dict[str, tuple[str, Callable]] = {}  # slug -> "yours", "library" or "too slow", and the function that goes on
 
 
 class NotKept(ValueError):
@@ -36,9 +36,10 @@ def path() -> Path:
     return Path(os.environ.get("ITR_ANSWERS") or "my_answers.py").expanduser().absolute()
 
 
-def went_on_with(slug: str, whose: str) -> None:
-    """Note whose function this notebook goes on with."""
-    ran_on[slug] = whose
+def go_on_with(slug: str, whose: str, function: Callable) -> Callable:
+    """Note, and return, the function that this notebook goes on with."""
+    chosen[slug] = (whose, function)
+    return function
 
 
 def sections(text: str) -> dict[str, str]:
@@ -102,9 +103,9 @@ def whose_code_ran() -> str:
         "library": "the library's",
     }
     told = [
-        f"{', '.join(slug for slug, by in ran_on.items() if by == whose)} on {word}"
+        f"{', '.join(slugs)} on {word}"
         for whose, word in words.items()
-        if whose in ran_on.values()
+        if (slugs := [slug for slug, (by, _) in chosen.items() if by == whose])
     ]
     return f"Ran {'; '.join(told)}." if told else ""
 
