@@ -273,13 +273,14 @@ for how in ("mean", "lse", "softmax"):
 # %%
 def chan_scores(images, captions, tau=None):
     """Scores (N, M) by your functions: hard codes, or soft ones at a temperature, pooled by log-sum-exp."""
+    words = captions.vectors[captions.mask]  # the real words of all captions in a row
     if tau is None:
-        codes = hard_codes(images.vectors, captions.vectors, images.mask)
+        each = hard_codes(images.vectors, words[None], images.mask)[:, 0]
     else:
-        codes = captions.vectors.new_zeros(len(images.mask), *captions.mask.shape)
-        words = captions.vectors[captions.mask]  # all real words of all captions
         each = [soft_codes(v, words, real, tau) for v, real in zip(*images, strict=True)]
-        codes[:, captions.mask] = torch.stack(each)
+        each = torch.stack(each)
+    codes = words.new_zeros(len(images.mask), *captions.mask.shape)
+    codes[:, captions.mask] = each
     return pool_codes(codes, captions.mask, "lse", 0.1)
 
 
