@@ -8,6 +8,8 @@ DEVICE ?= auto
 DATA ?= scenes
 ROOT ?=
 SEED ?= 0
+# Lessons at a time: each gets its share of the cores, and two at a time take less than one after the other.
+JOBS ?= 2
 # Extra arguments of pytest or JupyterLab, e.g. make test ARGS="-m 'not slow'", make lab ARGS=--no-browser
 ARGS ?=
 
@@ -16,13 +18,13 @@ override VENV := .venv
 override PY := $(VENV)/bin/python
 override STAMP := $(VENV)/.complete
 
-RUN_OPTIONS = --profile $(PROFILE) --device $(DEVICE) --data $(DATA) --root "$(ROOT)" --seed $(SEED) $(if $(strip $(LESSONS)),--lessons $(LESSONS))
+RUN_OPTIONS = --profile $(PROFILE) --device $(DEVICE) --data $(DATA) --root "$(ROOT)" --seed $(SEED) --jobs $(JOBS) $(if $(strip $(LESSONS)),--lessons $(LESSONS))
 
 .PHONY: help course test types gpu lab build check execute lint doctor report benchmarks leaderboard results clean setup
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@echo 'make TARGET [PROFILE=quick] [LESSONS="00 01"] [DEVICE=auto] [DATA=scenes] [ROOT=folder] [SEED=0]'
+	@echo 'make TARGET [PROFILE=quick] [LESSONS="00 01"] [DEVICE=auto] [DATA=scenes] [ROOT=folder] [SEED=0] [JOBS=2]'
 	@echo
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  %-11s %s\n' "$$name" "$$text"; done
 

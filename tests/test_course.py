@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -323,6 +324,26 @@ def test_exit_statuses() -> None:
     assert of("passed", "passed") == 0
     assert of("no bands") == of("passed", "no bands") == of("no bands", "passed") == 3
     assert of() == of("no bands", "failed") == of("passed", "out of band") == of("failed") == 1
+
+
+def test_two_lessons_at_a_time_share_the_cores_and_one_that_fails_stops_no_other(course, capsys, monkeypatch) -> None:
+    course(HEAD + "\n# %%\nraise RuntimeError('the last line')\n", name="01_fails")
+    repo = course(HEAD + "print('threads', os.environ['OMP_NUM_THREADS'])\n" + TAIL)
+    build(repo)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    results = run(Options(profile="smoke", jobs=2), repo)
+    assert [(r.lesson, r.status, r.budget) for r in results] == [
+        ("00_small", "no bands", 360),
+        ("01_fails", "failed", 360),
+    ]
+    assert "threads 3" in Path(results[0].notebook).read_text()
+    shown = capsys.readouterr().out
+    assert "2 lessons, 2 at a time, threads for each: 3" in shown and "RuntimeError: the last line" in shown
+    assert "[1/2] " in shown and "[2/2] " in shown
+    summary = json.loads((repo / "runs" / "smoke" / "summary.json").read_text())
+    assert [result["lesson"] for result in summary["results"]] == ["00_small", "01_fails"]
+    monkeypatch.setattr(builder, "REPO", repo)
+    assert main(["run", "--jobs", "0"]) == 2 and "jobs is 0, expected 1 or more" in capsys.readouterr().err
 
 
 def test_a_failing_cell_is_shown_and_the_other_lessons_go_on(course, capsys) -> None:

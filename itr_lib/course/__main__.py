@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 
 from itr_lib.course import build as builder
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--copies", default="solutions", choices=list(builder.FOLDERS))
             answers = "a file, or a folder of files, with sections `# %%%% slug`: they fill in the learner's copies"
             command.add_argument("--answers", default="", metavar="PATH", help=answers)
+            command.add_argument("--jobs", default=1, type=int, help="lessons at a time; they share the cores")
             command.add_argument("--strict-time", action="store_true", help="a lesson over its time fails")
     return parser
 
@@ -65,11 +67,12 @@ def _check(_: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     from itr_lib.course.run import exit_status, run
 
-    names = ("profile", "device", "data", "root", "seed", "copies", "answers")
+    names = ("profile", "device", "data", "root", "seed", "copies", "answers", "jobs")
+    started = time.monotonic()
     chosen = Options(lessons=tuple(options.lessons), **{name: getattr(options, name) for name in names})
     results = run(chosen, builder.REPO, strict_time=options.strict_time)
     passed = sum(result.status == "passed" for result in results)
-    seconds = sum(result.seconds for result in results)
+    seconds = time.monotonic() - started
     print(f"{passed} of {len(results)} lessons passed in {seconds:.0f} s")
     if unjudged := ", ".join(result.lesson for result in results if result.status == "no bands"):
         where = f"in the profile {options.profile} on {options.data}"

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
+import os
 import shutil
 import time
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from symtable import symtable
@@ -35,7 +39,8 @@ class Options:
     """What to run and how; ``profile`` to ``root`` become the notebooks' parameters.
 
     No ``lessons`` named: the main ones, without appendices. ``answers``: a file or folder of answers, which take the
-    place of the stubs of learner's copies (:mod:`itr_lib.course.answered`).
+    place of the stubs of learner's copies (:mod:`itr_lib.course.answered`). ``jobs``: so many lessons at a time share
+    the cores evenly, and each may take so many times its budget; one lesson makes poor use of a second core.
     """
 
     lessons: tuple[str, ...] = ()
@@ -46,6 +51,7 @@ class Options:
     data: str = "scenes"
     root: str = ""
     answers: str = ""
+    jobs: int = 1
 
     def parameters(self) -> dict[str, str | int]:
         """The notebooks' parameters; a relative ``root`` is made absolute, for kernels start elsewhere."""
@@ -99,14 +105,16 @@ def select(options: Options, repo: Path = REPO, appendices: bool = False) -> lis
 
 
 def run(options: Options, repo: Path = REPO, out: Path | None = None, strict_time: bool = False) -> list[Result]:
-    """Run the chosen lessons one after the other; one that fails does not stop the others.
+    """Run the chosen lessons, ``options.jobs`` at a time; one that fails does not stop the others.
 
     Executed copies, metrics and ``summary.json`` go to ``out`` (default :meth:`Options.folder`), and ``my_answers.py``,
     which starts anew: a lesson finds there what the checks of those before it have kept.
-    Raises ``ValueError`` on a lesson, a data set or a device that is not there, on a band that is no band, and on
-    answers that will not do.
+    Raises ``ValueError`` on a lesson, a data set or a device that is not there, on a number of jobs below 1, on a band
+    that is no band, and on answers that will not do.
     """
     expect_settings(options.profile, options.seed, options.data, options.root)
+    if options.jobs < 1:
+        raise ValueError(f"jobs is {options.jobs}, expected 1 or more")
     if options.device == "cuda":  # only then: "auto" and "cpu" are always there, and this waits for torch
         choose_device(options.device)
     out = out or options.folder(repo)
@@ -116,16 +124,35 @@ def run(options: Options, repo: Path = REPO, out: Path | None = None, strict_tim
     (out / ANSWERS).unlink(missing_ok=True)
     if options.answers:
         notebooks = _with_answers(notebooks, options, repo, out / "answered")
-    for number, path in enumerate(notebooks, start=1):
-        print(f"[{number}/{len(notebooks)}] {path.stem}", end=" ", flush=True)
-        result = run_lesson(path, options, out, bands.get(path.stem, {}), strict_time)
-        results.append(result)
-        print(one_line(result))
+    work = [(path, options, out, bands.get(path.stem, {}), strict_time) for path in notebooks]
+    for result in _side_by_side(work, options.jobs) if options.jobs > 1 else _one_by_one(work):
+        results = sorted([*results, result], key=lambda r: r.lesson)
         for line in result.problems:
             print("    " + line.replace("\n", "\n    "))
         summary = {"options": asdict(options), "results": [asdict(r) for r in results]}
         (out / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     return results
+
+
+def _one_by_one(work: list[tuple]) -> Iterator[Result]:
+    for number, arguments in enumerate(work, start=1):
+        print(f"[{number}/{len(work)}] {arguments[0].stem}", end=" ", flush=True)
+        result = run_lesson(*arguments)
+        print(one_line(result))
+        yield result
+
+
+def _side_by_side(work: list[tuple], jobs: int) -> Iterator[Result]:
+    """The results as they come. A lesson has a process of its own, to watch its kernel in, and a share of the cores."""
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    print(f"{len(work)} lessons, {jobs} at a time, threads for each: {threads}", flush=True)
+    spawn = multiprocessing.get_context("spawn")  # a fork would copy the state of this process's threads
+    with environment(OMP_NUM_THREADS=str(threads)), ProcessPoolExecutor(jobs, spawn) as pool:
+        tasks = [pool.submit(run_lesson, *arguments) for arguments in work]
+        for number, task in enumerate(as_completed(tasks), start=1):
+            result = task.result()
+            print(f"[{number}/{len(work)}] {result.lesson} {one_line(result)}", flush=True)
+            yield result
 
 
 def _with_answers(notebooks: list[Path], options: Options, repo: Path, folder: Path) -> list[Path]:
@@ -154,7 +181,7 @@ def run_lesson(path: Path, options: Options, out: Path, bands: Bands, strict_tim
     metrics.mkdir(exist_ok=True)
     for old in (target, metrics / f"{path.stem}.json"):
         old.unlink(missing_ok=True)
-    budget = BUDGET_SECONDS[options.profile]
+    budget = BUDGET_SECONDS[options.profile] * options.jobs
     result = Result(path.stem, str(target), budget=budget, bands={k: asdict(b) for k, b in bands.items()})
     started = time.monotonic()
     folders = {"ITR_METRICS": str(metrics.resolve()), "ITR_ANSWERS": str((out / ANSWERS).resolve())}
