@@ -27,9 +27,7 @@ def transformer(
 
 def _layer(dim: int, heads: int, dropout: float, feed_forward: int | None) -> nn.TransformerEncoderLayer:
     if heads < 1 or dim % heads:
-        raise ValueError(
-            f"heads is {heads}, expected a divisor of the width {dim}: each takes an equal part"
-        )
+        raise ValueError(f"heads is {heads}, expected a divisor of the width {dim}: each takes an equal part")
     return nn.TransformerEncoderLayer(dim, heads, feed_forward or 2 * dim, dropout, batch_first=True)
 
 
