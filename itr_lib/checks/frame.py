@@ -239,8 +239,8 @@ def _about_the_example(exercise: Exercise, first: Trial) -> str:
     if exercise.example is None:
         return ""
     if first.inputs is exercise.example.inputs:
-        return "Wrong already on the docstring's example."
-    return "The docstring's example comes out right; something else does not."
+        return "Wrong already on the docstring's example:"
+    return "The docstring's example comes out right; something else does not:"
 
 
 def _explained(exercise: Exercise, first: Trial) -> str | None:
