@@ -313,7 +313,7 @@ lesson.show(figures.training_curves({"TERAN": history.epochs}, title))
 # %% [markdown]
 # ## 6. What comparing first gains
 #
-# What is it worth to keep all vectors? The test set tells, beside recorded runs that pool the same tokens to one vector.
+# What is it worth to keep all the vectors? Here is the model on the test set, beside recorded runs that pool the same tokens to one vector.
 
 # %% tags=["key-figure"]
 images, captions = inference.encode(model, tokenizer, test, device=lesson.device)
@@ -773,7 +773,7 @@ for how in ("MrSw", "MrAVGw", "MwSr", "Symm"):
     rows[how] = [evaluation.retrieval_metrics(pooled, test.image_of_caption[part]).as_dict()]
     best_lengths.append(round(float(length[pooled.argmax(dim=1)].mean()), 1))
 table = figures.metrics_table(rows, ["i2t_r1", "t2i_r1"])
-table[f"words in the caption at rank 1 (mean of all: {length.mean():.1f})"] = best_lengths
+table[f"words of the best caption (all: {length.mean():.1f})"] = best_lengths
 table
 
 # %% [markdown]

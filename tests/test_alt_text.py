@@ -28,10 +28,11 @@ def test_lines_are_told_by_their_ends_and_a_peak():
     axis.plot([1, 2, 3], [0, 9, 0])
     axis.plot([1, 2], [1e-20, 1], label="μ = 30")
     axis.axhline(0.5, label="chance")
+    axis.axvline(2, label="turn")
     axis.set(title="A finding", xlabel="$\\mu$ of it", ylabel="R@1 (%)")
     assert alt_text(figure) == (
         "A finding. R@1 (%) against mu of it. Up and down from 1 to 2, in between up to 5. Level at 4."
-        " μ = 30 from almost 0 to 1. Chance at 0.5. A line from 0 to 0, in between up to 9."
+        " μ = 30 from almost 0 to 1. Chance at 0.5. Turn at mu of it 2. A line from 0 to 0, in between up to 9."
     )
 
 

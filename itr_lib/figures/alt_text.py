@@ -138,7 +138,13 @@ def _points(axis: Axes) -> Iterator[str]:
 
 
 def _course(line: Line2D) -> str:
-    """``"from 6.5 to 25.6"``, with its peak or its lowest point where that lies clearly between the ends."""
+    """``"from 6.5 to 25.6"``, with its peak or its lowest point where that lies clearly between the ends.
+
+    Of an upright line, where it stands: ``"at step 160"``.
+    """
+    across = np.asarray(line.get_xdata(), dtype=float)
+    if len(across) > 1 and np.ptp(across) == 0:
+        return f"at {_plain(line.axes.get_xlabel())} {_number(across[0])}".replace("  ", " ")
     values = np.asarray(line.get_ydata(), dtype=float)
     values = values[np.isfinite(values)]
     if not len(values):
