@@ -261,7 +261,7 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], titl
     """Training loss and validation R@1 against the epoch, a line a run (``History.epochs``)."""
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.2))
     for (name, epochs), colour in zip(histories.items(), cycle(COLOURS), strict=False):
-        steps = np.arange(1, len(epochs) + 1)
+        steps = np.arange(len(epochs))  # counted from 0, as everywhere
         axes[0].plot(steps, [e["loss"] for e in epochs], "o-", ms=3, color=colour, label=name)
         axes[1].plot(steps, [e["t2i_r1"] for e in epochs], "o-", ms=3, color=colour, label=f"{name}, text to image")
         axes[1].plot(steps, [e["i2t_r1"] for e in epochs], "s--", ms=3, color=colour, label=f"{name}, image to text")
