@@ -592,7 +592,8 @@ class QueueTraining:
         with torch.no_grad():
             keys = [encode(part) for encode, part in zip(self.followers, parts, strict=True)]
         for queries, new, queue in zip((captions, images), keys, self.queues, strict=True):
-            loss = loss + queue_loss(queries, new, queue.keys(), ids, queue.ids(), **uto)
+            queued, owners = queue.keys().to(new), queue.ids().to(ids)
+            loss = loss + queue_loss(queries, new, queued, ids, owners, **uto)
         for new, queue in zip(keys, self.queues, strict=True):
             queue.enqueue(new, ids)
         return loss
@@ -638,7 +639,7 @@ for m in (0.0, 0.99):
     short = plain.build(splits.train, tokenizer).to(lesson.device)
     training = QueueTraining(short, m)
     lesson.train(short, training, recipe.training, data=few, label=f"momentum {m:g}")
-    keys = training.queues[1].keys().flip(0)  # the captions', newest first
+    keys = training.queues[1].keys().to(lesson.device).flip(0)  # captions', newest first
     by_step = keys[: len(keys) // B * B].unflatten(0, (-1, B))
     with torch.no_grad():
         picture = short.encode_images(seen.images).mean(dim=0)
