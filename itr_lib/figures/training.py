@@ -218,7 +218,7 @@ def seed_lines(
             axis.plot(range(len(runs)), values, "o-", ms=5, lw=1.5, label=f"seed {seed}")
         axis.set(xlim=(-0.4, len(runs) - 0.6), ylabel=f"{metric_name(metric, ' ')} (%)")
         axis.set_xticks(range(len(runs)), list(runs))
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.05 * max(run[metric] for found in runs.values() for run in found) or 1)
         axis.grid(axis="y", alpha=0.2)
     axes[0][0].legend(frameon=False, fontsize=9)
     figure.suptitle(title, x=0.01, ha="left")
