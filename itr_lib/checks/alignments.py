@@ -150,7 +150,7 @@ TOGGLES = {
         for value in (0.1, 0.01, 0.001, 0.0001)
     },
     **{
-        f"{value:g} is added to the product of the lengths against a division by 0, and changes the cosines: take 1e-12": {
+        f"{value:g} is added to the product of lengths against a division by 0, and changes the cosines: take 1e-12": {
             "sides": "product",
             "zero": value,
         }
@@ -228,12 +228,27 @@ TOGGLES = {
     },
 }
 
+
+def _steps(regions: Tensor, words: Tensor) -> str:
+    """How the first cosine comes about."""
+    region, word = regions[0, 0], words[0, 0]
+    lengths, cosine = (
+        [float(x.norm()) for x in (region, word)],
+        float(alignments_specification(regions, words)[0, 0, 0, 0]),
+    )
+    return (
+        f"region 0 of picture 0 has the length {lengths[0]:.4g}, word 0 of caption 0 the length {lengths[1]:.4g}, and "
+        f"their dot product is {float(region @ word):.4g}, so that [0, 0, 0, 0] is {cosine:.4g}"
+    )
+
+
 EXERCISE = Exercise(
     "alignments",
     library=lambda regions, words: torch.einsum("nrd,mwd->nmrw", l2_normalise(regions), l2_normalise(words)),
     example=Case({"regions": V, "words": W}, worked=WORKED),
     cases=alignments_cases,
     specification=alignments_specification,
+    steps=_steps,
     family=(_alignments, TOGGLES),
     gradients=("regions", "words"),
     rehearsal=Rehearsal(lambda: {name: v.float() for name, v in sets(100, 20, 36, 21, 128, seed=0).items()}, calls=400),

@@ -211,12 +211,24 @@ def library_packed(regions: Tensor, region_counts: list[int], words: Tensor, wor
     return alignment_scores(sets[0][0], sets[1][0], sets[0][1], sets[1][1])
 
 
+def _steps(regions: Tensor, region_counts: list[int], words: Tensor, word_counts: list[int]) -> str:
+    """How the last score comes about, where all that came before must have been counted rightly."""
+    mine, own = (_slices(counts, "right")[-1] for counts in (region_counts, word_counts))
+    best = (regions[mine] @ words[own].T).amax(dim=0)
+    summands = " + ".join(f"({value:.4g})" for value in best.tolist()) or "nothing"
+    return (
+        f"the last picture has regions {mine.start} to {mine.stop - 1}, the last caption the words from {own.start} "
+        f"on; their score adds up the best dot product of each word, {summands} = {float(best.sum()):.4g}"
+    )
+
+
 EXERCISE = Exercise(
     "packed-mrsw",
     library=library_packed,
     example=Case(SMALL, worked=torch.tensor([[1.8, 0.28], [1.0, 0.8]])),
     cases=packed_cases,
     specification=packed_specification,
+    steps=_steps,
     family=(_packed, TOGGLES),
     gradients=("regions", "words"),
     rehearsal=Rehearsal(batch_of_the_lesson, calls=3200),

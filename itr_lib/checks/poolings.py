@@ -167,9 +167,7 @@ TOGGLES = {
         for name in NAMES[1:]
     },
     **{
-        f"{told}: the names are read from the left, Mr is the maximum over regions, Sw the sum over words, AVG a mean": {
-            "names": names
-        }
+        f"{told}: Mr is the maximum over regions, Sw the sum over words, AVGw the mean": {"names": names}
         for told, names in _exchanged()
     },
     "Symm is the mean of MrSw and MwSr: add the two": {"symm": "mean"},
@@ -199,6 +197,11 @@ TOGGLES = {
 }
 
 
+def _in_mwsr_alone(options: dict) -> Callable:
+    """MwSr as it comes with these options; Symm, which was written for itself, is right."""
+    return lambda how, **inputs: _pool(how=how, **inputs, **(options if how == "MwSr" else {}))
+
+
 def library_poolings(
     alignments: Tensor, region_mask: Tensor, word_mask: Tensor, how: str, mrsw: Callable = library_mrsw
 ) -> Tensor:
@@ -211,12 +214,29 @@ def library_poolings(
     return by_word + library_poolings(alignments, region_mask, word_mask, "MwSr", mrsw) if how == "Symm" else by_word
 
 
+def _steps(alignments: Tensor, region_mask: Tensor, word_mask: Tensor, how: str, mrsw: Callable) -> str:
+    """How the score of picture 0 with caption 0 comes about."""
+    real, parts = alignments[0, 0, region_mask[0]][:, word_mask[0]], []
+    if how != "MwSr":
+        parts.append(f"its {real.shape[1]} words find {float(real.amax(dim=0).sum()):.4g} in all")
+    if how in ("MwSr", "Symm"):
+        parts.append(f"its {real.shape[0]} regions find {float(real.amax(dim=1).sum()):.4g} in all")
+    score = float(pool_specification(alignments, region_mask, word_mask, how, mrsw)[0, 0])
+    return f"in [0, 0], {' and '.join(parts)}, so that {how} is {score:.4g}"
+
+
 EXERCISE = Exercise(
     "poolings",
     library=library_poolings,
     example=Case(SMALL | {"how": "Symm"}, worked=torch.tensor([[2.9]])),
     cases=pool_cases,
     specification=pool_specification,
+    steps=_steps,
+    mistakes={
+        f"{told} (Symm has it right)": _in_mwsr_alone(options)
+        for told, options in TOGGLES.items()
+        if options.keys() <= {"mirror", "mirror_divisor"}
+    },
     family=(_pool, TOGGLES),
     gradients=("alignments",),
     rehearsal=Rehearsal(lambda: cosines_of_the_lesson() | {"how": "Symm", "mrsw": library_mrsw}, calls=2000),
