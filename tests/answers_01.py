@@ -1587,7 +1587,7 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (pool_fill_left_in(-1.0), "as -1, before"),
         (pool_fill_left_in(-100.0), "as -100"),
         (lambda **inputs: pool_filled(**inputs, fill=-1e4), "as -10000, and"),
-        (pool_filled_then_zero(-1e4), "-10000 for the sort, then 0"),
+        (pool_filled_then_zero(-1e4), "a low number for the sort, then 0"),
         (lambda **inputs: pool_filled(**inputs, fill=-100.0), "as -100"),
         (pool_with(lambda weights, mask: weights / weights.sum(1, keepdim=True)), "made to sum to 1"),
         (pool_with(lambda weights, mask: weights.softmax(1)), "through a softmax"),

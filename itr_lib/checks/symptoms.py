@@ -68,16 +68,18 @@ def part(wrong: list[Trial]) -> str | None:
         return None
     pairs = [(double(mine), double(right)) for mine, right in rows]
     kinds: dict[str, Callable[[Tensor, Tensor], bool]] = {
-        "your result holds the first only: is the return inside the loop?": lambda mine, right: (
+        "it holds the first only; is the return inside the loop?": lambda mine, right: (
             len(mine) == 1 < len(right) and same(mine, right[:1])
         ),
-        "the last is missing in your result: does a range leave it out?": lambda mine, right: same(mine, right[:-1]),
-        "the first is missing in your result: counting starts at 0": lambda mine, right: same(mine, right[1:]),
-        "your result goes on for one too many at its end": lambda mine, right: (
+        "the last is missing; does a range leave it out?": lambda mine, right: same(mine, right[:-1]),
+        "the first is missing; counting starts at 0": lambda mine, right: same(mine, right[1:]),
+        "it goes on for one too many at its end": lambda mine, right: (
             len(mine) == len(right) + 1 and same(mine[:-1], right)
         ),
     }
-    return next((told for told, holds in kinds.items() if all(holds(*pair) for pair in pairs)), None)
+    told = next((told for told, holds in kinds.items() if all(holds(*pair) for pair in pairs)), None)
+    mine, right = (tuple(value.shape) for value in pairs[0])
+    return told and f"your result has shape {mine}, expected {right}: {told}"
 
 
 def _pair(trial: Trial) -> tuple[Tensor, Tensor] | None:
