@@ -217,6 +217,7 @@ def _diagnosis(exercise: Exercise, answer: Callable, trials: list[Trial], wrong:
     told = (
         first.blunder()
         or _known(exercise, trials, wrong)
+        or symptoms.part(wrong)
         or first.problem(exercise.index, plain=True)
         or _explained(exercise, first)
         or symptoms.name(trials, wrong, answer, exercise.specification)

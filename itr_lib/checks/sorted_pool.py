@@ -33,7 +33,7 @@ def pool_cases() -> Iterator[Case]:
     yield Case(_sets(1, 1, 4, 3, shift=-3.0), "real values are negative, and some tokens are padding")
     yield Case(_sets(2, 4, 7, 2, shift=3.0), "real values are positive, and some tokens are padding")
     yield Case(_sets(3, 2, 1, 3), "a set holds one vector")
-    yield Case(_sets(4, 2, 5, 3, shift=-6.0, scale=1000.0), "real values lie far below -1000")
+    yield Case(_sets(4, 2, 5, 3, shift=-6.0, scale=1e4), "real values lie far below -10,000")
     loose = _sets(6, 3, 5, 2, shift=-1.0)
     yield Case({**loose, "weights": 3 * loose["weights"]}, "the weights do not sum to 1")
 
@@ -75,6 +75,8 @@ def _pool(
 def _finished(ordered: Tensor, fill: float | None, after: str, mask: Tensor) -> Tensor:
     """What becomes of padding after the sort, or of places."""
     if after == "filled" and fill is not None and abs(fill) > 1e20:
+        ordered = ordered.masked_fill(ordered == fill, 0)
+    if after == "zeroed":  # by its value
         ordered = ordered.masked_fill(ordered == fill, 0)
     if after == "old mask":
         ordered = ordered.masked_fill(~mask[..., None], 0)
@@ -143,9 +145,18 @@ TOGGLES = {
     "padding took part in the sort as 0, and stands before the negative values: fill it with -inf first": {"fill": 0.0},
     "padding took part as it came: fill it with -inf before the sort": {"fill": None},
     "padding took part in the sort as 1, before the smaller values: fill it with -inf first": {"fill": 1.0},
-    "padding took part in the sort as -1, before lower values: fill it with -inf first": {"fill": -1.0},
-    "padding took part in the sort as -100, and real values lie below: fill it with -inf first": {"fill": -100.0},
-    "padding took part in the sort as -1000, and real values lie below: fill it with -inf first": {"fill": -1000.0},
+    **{
+        f"padding took part in the sort as {fill}, and real values lie below: fill it with -inf first": {
+            "fill": float(fill),
+        }
+        for fill in (-1, -10, -100, -1000, -10000)
+    },
+    "padding became -1 for the sort, then 0, and real values lie below: fill it with -inf before the sort": {
+        "fill": -1.0, "after": "zeroed",
+    },
+    "padding became a low number for the sort, then 0, and real values lie below: only -inf is sure to be last": {
+        "fill": -10000.0, "after": "zeroed",
+    },
     "padding was filled with +inf, so it stands first: fill it with -inf": {"fill": 1e30},
     "negative values became 0: only padding is set to 0, after the sort": {"after": "relu"},
     "place 0 is left out: weights and places both begin at 0": {"after": "late"},
