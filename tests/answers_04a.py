@@ -176,6 +176,19 @@ def enhance_first_guide(regions, mask, guide, sharpness):
     return regions + s[..., None] * guide[0]
 
 
+def enhance_softmax_times_regions(regions, mask, guide, sharpness):
+    x = sharpness * (regions * guide[:, None]).sum(-1)
+    s = x.masked_fill(~mask, -torch.inf).softmax(1)
+    s = s * mask.sum(1, keepdim=True)
+    return regions + s[..., None] * guide[:, None]
+
+
+def enhance_one_length(regions, mask, guide, sharpness):
+    x = sharpness * (regions * guide[:, None]).sum(-1)
+    s = x.masked_fill(~mask, -torch.inf).softmax(1)
+    return regions + (s / s.norm())[..., None] * guide[:, None]
+
+
 WRONG = {
     "best-constant": [
         (constant_place, "a place in the list"),
@@ -206,5 +219,7 @@ WRONG = {
         (enhance_masks_late, "padded regions take part in the softmax"),
         (enhance_over_pictures, "the softmax runs over the pictures"),
         (enhance_first_guide, "the first picture's guide is used for all"),
+        (enhance_softmax_times_regions, "the softmax times the number of regions"),
+        (enhance_one_length, "one length for the whole batch"),
     ],
 }

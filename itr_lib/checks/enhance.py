@@ -59,7 +59,7 @@ def enhance_specification(regions: Tensor, mask: Tensor, guide: Tensor, sharpnes
 
 def spoiled(
     regions, mask, guide, sharpness, *, fill=-torch.inf, before=True, after=True, length=2.0, over="regions", scale="",
-    units="", give="guide", keep="region", order="", unit_result=False, turned=False,
+    units="", give="guide", keep="region", order="", unit_result=False, turned=False, times="",
 ):  # fmt: skip
     """The step with one or two of its parts spoiled."""
     unit = F.normalize
@@ -78,6 +78,7 @@ def spoiled(
     share = sharpness * share if scale == "outside" else share
     if give == "in full":
         share = mask.to(share)
+    share = share * {"": 1, "real": mask.sum(1, keepdim=True), "all": mask.shape[1]}[times]
     result = _kept(regions, share, keep) + share[..., None] * _given_back(regions, share, guide, give)
     return F.normalize(result, dim=-1) if unit_result else result
 
@@ -101,6 +102,7 @@ def _brought_to_length(share: Tensor, length: float | str | None) -> Tensor:
         "largest": share / share.amax(1, keepdim=True).clamp(min=1e-12),
         "square": share / (share * share).sum(1, keepdim=True).clamp(min=1e-12),
         "root": share.sqrt(),
+        "whole": share / share.norm().clamp(min=1e-12),
     }[length]
 
 
@@ -149,6 +151,16 @@ ENHANCE_TOGGLES = {
     "g is taken off: x_r + b_r g": {"give": "less"},
     "the regions are multiplied by g: what is added is b_r g": {"give": "product"},
     "every region receives the weighed sum of the regions: what it receives is b_r g": {"give": "sum"},
+    "b is the softmax times the number of regions: divide it by its length, the root of the sum of squares": {
+        "length": None, "times": "real"
+    },
+    "b is the softmax times the number of all regions, padding too: divide it by its length, the root of the sum of "
+    "squares": {"length": None, "times": "all"},
+    "what is given back is multiplied by the number of regions: it is b_r g": {"times": "real"},
+    "what is given back is multiplied by the number of all regions, padding too: it is b_r g": {"times": "all"},
+    "b is divided by one length for the whole batch: each picture's shares have a length of their own, dim=1": {
+        "length": "whole"
+    },
     "b is divided by its largest share: by its length, the root of the sum of squares": {"length": "largest"},
     "b is divided by the sum of squares: by the root of it": {"length": "square"},
     "b is the root of the shares: divide the shares by their length": {"length": "root"},
@@ -166,7 +178,7 @@ ENHANCE_TOGGLES = {
     "b has length 1 before the softmax: the softmax comes first": {"order": "length first", "length": None},
     "the products are of unit vectors: x_r . g takes the regions as they are": {"units": "regions"},
     "the result has length 1: leave it as it is": {"unit_result": True},
-}
+}  # fmt: skip
 
 
 def zeroed(regions: Tensor, mask: Tensor, guide: Tensor, sharpness: float) -> Tensor:

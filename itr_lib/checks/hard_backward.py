@@ -128,6 +128,16 @@ def _grad_of_the_winner(regions, words, winners, grad):
     return backward_specification(regions, words, winners, grad[winners % len(grad)])
 
 
+def _words_by_the_winners_grad(regions, words, winners, grad):
+    other = _grad_of_the_winner(regions, words, winners, grad)
+    return torch.cat([backward_specification(regions, words, winners, grad)[: len(regions)], other[len(regions) :]])
+
+
+def _regions_by_the_winners_grad(regions, words, winners, grad):
+    other = _grad_of_the_winner(regions, words, winners, grad)
+    return torch.cat([other[: len(regions)], backward_specification(regions, words, winners, grad)[len(regions) :]])
+
+
 def _from_the_regions(regions, words, winners, grad):
     begun = torch.cat([regions, torch.zeros_like(words)])
     return begun + backward_specification(regions, words, winners, grad)
@@ -167,6 +177,10 @@ MISTAKES = {
     "only the first word is counted: a return inside the loop?": _first_word_only,
     "the words' part is written to row winners[t]: word t has row t": _at_the_winner,
     "grad is read at the winner's place, grad[winners]: word t has grad[t]": _grad_of_the_winner,
+    "the words' part reads grad at the winner's place, grad[winners]: word t has grad[t]": _words_by_the_winners_grad,
+    "the regions' part reads grad at the winner's place, grad[winners]: word t has grad[t]": (
+        _regions_by_the_winners_grad
+    ),
     "the regions' part starts from the regions: start from zeros, and add what each word gives": _from_the_regions,
     "the regions' part is divided by the number of words: add the gradients up": _regions_averaged,
     "the last word is missing: the loop ends one too early": _last_word_missing,

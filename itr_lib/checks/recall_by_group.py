@@ -216,6 +216,15 @@ def _compared(relation: Callable) -> Callable:
     return recalls
 
 
+def _own_on_the_diagonal(scores, image_of_caption, group):
+    hit = ((scores >= scores.diagonal()[image_of_caption]).sum(0) == 1).to(scores)
+    return torch.stack([100 * hit[group == g].mean() for g in range(int(group.max()) + 1)])
+
+
+def _last_group_missing(scores, image_of_caption, group):
+    return group_specification(scores, image_of_caption, group)[:-1]
+
+
 def _one_caption(last: bool) -> Callable:
     """One caption decides for its group."""
 
@@ -237,6 +246,12 @@ EXERCISE = Exercise(
         "this averages over pictures first: every caption of the group counts alike": _of_pictures,
         "only the last caption of each group counts: collect all of them, then average": _one_caption(last=True),
         "only the first caption of each group counts: collect all of them, then average": _one_caption(last=False),
+        "the last group is missing: groups are numbered from 0, so there are group.max() + 1 of them": (
+            _last_group_missing
+        ),
+        "the true score is read at [i, i] of its picture i: that of caption c stands at [image_of_caption[c], c]": (
+            _own_on_the_diagonal
+        ),
         "these are the captions outside the group: take group == g": _compared(torch.ne),
         "these are all groups up to g: take group == g": _compared(torch.le),
         "these are all groups from g on: take group == g": _compared(torch.ge),
