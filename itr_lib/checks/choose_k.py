@@ -229,12 +229,25 @@ CHOOSE_MISTAKES: dict[str, Callable] = {
     "the longest is taken for the best: a longer shortlist can find less, take the max": _near_the_last,
 }
 
+
+def _walked_through(lengths, recall, milliseconds, candidates, budget, tolerated) -> str:
+    """Which lengths are allowed, and which of them come near the best."""
+    rows = zip(lengths, recall, milliseconds, strict=True)
+    allowed = sorted((k, found) for k, found, cost in rows if k <= candidates and cost <= budget)
+    if not allowed:
+        return "no length is allowed, so 0"
+    best = max(found for _, found in allowed)
+    near = [k for k, found in allowed if found >= best - tolerated]
+    return f"{[k for k, _ in allowed]} are allowed, the best recall among them is {best:g}, and {near} come near it"
+
+
 EXERCISE = Exercise(
     "choose-k",
     library=shortest_shortlist,
     example=EXAMPLE,
     cases=choose_cases,
     specification=choose_specification,
+    steps=_walked_through,
     mistakes=CHOOSE_MISTAKES,
     family=(choose_with, TOGGLES),
     exact=True,

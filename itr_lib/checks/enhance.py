@@ -186,6 +186,14 @@ def zeroed(regions: Tensor, mask: Tensor, guide: Tensor, sharpness: float) -> Te
     return spoiled(regions, mask, guide, sharpness) * mask[..., None]
 
 
+def _of_the_first_picture(regions, mask, guide, sharpness) -> str:
+    """Its shares, before and after they are brought to length 1."""
+    products = sharpness * regions[0] @ guide[0]
+    shares = products.masked_fill(~mask[0], -torch.inf).softmax(0)
+    s, b = ([round(x, 4) for x in values.tolist()] for values in (shares, F.normalize(shares, dim=0)))
+    return f"in picture 0 the softmax gives {s}, at length 1 {b}; each is multiplied by g, and added to its region"
+
+
 EXERCISE = Exercise(
     "enhance",
     library=enhance,
@@ -199,6 +207,7 @@ EXERCISE = Exercise(
     ),
     cases=enhance_cases,
     specification=enhance_specification,
+    steps=_of_the_first_picture,
     mistakes={"padded regions were set to 0: they stay as they came": zeroed},
     family=(spoiled, ENHANCE_TOGGLES),
     gradients=("regions", "guide"),

@@ -239,12 +239,21 @@ FAMILY: dict[str, dict] = {
     },
 }
 
+
+def _who_chose_whom(regions, words, winners, grad) -> str:
+    """Of the first regions, the words that chose them."""
+    chosen = winners.tolist()
+    told = [f"region {r}: {[t for t, w in enumerate(chosen) if w == r]}" for r in range(min(4, len(regions)))]
+    return f"the words that chose {', '.join(told)}; row {len(regions)} is that of word 0, whose winner is {chosen[0]}"
+
+
 EXERCISE = Exercise(
     "hard-backward",
     library=backward_library,
     example=EXAMPLE,
     cases=backward_cases,
     specification=backward_specification,
+    steps=_who_chose_whom,
     mistakes=MISTAKES,
     family=(_backward, FAMILY),
     rehearsal=Rehearsal(lambda: _case([0, 3, 3, 1, 2, 7, 7, 5, 9, 9, 9, 1, 4], 29, 128, 7).inputs, calls=400),

@@ -222,12 +222,21 @@ WEIGHT_MISTAKES: dict[str, Callable] = {
     "the search stops at the first weight that finds no more: try all of them": _stops_where_it_falls,
 }
 
+
+def _found_by_each(weights, global_scores, local_scores, truth) -> str:
+    """How many matches each weight puts first."""
+    found = [int(_hits(global_scores + weight * local_scores, truth).sum()) for weight in weights]
+    told = (f"weight {weight:g} finds {hits}" for weight, hits in zip(weights, found, strict=True))
+    return f"{', '.join(told)} of {len(truth)}"
+
+
 EXERCISE = Exercise(
     "local-weight",
     library=best_weight,
     example=EXAMPLE,
     cases=weight_cases,
     specification=weight_specification,
+    steps=_found_by_each,
     mistakes=WEIGHT_MISTAKES,
     family=(weight_with, TOGGLES),
     exact=True,

@@ -236,12 +236,22 @@ def _one_caption(last: bool) -> Callable:
     return recalls
 
 
+def _hits_of_groups(scores, image_of_caption, group) -> str:
+    """The captions of the first groups, and which of them are hits."""
+    hit, told = _hits(scores, image_of_caption), []
+    for g in range(min(2, int(group.max()) + 1)):
+        mine = (group == g).nonzero()[:, 0].tolist()
+        told.append(f"group {g} has {len(mine)} captions, of which {[c for c in mine if hit[c]][:8]} are hits")
+    return "; ".join(told)
+
+
 EXERCISE = Exercise(
     "recall-by-group",
     library=group_library,
     example=EXAMPLE,
     cases=group_cases,
     specification=group_specification,
+    steps=_hits_of_groups,
     mistakes={
         "this averages over pictures first: every caption of the group counts alike": _of_pictures,
         "only the last caption of each group counts: collect all of them, then average": _one_caption(last=True),

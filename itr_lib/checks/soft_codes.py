@@ -258,12 +258,23 @@ def _real_work() -> Inputs:
     return inputs | floats | {"temperature": 0.1}
 
 
+def _of_the_first_word(regions, words, region_mask, temperature) -> str:
+    """Its attention, the attended vector's length, and the dot product."""
+    weights = _attention(regions, words, region_mask, temperature)[:, 0]
+    attended = weights @ regions
+    return (
+        f"word 0 has the attention {[round(w, 3) for w in weights.tolist()]}, its attended vector the length "
+        f"{attended.norm():.4g}, and their dot product is {attended @ words[0]:.4g}"
+    )
+
+
 EXERCISE = Exercise(
     "soft-codes",
     library=soft_library,
     example=EXAMPLE,
     cases=soft_cases,
     specification=soft_specification,
+    steps=_of_the_first_word,
     mistakes=MISTAKES,
     family=(_soft, FAMILY),
     gradients=("regions",),

@@ -273,12 +273,21 @@ def rehearsal() -> Inputs:
     return floats | {"shortlist": 50, "local_weight": 1.0}
 
 
+def _both_stages(**inputs) -> str:
+    """The order after each."""
+    order = _down(inputs["wholes"] @ inputs["query_whole"]).tolist()[: inputs["shortlist"]]
+    return (
+        f"the shortlist is {order[:8]}, and after its second stage {search_with(**inputs).tolist()[: len(order)][:8]}"
+    )
+
+
 EXERCISE = Exercise(
     "two-stage-search",
     library=library_search,
     example=EXAMPLE,
     cases=search_cases,
     specification=search_specification,
+    steps=_both_stages,
     mistakes=SEARCH_MISTAKES,
     family=(search_with, TOGGLES),
     exact=True,
