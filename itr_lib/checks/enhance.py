@@ -67,7 +67,10 @@ def spoiled(
     guide = guide[:1].expand_as(guide) if units == "first guide" else guide
     asking = guide.sum(0, keepdim=True).expand_as(guide) if units == "all guides" else guide
     products = torch.einsum("nrf,nf->nr", asked, asking)
-    products = {"": sharpness * products, "none": products, "over": products / sharpness, "outside": products}[scale]
+    products = {
+        "": sharpness * products, "none": products, "over": products / sharpness, "outside": products,
+        "real": sharpness * mask.sum(1, keepdim=True) * products, "all": sharpness * mask.shape[1] * products,
+    }[scale]  # fmt: skip
     if order == "length first":
         products = unit(products.masked_fill(~mask, 0), dim=1)
     mask = ~mask if turned else mask
@@ -169,6 +172,11 @@ ENHANCE_TOGGLES = {
     "the first picture's guide is used for all: each picture has its own, nrf,nf->nr": {"units": "first guide"},
     "sharpness multiplies what is given: it multiplies the products, before the softmax": {"scale": "outside"},
     "sharpness is missing: it multiplies the products": {"scale": "none"},
+    "the products are multiplied by the number of regions (or the guide is, before them): sharpness x_r . g": {
+        "scale": "real"
+    },
+    "the products are multiplied by the number of all regions, padding too (or the guide is, before them): sharpness "
+    "x_r . g": {"scale": "all"},
     "the products are divided by sharpness: multiply them": {"scale": "over"},
     "the softmax runs over the pictures: each picture shares among its own regions, dim=1": {"over": "pictures"},
     "the softmax runs over the pictures, and is NaN at a place that is padding in all of them: each picture shares "
