@@ -821,7 +821,7 @@ def choose_times_length(lengths, recall, milliseconds, candidates, budget, toler
 
 
 def pareto_in_the_order_of_the_list(cost, recall):
-    best, out = -math.inf, []
+    best, out = -1.0, []
     for r in recall.tolist():
         out.append(r > best)
         best = max(best, r)
@@ -830,7 +830,7 @@ def pareto_in_the_order_of_the_list(cost, recall):
 
 def pareto_sorted_by_both(cost, recall):
     order = sorted(range(len(cost)), key=lambda i: (float(cost[i]), -float(recall[i])))
-    best, out = -math.inf, []
+    best, out = -1.0, []
     for i in order:
         out.append(float(recall[i]) > best)
         best = max(best, float(recall[i]))

@@ -87,9 +87,6 @@ TOGGLES = {
     "the time is multiplied by the length: milliseconds is the time of the whole shortlist, not of one item": {
         "cost": lambda row, rows: row[0] * row[2]
     },
-    "the time is divided by the length: budget is for the whole shortlist, not for one item": {
-        "cost": lambda row, rows: row[2] / row[0]
-    },
     "the times of shorter ones are added to each time: every measurement stands alone": {
         "cost": lambda row, rows: sum(other[2] for other in rows if other[3] <= row[3])
     },

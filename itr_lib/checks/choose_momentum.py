@@ -31,6 +31,8 @@ def momentum_choices() -> Iterator[Case]:
     yield Case(weak, trap="a follower finds more than the mean of all, and too little")
     limit = _given([0.4, 0.9, 0.99], [40, 39.5, 30], [0.5, 0.6, 0.8], 0.75)
     yield Case(limit, trap="a recall lies exactly at the limit")
+    apart = _given([0.9, 0.99, 0.5], [40, 32, 38], [0.7, 0.8, 0.5], 0.75)
+    yield Case(apart, trap="the keys that agree best do not find most")
     low = _given([0.5, 0.9, 0.3], [20, 1, 19], [-0.1, 0.3, -0.2], 0.75)
     yield Case(low, trap="the keys that are left agree less than 0")
     yield Case(_given([0.9], [12], [0.7], 0.9), trap="there is one candidate")
