@@ -95,6 +95,7 @@ def test_the_docstrings_example_comes_first():
     ("answer", "message"),
     [
         (lambda x, scale: None, "is a return missing"),
+        (lambda x, scale: shares(x, scale) if len(x) > 1 else None, "returned None here, and a result elsewhere"),
         (lambda x, scale: x.max(dim=1), "take .values"),
         (lambda x, scale: shares, "brackets of a call"),
         (lambda x, scale: "shares", "returned a str"),
@@ -114,7 +115,7 @@ def test_the_docstrings_example_comes_first():
         (lambda x, scale: scale * torch.ones_like(x), "the same number everywhere"),
         (lambda x, scale: x.add_(1), "changes its input x in place"),
         (lambda x, scale: shares(x.detach(), scale), "no gradient by x"),
-        (lambda x, scale: shares(x.requires_grad_(False), scale), "no gradient by x"),
+        (lambda x, scale: shares(x.requires_grad_(False), scale), "switches off the gradient of its input x"),
         (lambda x, scale: shares(x, 1 / scale), "1 / scale"),
         (lambda x, scale: shares(x[:1].expand_as(x), scale), "x[0] is used for all"),
         (lambda x, scale: scale * x.abs().numpy() / np.maximum(x.abs().numpy().sum(1, keepdims=True), 1e-9), "numpy"),

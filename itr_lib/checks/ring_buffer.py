@@ -26,6 +26,7 @@ OLD_CHANGED = (
 )
 INPUT_KEPT = "the queue changes when the tensor that was enqueued is changed afterwards: store a copy"
 GRAPH_KEPT = "the stored keys carry a gradient: detach() what you store, or the graph of every batch is kept"
+CAME = "counts the keys that stay: it is the number of all that came, also where a batch is longer than the queue"
 NOT_IN_STEP = "the ids are not in step with the keys: write both to the same places, and read both in the same order"
 
 ANY_NUMBER = "Any number of keys must do, 0 too, and more than size; places wrap round: (came + torch.arange(n)) % size"
@@ -78,6 +79,7 @@ def ring_properties(inputs: Inputs, run: Callable[..., Any]) -> None:
             if mine != right:
                 raise AssertionError(_told(played) + _where(script, step, mine, right))
     for script in scripts():
+        _expect_the_count(run(size=script[0], dim=script[1]), script)
         _expect_own_memory(run(size=script[0], dim=script[1]), script)
 
 
@@ -173,6 +175,15 @@ def _call(ring: Any, name: str, script: Script, *values: Tensor) -> Any:
             f"your {name} stopped with {type(error).__name__}: {error}\n" + (f"    {line}\n" if line else "") +
             f"{with_keys} a queue of size {script[0]}. {hint}"
         ) from error  # fmt: skip
+
+
+def _expect_the_count(ring: Any, script: Script) -> None:
+    """``came`` of the stub, where the class still has it."""
+    for rows in _batches(script):
+        ring.enqueue(*_tensors(rows, script[1]))
+    came, right = getattr(ring, "came", None), sum(script[2])
+    if isinstance(came, int | Tensor) and int(came) != right:
+        raise AssertionError(f"self.came {CAME}\n(size {script[0]}, after {right} keys: your came is {int(came)})")
 
 
 def _expect_own_memory(ring: Any, script: Script) -> None:
