@@ -844,7 +844,7 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (ranks_first_of_the_five, "the first of the image's captions only"),
         (ranks_of_all_captions, "has shape (4,), expected (2,)"),
         (ranks_filled_with_minus_one, "became -1"),
-        (ranks_filled_with_minus_hundred, "became a low number"),
+        (ranks_filled_with_minus_hundred, "became -1, -100 or the like"),
     ],
     "image-ranks": [
         (image_for_the_model, "ties are decided for the model"),

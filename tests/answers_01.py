@@ -1584,7 +1584,7 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (pool_mask_turned, "give it ~mask"),
         (pool_old_mask, "no longer fits"),
         (pool_fill_left_in(1.0), "as 1, before"),
-        (pool_fill_left_in(-1.0), "as -1, before"),
+        (pool_fill_left_in(-1.0), "as -1, and"),
         (pool_fill_left_in(-100.0), "as -100"),
         (lambda **inputs: pool_filled(**inputs, fill=-1e4), "as -10000, and"),
         (pool_filled_then_zero(-1e4), "a low number for the sort, then 0"),

@@ -6,6 +6,7 @@ The cosine of every region with every word, beside four loops; gradients too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -149,20 +150,6 @@ TOGGLES = {
         }
         for value in (0.1, 0.01, 0.001, 0.0001)
     },
-    **{
-        f"{value:g} is added to the product of lengths against a division by 0, and changes the cosines: take 1e-12": {
-            "sides": "product",
-            "zero": value,
-        }
-        for value in (1.0, 0.1, 0.01, 0.001, 0.0001)
-    },
-    **{
-        f"a product of lengths below {value:g} is raised to it, and the cosine gets too small: take 1e-12": {
-            "sides": "product",
-            "zero": f"at least {value}",
-        }
-        for value in (1, 0.1)
-    },
     "you normalised over the set (dim=1, F.normalize's default): each vector has its own length, dim=-1": {
         "over": "set"
     },
@@ -229,6 +216,24 @@ TOGGLES = {
 }
 
 
+PRODUCTS = {  # of lengths, kept away from 0; tried alone, not two together
+    **{
+        f"{value:g} is added to the product of lengths against a division by 0, and changes the cosines: take 1e-12": {
+            "sides": "product",
+            "zero": value,
+        }
+        for value in (1.0, 0.1, 0.01, 0.001, 0.0001)
+    },
+    **{
+        f"a product of lengths below {value:g} is raised to it, and the cosine gets too small: take 1e-12": {
+            "sides": "product",
+            "zero": f"at least {value}",
+        }
+        for value in (1, 0.1)
+    },
+}
+
+
 def _steps(regions: Tensor, words: Tensor) -> str:
     """How the first cosine comes about."""
     region, word = regions[0, 0], words[0, 0]
@@ -249,6 +254,7 @@ EXERCISE = Exercise(
     cases=alignments_cases,
     specification=alignments_specification,
     steps=_steps,
+    mistakes={told: partial(_alignments, **options) for told, options in PRODUCTS.items()},
     family=(_alignments, TOGGLES),
     gradients=("regions", "words"),
     rehearsal=Rehearsal(lambda: {name: v.float() for name, v in sets(100, 20, 36, 21, 128, seed=0).items()}, calls=400),

@@ -165,7 +165,7 @@ MISTAKES = {
     **{
         f"other images' captions became {word} in your search for the best own score, which beats what is lower: fill "
         "with -torch.inf": _with_best(lambda scores, own, low=low: scores.masked_fill(~own, low).amax(dim=1))
-        for word, low in (("-1", -1), ("a low number", -10000))
+        for word, low in (("-1, -100 or the like", -1), ("-10,000", -10000))
     },
     "the score to beat is the best of the false captions: masked_fill(mask, ...) fills where the mask is True, so give "
     "it ~own": _with_best(lambda scores, own: scores.masked_fill(own, -torch.inf).amax(dim=1)),

@@ -160,16 +160,6 @@ TOGGLES = {
     "MwSr is divided by the number of regions: it is a sum": {"mirror_divisor": "regions"},
     "MwSr is divided by the number of words: it is a sum over regions": {"mirror_divisor": "words"},
     "how is not used, so every name gives MrSw": {"names": ("MrSw",) * 4},
-    **{
-        f"every name gives {name}: compare how with the names as they are spelt, capitals and all": {
-            "names": (name,) * 4
-        }
-        for name in NAMES[1:]
-    },
-    **{
-        f"{told}: Mr is the maximum over regions, Sw the sum over words, AVGw the mean": {"names": names}
-        for told, names in _exchanged()
-    },
     "Symm is the mean of MrSw and MwSr: add the two": {"symm": "mean"},
     "Symm is MrSw alone: add MwSr": {"symm": "MrSw"},
     "Symm is MwSr alone: add MrSw": {"symm": "MwSr"},
@@ -193,6 +183,20 @@ TOGGLES = {
     },
     "you added first and took the maximum then: the names are read from the left, Mr is a maximum": {
         "own": {"order": "sum first"}
+    },
+}
+
+
+NAMED = {  # tried alone, not two together
+    **{
+        f"every name gives {name}: compare how with the names as they are spelt, capitals and all": {
+            "names": (name,) * 4
+        }
+        for name in NAMES[1:]
+    },
+    **{
+        f"{told}: Mr is the maximum over regions, Sw the sum over words, AVGw the mean": {"names": names}
+        for told, names in _exchanged()
     },
 }
 
@@ -232,7 +236,8 @@ EXERCISE = Exercise(
     cases=pool_cases,
     specification=pool_specification,
     steps=_steps,
-    mistakes={
+    mistakes={told: partial(_pool, **options) for told, options in NAMED.items()}
+    | {
         f"{told} (Symm has it right)": _in_mwsr_alone(options)
         for told, options in TOGGLES.items()
         if options.keys() <= {"mirror", "mirror_divisor"}
