@@ -27,7 +27,7 @@ from itr_lib.lessons import recorded as records
 PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
 MINUTES = "{{minutes}}"
 FORM = re.compile(r"(?:(?P<how>mean|seeds) )?(?:(?P<lesson>[\w-]+)/)?(?P<metric>\w+): (?P<variant>\S.*)")
-FRACTIONS = ("ndcg", "structure")  # metrics between 0 and 1; the others are percentages, or ranks
+FRACTIONS = ("ndcg", "structure", "alignment")  # metrics up to 1; the others are percentages, or ranks
 
 
 def with_numbers(source: Source) -> Source:
