@@ -58,9 +58,9 @@ def background_metrics(
 def recorded_curves(
     runs: Sequence[Mapping[str, float]], coding: str, measures: Sequence[str] = ("share", "regions", "t2i_r1_objects")
 ) -> Float[np.ndarray, "counts measures"]:
-    """What :func:`background_metrics` found with one coding, a row a number of boxes: the mean of recorded runs."""
+    """What :func:`background_metrics` found with one coding, a row a count: the mean of the runs that have it."""
     names = [[f"background_{count}_{coding}_{what}" for what in measures] for count in COUNTS]
-    return np.array([[fmean(run[name] for run in runs) for name in row] for row in names])
+    return np.array([[fmean(run[name] for run in runs if name in run) for name in row] for row in names])
 
 
 def _attention(
