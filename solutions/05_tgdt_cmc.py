@@ -361,9 +361,9 @@ global_vectors = check("token-guidance", global_vectors)
 
 # %%
 model.guidance = global_vectors
-one_each = np.unique(splits.train.image_of_caption, return_index=True)[1][:32]
-train_tokens = tokenise(tokenizer, splits.train.captions)
-batch = pair_batch(splits.train, train_tokens, one_each, lesson.device)
+few = splits.train.take(np.arange(min(32, len(splits.train))))
+one_each = np.unique(few.image_of_caption, return_index=True)[1]  # one caption a picture
+batch = pair_batch(few, tokenise(tokenizer, few.captions), one_each, lesson.device)
 
 
 def gradient_lengths(loss_of_scores, scores_of):
@@ -628,7 +628,7 @@ lesson.say(
 )
 
 # %% [markdown]
-# Why does the last line scale K? In a gallery twice as large, twice as many pictures compete with the match for a place in the shortlist. To miss as few matches, the shortlist must grow as the gallery does.
+# Why a longer shortlist for the test pictures? In a gallery twice as large, twice as many pictures compete with the match for a place in the shortlist. To miss as few matches, the shortlist must grow as the gallery does.
 #
 # Now, once, the test split: with your K, and with the 50 of the recorded runs.
 

@@ -181,7 +181,7 @@ lesson.clock()
 #
 # For every caption take the picture that comes first. Where it is not the right one, what is wrong with it?
 #
-# *All parts are there, not as said* will mean: it has every shape, colour and texture that the caption names, in another arrangement or number. *A part is missing*: it lacks one of them.
+# In the lists below, *all parts are there, not as said* means that the picture has every shape, colour and texture of the caption, in another arrangement or number. *A part is missing* means that it lacks one of them.
 
 
 # %%
