@@ -325,7 +325,7 @@ title = "The same encoders with hard codes, soft codes, and without size augment
 lesson.compare(rows, metrics=("i2t_r1", "t2i_r1", "t2i_r10"), title=title)
 
 # %% [markdown]
-# A difference counts when it is larger than the spread of the seeds. Text to image, R@1 is {{t2i_r1: CHAN (hard, lse)}} with hard codes and {{t2i_r1: soft, lse}} with soft ones: soft codes are about a point ahead, and the ranges only just meet. The paper reports *better* recall for hard codes, on photographs. Here that does not show.
+# A difference counts when it is larger than the spread of the seeds. Text to image, R@1 is {{t2i_r1: CHAN (hard, lse)}} with hard codes and {{t2i_r1: soft, lse}} with soft ones: soft codes are a little ahead with every seed. The paper reports *better* recall for hard codes, on photographs. Here that does not show.
 #
 # Size augmentation adds little: without it R@1 is {{t2i_r1: no augmentation}}. It guards against learning the training set by heart, and the five epochs of these runs leave little time for that.
 #
@@ -582,7 +582,7 @@ if test.truth is not None:
 # | mean alignment with regions of the right object | {{seeds background_32_alignment_right: CHAN (hard, lse)}} | {{seeds background_32_alignment_right: soft, lse}} |
 # | with 32 boxes of background | {{seeds background_32_alignment_ground: CHAN (hard, lse)}} | {{seeds background_32_alignment_ground: soft, lse}} |
 #
-# The model trained with soft codes has learnt to look away. It pushes background down: those boxes align with words of shape and colour far less than in the model trained with hard codes. So it keeps more of its attention on the object, though not all, and its recall no longer falls.
+# The model trained with soft codes has learnt to look away. It pushes background down: those boxes align with words of shape and colour far less than in the model trained with hard codes. So it keeps more of its attention on the object, though not all, and its recall hardly falls any more.
 #
 # So both are true: attention leaks, more with every box, and training finds a way round the leak. Only a measurement can say which matters more, and in section 4 soft codes lost no recall.
 #
