@@ -194,7 +194,9 @@ def test_slow_right_answers_are_praised_and_the_librarys_goes_on(kept, capsys, m
     monkeypatch.setattr(checks, "exercise", lambda slug: task)
 
     def slow(x, scale):
-        time.sleep(0.03)
+        began = time.process_time()
+        while time.process_time() < began + 0.03:
+            pass
         return shares(x, scale)
 
     assert check("shares", slow) is SUM.library

@@ -18,8 +18,9 @@ from typing import Any
 from torch import Tensor
 
 from itr_lib.checks import answers
-from itr_lib.checks.frame import EXTRA_SECONDS, Exercise, extra_seconds, verify
+from itr_lib.checks.frame import Exercise, verify
 from itr_lib.checks.outcome import as_tensors, is_float
+from itr_lib.checks.pace import EXTRA_SECONDS, extra_seconds
 from itr_lib.checks.wrong import WrongAnswer
 
 # Lesson by lesson. The check of an exercise is EXERCISE in the module that has its slug for a name.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -16,7 +15,6 @@ from itr_lib.checks.outcome import Inputs, as_kind, is_float, run, same, same_ou
 from itr_lib.checks.trial import Trial
 from itr_lib.checks.wrong import WrongAnswer
 
-EXTRA_SECONDS = 60  # what a slow right answer may add to a lesson
 Family = tuple[Callable, dict[str, dict[str, Any]]]
 
 
@@ -125,26 +123,6 @@ def all_cases(exercise: Exercise) -> Iterator[tuple[Case, Inputs]]:
             yield case, {name: value.float() if is_float(value) else value for name, value in inputs.items()}
         if torch.cuda.is_available() and any(isinstance(value, Tensor) for value in inputs.values()):
             yield case, {name: value.cuda() if isinstance(value, Tensor) else value for name, value in inputs.items()}
-
-
-def extra_seconds(exercise: Exercise, answer: Callable) -> tuple[float, float]:
-    """Seconds of one call of the rehearsal, and those that all calls add over the library's; (0, 0) without one."""
-    if exercise.rehearsal is None:
-        return 0.0, 0.0
-    own, library = (_seconds(function, exercise.rehearsal.inputs()) for function in (answer, exercise.library))
-    return own, (own - library) * exercise.rehearsal.calls
-
-
-def _seconds(function: Callable, inputs: Inputs) -> float:
-    """Of the fastest of three calls, a loss with its gradient; a first one warms up, and a slow one is not repeated."""
-    times: list[float] = []
-    while len(times) < 3 and sum(times) < 1:
-        began = time.perf_counter()
-        result = function(**inputs)
-        if isinstance(result, Tensor) and result.requires_grad:
-            result.sum().backward()
-        times.append(time.perf_counter() - began)
-    return min(times)
 
 
 def _try(exercise: Exercise, answer: Callable, case: Case, inputs: Inputs) -> Trial:
