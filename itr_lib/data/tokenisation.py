@@ -82,7 +82,9 @@ def unknown_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> list[str
     """The words of a sentence that a trained tokenizer has only in pieces, or not at all: it never learnt them."""
     normaliser = getattr(tokenizer, "backend_tokenizer", None) and tokenizer.backend_tokenizer.normalizer
     words = re.findall(r"\w+", unicodedata.normalize("NFC", sentence).lower())
-    spelled = {word: normaliser.normalize_str(word) if normaliser else word for word in words}  # "mädchen": "madchen"
+    spelled = {
+        word: normaliser.normalize_str(word).strip() if normaliser else word for word in words
+    }  # "mädchen": "madchen"
     return [word for word, plain in spelled.items() if tokenizer.tokenize(word) != [plain]]
 
 

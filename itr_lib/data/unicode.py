@@ -8,9 +8,9 @@ import unicodedata
 HALF = re.compile("[\ud800-\udfff]")  # surrogates: a str may hold one alone, and no encoding takes it
 
 
-def composed(name: str) -> str:
-    """A file name with its accents composed (NFC): macOS stores "u" and its dots apart, a JSON file rarely does."""
-    return unicodedata.normalize("NFC", name)
+def composed(text: str) -> str:
+    """Text with its accents composed (NFC): macOS stores file names with "u" and its dots apart, JSON rarely does."""
+    return unicodedata.normalize("NFC", text)
 
 
 def half_character(text: str) -> str | None:

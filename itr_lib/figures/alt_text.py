@@ -174,11 +174,12 @@ def _number(value: float) -> str:
 
 
 def _plain(text: str) -> str:
-    """One line without the marks of formulas, signs as words."""
+    """One line without the marks of formulas, signs as words; an escaped dollar is one."""
     text = re.sub(r"\\(?:mathbf|mathrm|text|hat)\b", "", text)
     for sign, word in SPOKEN.items():
         text = text.replace(sign, word)
-    return " ".join(re.sub(r"[$\\{}_^]", "", text).split()).rstrip(".: ")
+    text = re.sub(r"(?<!\\)\$|\\(?!\$)|[{}_^]", "", text).replace(r"\$", "$")
+    return " ".join(text.split()).rstrip(".: ")
 
 
 def _shortened(sentences: Sequence[str]) -> str:

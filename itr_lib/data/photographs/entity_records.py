@@ -272,7 +272,7 @@ def _fits(phrase: dict, captions: dict[int, list[str]], boxes_of: dict, filename
 
 def _letters(*texts: str) -> str:
     """Letters and digits alone: sentences and phrases were tokenised by different hands."""
-    return re.sub(r"[\W_]", "", "".join(map(str, texts))).lower()
+    return re.sub(r"[\W_]", "", composed("".join(map(str, texts)))).lower()
 
 
 def _characters(tokens: list[str], span: Sequence[int]) -> tuple[int, int]:
