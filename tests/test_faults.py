@@ -240,7 +240,7 @@ def test_a_damaged_feature_file_of_many_is_skipped(folder):
 def test_a_bomb_is_no_feature_file(tmp_path, monkeypatch):
     monkeypatch.setattr(feature_files, "BOMB_BYTES", 100_000)
     np.savez_compressed(tmp_path / "x.npz", features=np.zeros((1000, 1000), np.float32))
-    with pytest.raises(ValueError, match=r"x.npz cannot be read .features.npy would take 0.0 GB, from \d+ bytes"):
+    with pytest.raises(ValueError, match=r"x.npz cannot be read .*.features.npy would take 0.0 GB, from \d+ bytes"):
         load_arrays(tmp_path / "x.npz")
     np.savez_compressed(tmp_path / "x.npz", features=np.random.default_rng(0).random((200, 200)))
     assert zipfile.is_zipfile(tmp_path / "x.npz") and load_arrays(tmp_path / "x.npz")["features"].shape == (200, 200)
