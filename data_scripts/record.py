@@ -27,10 +27,12 @@ from itr_lib.evaluation.pointing import largest_box_accuracy, pointing_accuracy
 from itr_lib.figures import RECALLS
 from itr_lib.guides.clip import guided
 from itr_lib.inference import Encoded, encode
+from itr_lib.lessons.background import background_metrics
 from itr_lib.lessons.recipes import Recipe
 from itr_lib.lessons.recorded import RECORDED, recorded, same_settings, settings_of, write_record
 from itr_lib.lessons.variants import LESSONS, Plan, recipe_of, untrained
 from itr_lib.models import TwoNetworks
+from itr_lib.models.chan import CHAN
 from itr_lib.similarity import cosine_scores
 from itr_lib.training import train
 
@@ -71,7 +73,7 @@ def measure(model: nn.Module, tokenizer: PreTrainedTokenizerBase, splits: Splits
     """Retrieval on the test split, NDCG by scene graph, twins, and pointing, as far as the data know the truth.
 
     Of a model with two readings each (``global_``, ``local_``) beside their sum, searches in two stages (``k50_``), and
-    how far the two modalities agree on what is alike.
+    how far the two modalities agree on what is alike. Of CHAN, what boxes of background do to its attention and recall.
     """
     images, captions = encode(model, tokenizer, splits.test, device=device)
     readings = readings_of(model, images, captions)
@@ -86,6 +88,8 @@ def measure(model: nn.Module, tokenizer: PreTrainedTokenizerBase, splits: Splits
         metrics |= _two_stages(readings, splits.test, model.local_weight)
         first = captions.whole[np.unique(splits.test.image_of_caption, return_index=True)[1]]  # a caption an image
         metrics |= structure_agreement(cosine_scores(images.whole, images.whole), cosine_scores(first, first))
+    if isinstance(model, CHAN) and splits.test.truth is not None:
+        metrics |= background_metrics(model, tokenizer, splits.test, device)
     return metrics | _pointing(images, captions, splits, tokenizer)
 
 
@@ -161,7 +165,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = options.variants or list(known)
     if unknown := set(chosen) - set(known):
         parser.error(f"there is no variant {', '.join(map(repr, unknown))}: expected some of {list(known)}")
-    splits = load_splits(options.data, options.root, profile=options.profile)
+    try:
+        splits = load_splits(options.data, options.root, profile=options.profile)
+    except ValueError as error:
+        parser.error(str(error))
     TRAINED.clear()  # whatever else this process has trained, it was on other data
     if any(getattr(recipe_of(known[variant]).model, "guide", None) == "clip" for variant in chosen):
         splits = guided(splits, profile=options.profile, device=options.device)

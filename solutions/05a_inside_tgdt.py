@@ -27,7 +27,6 @@ root = ""
 from copy import deepcopy
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
@@ -75,11 +74,11 @@ model = tops["inter + intra"]
 #
 # Write `agreement(V, T)`. It takes two matrices $(B, B)$ of cosines and returns a tensor $(2,)$: gap and correlation. Where all $V_{ij}$ with $i < j$ are equal, or all $T_{ij}$, return the correlation 0.
 #
-# In lesson 05, section 4, $V_{01}, V_{02}, V_{12}$ are 0.8, 0, 0.6, and those of $T$ are 0.6, -0.6, 0.28. There the gap is $(0.6 + 0.32 + 0.6) / 3$.
+# For example, let $V_{01}, V_{02}, V_{12}$ be 0.8, 0, 0.6, and those of $T$ 0.6, -0.6, 0.28, as in lesson 05, section 4. There the gap is $(0.6 + 0.32 + 0.6) / 3$.
 #
 # <details><summary>Help 1: the gap</summary>
 #
-# As in `cmc`, but without the margin, and with the mean in place of the sum.
+# `(T - V).abs()` holds all differences. Take the largest of each column, and then the mean.
 # </details>
 # <details><summary>Help 2: the correlation</summary>
 #
@@ -91,7 +90,8 @@ model = tops["inter + intra"]
 def agreement(V, T):
     """Gap and correlation of two structures: (B, B), (B, B) -> (2,).
 
-    For the V and T of lesson 05, section 4: [0.5067, 0.9999].
+    For V [[1, .8, 0], [.8, 1, .6], [0, .6, 1]] and T [[1, .6, -.6], [.6, 1, .28], [-.6, .28, 1]]:
+    [0.5067, 0.9999].
     """
     ### BEGIN SOLUTION
     gap = (T - V).abs().amax(dim=0).mean()
@@ -129,9 +129,7 @@ for name, some in tops.items():
 
 # %% tags=["key-figure"]
 few = {name: [matrix[:24, :24] for matrix in both] for name, both in structures.items()}
-figure = figures.structure_maps(
-    few, "24 test pairs: with the intra-modal term pictures and captions disagree less"
-)
+figure = figures.structure_maps(few, "24 test pairs: what each side calls alike")
 lesson.show(
     figure,
     alt=(
@@ -142,7 +140,7 @@ lesson.show(
 
 # %%
 figure = figures.structure_scatter(
-    structures, notes, "The intra-modal term narrows what pictures and captions disagree on"
+    structures, notes, "Are two captions as alike as their pictures?"
 )
 lesson.show(figure)
 
@@ -153,14 +151,14 @@ lesson.show(figure)
 lesson.compare(
     {"inter alone": "05_tgdt_cmc/without intra", "inter + intra": "05_tgdt_cmc/TGDT"},
     metrics=("structure_gap", "structure_correlation", "global_t2i_r1", "t2i_r1"),
-    title="With and without the intra-modal term",
+    title="With and without the intra-modal part",
     bars=False,
 )
 
 # %% [markdown]
 # The intra-modal part does what it should: the gap falls from {{mean structure_gap: without intra}} to {{mean structure_gap: TGDT}}. The correlation hardly rises. Seed by seed, the vector finds {{seeds global_t2i_r1: without intra}} % without it and {{seeds global_t2i_r1: TGDT}} % with it: a small gain, in every seed. In both readings together hardly any of it is left.
 #
-# **What does CMC say of a model that has collapsed**, with one vector for everything? Before you run the cell: which of its two parts notices?
+# **What does CMC say of a model that has collapsed**, with one vector for everything? Take CMC as the paper has it, with the hinge. Before you run the cell: which of its two parts notices?
 
 # %% tags=["nbval-check-output"]
 generator = torch.Generator().manual_seed(0)
@@ -183,7 +181,7 @@ lesson.clock()
 #
 # For every caption take the picture that comes first. Where it is not the right one, what is wrong with it?
 #
-# *All parts are there, not as said* will mean: it has every shape, colour and texture that the caption names, in another arrangement or number. *A part is missing*: it lacks one of them.
+# In the lists below, *all parts are there, not as said* means that the picture has every shape, colour and texture of the caption, in another arrangement or number. *A part is missing* means that it lacks one of them.
 
 
 # %%
@@ -235,7 +233,7 @@ lesson.clock()
 # | TGDT | three epochs for the branches, then four for the top; InfoNCE and the intra-modal part |
 # | longer branches | as TGDT, but seven epochs for the branches |
 # | without intra | as TGDT, without the intra-modal part |
-# | hinge | the same branches; the top learns two epochs by the paper's hinge in place of InfoNCE |
+# | hinge | as TGDT, but the top learns by the paper's hinge in place of InfoNCE |
 # | at once | branches and top in the same three epochs, with the barrier |
 # | joint | as *at once*, without the barrier |
 # | global only | as *joint*, without the local loss |
@@ -243,24 +241,12 @@ lesson.clock()
 
 # %%
 variants = ("TGDT", "longer branches", "without intra", "hinge", "at once", "joint")
-recorded = {
-    name: lesson.runs(f"05_tgdt_cmc/{name}")
-    for name in (*variants, "global only", "TERAN", "VSE")
-}
-recorded = {name: runs for name, runs in recorded.items() if runs}
-one_reading = {"TERAN": "local_", "VSE": "global_", "global only": "global_"}
-for name in ("TERAN", "VSE"):  # their metrics have no reading in their names
-    if name in recorded:
-        recorded[name] = [
-            {one_reading[name] + "t2i_r1": run["t2i_r1"]} for run in recorded[name]
-        ]
-if recorded:
-    figure = figures.reading_bars(
-        recorded,
-        {name: [reading] for name, reading in one_reading.items()},
-        "A top on finished branches reads best; joint training costs the local reading",
-    )
-    lesson.show(figure)
+everyone = (*variants, "global only", "TERAN", "VSE")
+recorded = {name: lesson.runs(f"05_tgdt_cmc/{name}") for name in everyone}
+if all(recorded.values()):
+    one_reading = {"global only": ["global_"], "TERAN": ["local_"], "VSE": ["global_"]}
+    title = "What each training finds, by each reading"
+    lesson.show(figures.reading_bars(recorded, one_reading, title))
 
 # %%
 readings = {name: (f"05_tgdt_cmc/{name}", "global") for name in (*variants, "global only")}
@@ -330,7 +316,7 @@ def choose_weight(weights, global_scores, local_scores, truth):
 choose_weight = check("local-weight", choose_weight)
 
 # %%
-weights = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
+weights = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]
 val_whole, val_local = (level.T for level in levels_of(splits.val))
 val_truth = torch.as_tensor(splits.val.image_of_caption)
 chosen = choose_weight(weights, val_whole, val_local, val_truth)
@@ -342,16 +328,10 @@ def r1(scores, match):
     return 100 * float(((scores >= own).sum(dim=1) == 1).double().mean())
 
 
-figure, axis = plt.subplots(figsize=(6.4, 3.4))
-axis.plot(weights, [r1(val_whole + w * val_local, val_truth) for w in weights], "o-", ms=4)
-for name, scores, style in (("vector", val_whole, ":"), ("words and regions", val_local, "--")):
-    axis.axhline(
-        r1(scores, val_truth), color=figures.REFERENCE, ls=style, label=f"{name} alone"
-    )
-axis.set(xscale="log", xlabel="weight of the local score, w", ylabel="validation R@1 (%)")
-axis.set_title("What a mixture finds, by the weight of the local score")
-axis.legend(frameon=False, fontsize=9)
-lesson.show(figure)
+mixed = [r1(val_whole + w * val_local, val_truth) for w in weights]
+alone = {"vector": r1(val_whole, val_truth), "words and regions": r1(val_local, val_truth)}
+title = "Validation pictures: what a mixture finds, by the weight of the local score"
+lesson.show(figures.weight_curve(weights, mixed, alone, title))
 
 # %%
 test_truth = torch.as_tensor(owner)
@@ -362,7 +342,7 @@ lesson.say(
 )
 
 # %% [markdown]
-# Look where the curve crosses the dashed line of words and regions alone. To the left of it a weak vector drags the mixture down; to the right it helps. The models of this appendix were trained briefly, and their vector is weak. So a weight belongs to a model: choose it on that model's validation data.
+# Hold the curve against the dashed line of words and regions alone. Below the line, the vector drags the mixture down; above it, the vector helps. Far to the right the vector hardly counts, and the curve comes down to the line. The vector of this appendix was trained briefly and is weak, so it should count little. A weight belongs to a model: choose it on that model's validation data.
 
 # %%
 lesson.clock()

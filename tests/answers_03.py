@@ -385,6 +385,70 @@ def pool_always_lse(codes, word_mask, how, beta):
     return pool_right(codes, word_mask, "lse", beta)
 
 
+def soft_by_length_of_weights(regions, words, region_mask, temperature):
+    A = regions @ words.T
+    a = (A / temperature).masked_fill(~region_mask[:, None], -torch.inf).softmax(dim=0)
+    return (a * A).sum(dim=0) / (a.norm(dim=0) + 1e-8)
+
+
+def pool_lse_zeros(codes, word_mask, how, beta):
+    zero = codes * word_mask
+    if how == "mean":
+        return zero.sum(-1) / word_mask.sum(-1)
+    if how == "lse":
+        return torch.logsumexp(zero / beta, -1)
+    return ((codes.masked_fill(~word_mask, -torch.inf) / beta).softmax(-1) * zero).sum(-1)
+
+
+def pool_softmax_over_words(codes, word_mask, how, beta):
+    zero = codes.masked_fill(~word_mask, 0)
+    low = codes.masked_fill(~word_mask, -torch.inf)
+    n = word_mask.sum(-1)
+    if how == "mean":
+        out = zero.sum(-1)
+    elif how == "lse":
+        return torch.logsumexp(low / beta, dim=-1)
+    else:
+        out = ((low / beta).softmax(-1) * zero).sum(-1)
+    return out / n
+
+
+def used_in_columns(alignments, temperature):
+    a = torch.softmax(alignments / temperature, dim=0)
+    return torch.exp(-torch.xlogy(a, a).sum(dim=0))
+
+
+def group_without_last(scores, image_of_caption, group):
+    own = scores.gather(0, image_of_caption[None])
+    hit = ((scores >= own).sum(0) == 1).float()
+    return torch.tensor([100 * hit[group == g].mean() for g in range(int(group.max()))])
+
+
+def group_own_on_diagonal(scores, image_of_caption, group):
+    own = scores.diagonal()[image_of_caption]
+    hit = ((scores >= own[None]).sum(0) == 1).float()
+    return torch.stack([100 * hit[group == g].mean() for g in range(int(group.max()) + 1)])
+
+
+def backward_grad_of_winner_for_words(regions, words, winners, grad):
+    R, W = len(regions), len(words)
+    out = torch.zeros(R + W, regions.shape[1])
+    for t in range(W):
+        r = winners[t]
+        out[r] += grad[t] * words[t]
+        out[R + t] = grad[r % W] * regions[r]
+    return out
+
+
+def length_unit_diagonal(weights, gram):
+    N, R, W = weights.shape
+    sq = (weights**2).sum(1)
+    for r in range(R):
+        for s in range(r + 1, R):
+            sq = sq + 2 * weights[:, r] * weights[:, s] * gram[:, r, s, None]
+    return sq.clamp(min=0).sqrt()
+
+
 POOL_WRONG = [
     (pool_zero_filled, "padding became 0"),
     (pool_one_filled, "padding became 1"),
@@ -426,6 +490,8 @@ POOL_WRONG = [
     (pool_over_captions, "has shape"),
     (pool_detached, "no gradient by codes"),
     (pool_in_numpy, "no gradient by codes"),
+        (pool_lse_zeros, 'lse: padding became 0'),
+        (pool_softmax_over_words, 'softmax: this is divided by the number of words on top'),
 ]  # fmt: skip
 
 # --- regions-used ----------------------------------------------------------------------------------------------------
@@ -997,6 +1063,7 @@ WRONG = {
         (soft_mean_over_words, "this is the mean: it belongs to its own word"),
         (soft_over_words_zeroed, "the softmax runs over the words"),
         (soft_turned_filled, "the mask is turned round"),
+        (soft_by_length_of_weights, "by the length of the weights"),
     ],
     "best-regions": [
         (best_filled(0.0), "padding became 0"),
@@ -1046,6 +1113,7 @@ WRONG = {
         (used_sign_of_alignments, "the sign of the alignments"),
         (used_columns_zeroed, "the softmax runs over the questions"),
         (used_log_clamped, "the logarithm is taken of weights that are raised to 0.001"),
+        (used_in_columns, "one number for each region"),
     ],
     "recall-by-group": [
         (group_argmax, "argmax takes the first"),
@@ -1067,6 +1135,8 @@ WRONG = {
         (group_at_two, "this is R@2"),
         (groups_found_from_images, "pictures look for captions here"),
         (groups_along_the_row, "the rivals are the captions of its picture's row"),
+        (group_without_last, "the last group is missing"),
+        (group_own_on_diagonal, "read at [i, i]"),
     ],
     "hard-backward": [
         (backward_assigns, "add them up"),
@@ -1091,6 +1161,7 @@ WRONG = {
         (backward_mean_grad, "the mean of grad"),
         (backward_regions_by_place, "gives word t to region t"),
         (backward_last_word_missing, "the loop ends one too early"),
+        (backward_grad_of_winner_for_words, "the words' part reads grad at the winner's place"),
     ],
     "attended-length": [
         (length_nan, "its root is NaN"),
@@ -1110,5 +1181,6 @@ WRONG = {
         (length_of_product, "the length of G a"),
         (length_without_gradient, "no gradient by weights"),
         (length_in_numpy, "no gradient by weights"),
+        (length_unit_diagonal, "taken to be 1"),
     ],
 }

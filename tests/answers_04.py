@@ -870,6 +870,11 @@ def own_in_size_batches(batches, size):
     return 100 * float(torch.cat(found).float().mean()) if found else 0.0
 
 
+class RingNeverEmpty(RingByDeque):
+    def keys(self):
+        return torch.stack([key for key, _ in self.rows])
+
+
 class RingWithoutWrap:
     def __init__(self, size, dim):
         self.size = size
@@ -892,6 +897,58 @@ class RingWithoutWrap:
 
     def ids(self):
         return self.owners[self.oldest_first()]
+
+
+def weights_without_candidate(scores, mu, gamma, same_image):
+    e = (mu * (scores - gamma)).masked_fill(same_image, -torch.inf)
+    return torch.nan_to_num(e.softmax(dim=1))
+
+
+def weights_across(scores, mu, gamma, same_image):
+    x = (mu * (scores - gamma)).masked_fill(same_image, -torch.inf)
+    denominator = F.pad(x, (1, 0)).logsumexp(dim=1)
+    return torch.exp(x - denominator)
+
+
+def choice_begins_at_0(momenta, recalls, kept, share):
+    limit = share * max(recalls)
+    best = 0.0
+    chosen = 0.0
+    for m, r, k in zip(momenta, recalls, kept, strict=True):
+        if r >= limit and k > best:
+            chosen, best = m, k
+    return float(chosen)
+
+
+def choice_by_ratio(momenta, recalls, kept, share):
+    score = torch.where(recalls / recalls.max() >= share - 1e-9, kept, torch.tensor(-2.0))
+    return momenta[score.argmax()].item()
+
+
+class RingCountsWhatStays(RingByPlaces):
+    def enqueue(self, keys, ids):
+        new = min(len(keys), len(self.stored))
+        self.came += new
+        places = torch.arange(self.came - new, self.came) % len(self.stored)
+        self.stored[places] = keys[len(keys) - new :].detach()
+        self.owners[places] = ids[len(ids) - new :]
+
+
+class RingCapped(RingByPlaces):
+    def enqueue(self, keys, ids):
+        for key, owner in zip(keys, ids, strict=True):
+            self.stored[self.came % len(self.stored)] = key.detach()
+            self.owners[self.came % len(self.stored)] = owner
+            self.came = min(self.came + 1, len(self.stored))
+
+
+class RingCappedByBatch(RingByPlaces):
+    def enqueue(self, keys, ids):
+        new = min(len(keys), len(self.stored))
+        places = (self.came + torch.arange(new)) % len(self.stored)
+        self.stored[places] = keys[len(keys) - new :].detach()
+        self.owners[places] = ids[len(ids) - new :]
+        self.came = min(self.came + new, len(self.stored))
 
 
 WRONG = {
@@ -929,6 +986,8 @@ WRONG = {
         (weights_top_not_for_one, "but not of the 1"),
         (weights_last_column_cut, "the wrong column is cut off"),
         (weights_with_the_one, "has shape (3, 4), expected (3, 3)"),
+        (weights_without_candidate, "the 1 is missing below the line, and NaN became 0"),
+        (weights_across, "logsumexp(1, keepdim=True)"),
     ],
     "ring-buffer": [
         (RingWithAssert, "Any number of keys must do"),
@@ -948,7 +1007,11 @@ WRONG = {
         (RingWithoutEnd, "more keys than its size"),
         (RingOfProperties, "no method keys()"),
         (RingOfLists, "returned list, expected a tensor"),
+        (RingNeverEmpty, "Any number of keys must do, 0 too"),
         (RingWithoutWrap, "once the storage is full every key goes to its last place"),
+        (RingCountsWhatStays, "counts the keys that stay"),
+        (RingCapped, "new keys all go to one place"),
+        (RingCappedByBatch, "every batch begins at place 0"),
     ],
     "momentum-step": [
         (momentum_swapped, "m and 1 - m are exchanged"),
@@ -995,6 +1058,8 @@ WRONG = {
         (choice_sorts_in_place, "changes its input recalls in place"),
         (choice_by_product, "what is left out became 0"),
         (choice_exchanged, "recalls and kept are exchanged"),
+        (choice_begins_at_0, "begins at 0"),
+        (choice_by_ratio, "0 / 0 is NaN where nothing is found"),
     ],
     "false-negatives": [
         (own_counts_itself, "the batch itself is in the queue"),

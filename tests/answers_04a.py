@@ -176,6 +176,38 @@ def enhance_first_guide(regions, mask, guide, sharpness):
     return regions + s[..., None] * guide[0]
 
 
+def enhance_softmax_times_regions(regions, mask, guide, sharpness):
+    x = sharpness * (regions * guide[:, None]).sum(-1)
+    s = x.masked_fill(~mask, -torch.inf).softmax(1)
+    s = s * mask.sum(1, keepdim=True)
+    return regions + s[..., None] * guide[:, None]
+
+
+def enhance_one_length(regions, mask, guide, sharpness):
+    x = sharpness * (regions * guide[:, None]).sum(-1)
+    s = x.masked_fill(~mask, -torch.inf).softmax(1)
+    return regions + (s / s.norm())[..., None] * guide[:, None]
+
+
+def _shares_of(regions, mask, guide, sharpness):
+    products = sharpness * torch.einsum("nrf,nf->nr", regions, guide)
+    return F.normalize(products.masked_fill(~mask, -torch.inf).softmax(1), dim=1)
+
+
+def enhance_gift_times_regions(regions, mask, guide, sharpness):
+    b = _shares_of(regions, mask, guide, sharpness)
+    return regions + b[..., None] * guide[:, None] * regions.shape[1]
+
+
+def enhance_guide_times_regions(regions, mask, guide, sharpness):
+    b = _shares_of(regions, mask, guide * mask.sum(1, keepdim=True), sharpness)
+    return regions + b[..., None] * guide[:, None]
+
+
+def enhance_summed_shares(regions, mask, guide, sharpness):
+    return regions + _shares_of(regions, mask, guide, sharpness).cumsum(1)[..., None] * guide[:, None]
+
+
 WRONG = {
     "best-constant": [
         (constant_place, "a place in the list"),
@@ -206,5 +238,10 @@ WRONG = {
         (enhance_masks_late, "padded regions take part in the softmax"),
         (enhance_over_pictures, "the softmax runs over the pictures"),
         (enhance_first_guide, "the first picture's guide is used for all"),
+        (enhance_gift_times_regions, "what is given back is multiplied by the number of all regions"),
+        (enhance_guide_times_regions, "the products are multiplied by the number of regions"),
+        (enhance_summed_shares, "go through this case by hand: in picture 0"),
+        (enhance_softmax_times_regions, "the softmax times the number of regions"),
+        (enhance_one_length, "one length for the whole batch"),
     ],
 }

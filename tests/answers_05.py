@@ -796,6 +796,53 @@ def guidance_max_of_real(tokens, mask, on_top, detach):
     return F.normalize(out.amax(1), dim=-1)
 
 
+def search_mean_and_zero(query_whole, query_words, wholes, regions, mask, shortlist, local_weight):
+    g = wholes @ query_whole
+    order = g.argsort(descending=True)
+    rows, rest = order[:shortlist], order[shortlist:]
+    A = torch.einsum("we,kre->kwr", query_words, regions[rows]).masked_fill(~mask[rows][:, None], 0)
+    final = g[rows] + local_weight * A.amax(2).mean(1)
+    return torch.cat([rows[final.argsort(descending=True)], rest])
+
+
+def guidance_switches_off(tokens, mask, on_top, detach):
+    if detach:
+        tokens.requires_grad_(False)
+    return F.normalize(on_top(tokens, src_key_padding_mask=~mask)[:, 0], dim=-1)
+
+
+def choose_times_length(lengths, recall, milliseconds, candidates, budget, tolerated):
+    rows = zip(lengths, recall, milliseconds, strict=True)
+    some = [(k, r) for k, r, ms in rows if k <= candidates and ms * k <= budget]
+    if not some:
+        return 0
+    best = max(r for _, r in some)
+    return min(k for k, r in some if r >= best - tolerated)
+
+
+def pareto_in_the_order_of_the_list(cost, recall):
+    best, out = -1.0, []
+    for r in recall.tolist():
+        out.append(r > best)
+        best = max(best, r)
+    return torch.tensor(out)
+
+
+def pareto_sorted_by_both(cost, recall):
+    order = sorted(range(len(cost)), key=lambda i: (float(cost[i]), -float(recall[i])))
+    best, out = -1.0, []
+    for i in order:
+        out.append(float(recall[i]) > best)
+        best = max(best, float(recall[i]))
+    return torch.tensor(out)
+
+
+def pareto_without_the_dearest(cost, recall):
+    no_worse = (cost[:, None] <= cost) & (recall[:, None] >= recall)
+    better = (cost[:, None] < cost) & (recall[:, None] > recall)
+    return ~(no_worse & better).any(dim=0) & (cost < cost.max())
+
+
 WRONG = {
     "token-guidance": [
         (guidance_without_mask, "padded tokens take part"),
@@ -809,16 +856,17 @@ WRONG = {
         (guidance_any_length, "do not have length 1"),
         (guidance_over_batch, "over the batch (dim=0)"),
         (guidance_over_tokens, "over the tokens (dim=1)"),
-        (guidance_never_detaches, "the gradient still reaches tokens"),
+        (guidance_never_detaches, "tokens come to on_top with their gradient"),
         (guidance_always_detaches, "come to on_top without their gradient"),
         (guidance_detaches_wrongly, "come to on_top without their gradient"),
-        (guidance_output_detached, "the gradient still reaches tokens"),
+        (guidance_output_detached, "tokens come to on_top with their gradient"),
         (guidance_without_gradient, "no gradient reaches on_top"),
         (guidance_raw_token, "on_top has not seen it"),
         (guidance_one_token, "on_top saw only the first token"),
         (guidance_all_tokens, "these are all tokens"),
         (guidance_last_of_mask, "the last real one"),
         (guidance_max_of_real, "the largest number of the real tokens"),
+        (guidance_switches_off, "switches off the gradient of its input tokens"),
     ],
     "cmc": [
         (cmc_of_raw_vectors, "plain dot products"),
@@ -877,6 +925,7 @@ WRONG = {
         (search_of_floats, "cannot serve as an index"),
         (search_argsort_twice, "once too often"),
         (search_all_without_mask, "all items are aligned and ordered anew"),
+        (search_mean_and_zero, "two things"),
     ],
     "honest-rank": [
         (ranks_as_released, "it has rank 1, as if it came first"),
@@ -920,6 +969,7 @@ WRONG = {
         (choose_in_place, "changes its input lengths"),
         (choose_strict_and_fastest, "but for the best itself"),
         (choose_second_pass_over_all, "then one is chosen among all"),
+        (choose_times_length, "multiplied by the length"),
     ],
     "pareto-front": [
         (lambda cost, recall: recall == recall.max(), "only the highest recall stays"),
@@ -940,5 +990,8 @@ WRONG = {
         (pareto_once, "of equal points only the first stays"),
         (lambda cost, recall: pareto_right(cost, recall).nonzero()[:, 0], "True or False for every method"),
         (front_beside_the_one_before, "only with the one before it in the list"),
+        (pareto_in_the_order_of_the_list, "finds more than all before it"),
+        (pareto_sorted_by_both, "the second of two equal points"),
+        (pareto_without_the_dearest, "is beaten by"),
     ],
 }

@@ -215,6 +215,25 @@ def weight_by_mean_rank(weights, global_scores, local_scores, truth):
     return chosen
 
 
+def agreement_guards_zero_alone(V, T):
+    i, j = torch.triu_indices(len(V), len(V), 1)
+    v, t = V[i, j] - V[i, j].mean(), T[i, j] - T[i, j].mean()
+    flat = v.norm() == 0 or t.norm() == 0
+    c = torch.zeros(()) if flat else v @ t / (v.norm() * t.norm())
+    return torch.stack([(T - V).abs().amax(0).mean(), c])
+
+
+def weight_from_0_hits(weights, global_scores, local_scores, truth):
+    best, chosen = 0, None
+    for w in sorted(weights):
+        s = global_scores + w * local_scores
+        own = s.gather(1, truth[:, None])
+        found = int(((s >= own).sum(1) == 1).sum())
+        if found > best:
+            best, chosen = found, w
+    return chosen
+
+
 WRONG = {
     "structure-agreement": [
         (_agreement(gap=lambda V, T: (T - V).abs().mean()), "gap is the mean over all i and j"),
@@ -236,6 +255,7 @@ WRONG = {
         (agreement_held_down, "0.01 is added to the denominator"),
         (agreement_divided_otherwise, "by n above and by n - 1 below"),
         (agreement_means_exchanged, "subtracts each other's mean"),
+        (agreement_guards_zero_alone, "which == 0 does not see"),
     ],
     "local-weight": [
         (_weight(mix=lambda x, y, w: w * x + y), "the weight stands at the global score"),
@@ -256,5 +276,6 @@ WRONG = {
         (weight_by_reciprocal, "the mean of 1 / rank decides"),
         (weight_never_updated, "is the best so far kept"),
         (weight_by_mean_rank, "the mean rank decides"),
+        (weight_from_0_hits, "where no weight finds anything, none is chosen"),
     ],
 }

@@ -306,6 +306,18 @@ def test_half_a_character_in_a_name_can_be_told(folder):
     assert report.encode() and r"\ud83d.jpg" in report
 
 
+def test_a_name_that_no_file_can_have_is_a_missing_picture(folder):
+    long = "a" * 300 + ".jpg"
+    write(folder, [*NAMES[:3], long, NAMES[3]])
+    store(folder, [*NAMES, long])
+    assert causes(load_folder("flickr8k", folder)) == ["missing picture"]
+    write_entities(folder, [[0, 0, 60, 40]])
+    content = json.loads((folder / "entities.json").read_text())
+    content["images"][long] = content["images"]["0.jpg"]
+    (folder / "entities.json").write_text(json.dumps(content))
+    assert causes(load_entities(folder, progress=False)) == ["missing picture"]
+
+
 def test_half_a_character_does_not_stop_a_tokenizer_namelessly():
     from itr_lib.data import tokenise, train_tokenizer  # transformers: slow, and nothing else here needs it
 

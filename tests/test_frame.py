@@ -86,15 +86,16 @@ def test_one_mistake_and_two_at_once_are_named_only_where_they_explain_all_cases
 
 
 def test_the_docstrings_example_comes_first():
-    assert told(lambda x, scale: 2 * shares(x, scale)).startswith("Wrong already on the docstring's example.")
+    assert told(lambda x, scale: 2 * shares(x, scale)).startswith("Wrong already on the docstring's example:")
     wrong_in_general = lambda x, scale: shares(x, scale) if len(x) == 1 else x  # noqa: E731
-    assert told(wrong_in_general).startswith("The docstring's example comes out right; something else does not.")
+    assert told(wrong_in_general).startswith("The docstring's example comes out right; something else does not:")
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
         (lambda x, scale: None, "is a return missing"),
+        (lambda x, scale: shares(x, scale) if len(x) > 1 else None, "returned None here, and a result elsewhere"),
         (lambda x, scale: x.max(dim=1), "take .values"),
         (lambda x, scale: shares, "brackets of a call"),
         (lambda x, scale: "shares", "returned a str"),
@@ -114,7 +115,7 @@ def test_the_docstrings_example_comes_first():
         (lambda x, scale: scale * torch.ones_like(x), "the same number everywhere"),
         (lambda x, scale: x.add_(1), "changes its input x in place"),
         (lambda x, scale: shares(x.detach(), scale), "no gradient by x"),
-        (lambda x, scale: shares(x.requires_grad_(False), scale), "no gradient by x"),
+        (lambda x, scale: shares(x.requires_grad_(False), scale), "switches off the gradient of its input x"),
         (lambda x, scale: shares(x, 1 / scale), "1 / scale"),
         (lambda x, scale: shares(x[:1].expand_as(x), scale), "x[0] is used for all"),
         (lambda x, scale: scale * x.abs().numpy() / np.maximum(x.abs().numpy().sum(1, keepdims=True), 1e-9), "numpy"),
@@ -151,6 +152,10 @@ def test_a_crash_shows_the_learners_line_and_no_frame_of_ours(tmp_path):
     assert "itr_lib" not in text and "frame.py" not in text
     error = WrongAnswer("one\ntwo")
     assert error._render_traceback_() == ["one", "two"]
+    code = f"    return {' + '.join(['x'] * 60)}"
+    lines = WrongAnswer(f"{'long ' * 30}\n{code}")._render_traceback_()
+    assert [len(line) <= 100 for line in lines] == [True, True, False] and lines[-1] == code
+    assert lines[0].endswith("long") and lines[1].startswith("long")
 
 
 def test_what_check_returns_and_says(kept, capsys):

@@ -73,16 +73,6 @@ def test_two_stages_change_the_shortlist_alone():
     assert sorted(numbers[7:10]) == [0, 1, 2] and numbers[7:10] != [0, 1, 2]
 
 
-def test_curves_hold_both_directions_and_the_exhaustive_search():
-    measured = {"t2i": [1.0, 2.0], "i2t": [3.0, 4.0]}
-    figure = level_figures.shortlist_curves(
-        [1, 10], measured, measured, measured, {"t2i": (5.0, 6.0), "i2t": (7.0, 8.0)}
-    )
-    lines = [[tuple(line.get_ydata()) for line in axis.lines] for axis in figure.axes]
-    assert lines[0] == [(1, 2), (3, 4)]
-    assert [values[0] for values in lines[1]] == [1, 5, 3, 7] and [values[0] for values in lines[2]] == [1, 6, 3, 8]
-
-
 def test_honest_curves_have_a_panel_a_cutoff():
     figure = level_figures.honest_curves([1, 10], {1: [10, 20], 5: [30, 40]}, {1: [90, 80], 5: [95, 85]})
     assert [title_of(axis) for axis in figure.axes] == ["R@1", "R@5"]
@@ -97,10 +87,17 @@ def test_one_panel_of_honest_curves_names_what_it_compares():
 
 def test_the_chosen_length_is_marked_where_it_was_measured():
     for chosen, marks in ((10, 1), (0, 0)):
-        figure = level_figures.length_choice([1, 10], [20.0, 30.0], [0.1, 0.4], (31.0, 2.0), chosen)
-        for axis, height in zip(figure.axes, (30.0, 0.4), strict=True):
+        figure = level_figures.length_choice([1, 10, 90], [20.0, 30.0, 31.0], [0.1, 0.4, 2.0], chosen)
+        for axis, height, end in zip(figure.axes, (30.0, 0.4), (31.0, 2.0), strict=True):
             marked = [line for line in axis.lines if line.get_markersize() == 11]
             assert [(*line.get_xdata(), *line.get_ydata()) for line in marked] == [(10, height)] * marks
+            assert list(axis.lines[1].get_ydata()) == [end, end]
+
+
+def test_a_weight_is_compared_with_each_reading_alone():
+    figure = level_figures.weight_curve([0.1, 1, 10], [20.0, 30.0, 25.0], {"vector": 10.0, "words": 24.0}, "title")
+    lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
+    assert lines == {"both": [20, 30, 25], "vector alone": [10, 10], "words alone": [24, 24]}
 
 
 def test_the_network_is_drawn():

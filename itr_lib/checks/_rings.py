@@ -40,18 +40,25 @@ class Ring:
         first, kept = self.came + len(rows) - new, rows[:new] if self.take == "first" else rows[len(rows) - new :]
         if self.take == "last, begun at came":
             first = self.came
-        if self.end in ("cut", "full", "last"):
+        if self.end in ("cut", "full", "last") or self.count == "capped by key":
             first, kept = self.came, rows
         if self.end == "again" and self.pointer + new > self.size:
             self.pointer = 0
+        if self.count == "capped":  # by those that came, but never above size
+            first = min(self.came, self.size)
+        if self.count == "capped first":
+            first = min(self.came + new, self.size) - new
         for turn, (key, owner) in enumerate(kept):
-            place = self._place(first, turn)
+            by_key = self.count == "capped by key"
+            place = self._place(min(first + turn, self.size), 0) if by_key else self._place(first, turn)
             if place < self.size:
                 self.slots[place] = key
                 if self.own_ids != "once" or first + turn < self.size:
                     self.owners[place] = owner
         self.pointer += new
         self.came += {"keys": len(rows), "batches": 1}.get(self.count, 0 if self.count == "none" else len(rows))
+        if self.count in ("capped by key", "capped", "capped first"):
+            self.came = min(self.came, self.size)
         if self.count == "wrapped":
             self.came %= self.size
 
@@ -118,6 +125,13 @@ RING_TOGGLES = {
         "take": "last, begun at came"
     },
     "came never grows: add len(keys) to it": {"count": "none"},
+    "came stops at size, so that new keys all go to one place: it counts all keys that came": {
+        "count": "capped by key"
+    },
+    "came stops at size, so that every batch begins at place 0: it counts all keys that came": {"count": "capped"},
+    "came stops at size, so that every batch ends at the last place: it counts all keys that came": {
+        "count": "capped first"
+    },
     "came goes back to 0 at the end of the storage: it counts all keys, and places are came % size": {
         "count": "wrapped"
     },

@@ -114,6 +114,9 @@ FAMILY: dict[str, dict] = {
     "G is not used, as if regions were at right angles and of length 1: all pairs (r, s) count": {
         "g": lambda gram: torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device).expand_as(gram)
     },
+    "the diagonal of the Gram matrix is taken to be 1: regions may have any length, so use what stands there": {
+        "g": lambda gram: gram - _diagonal(gram) + torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    },
     "the diagonal counts twice: the double sum over r and s has each v_r . v_r once": {
         "g": lambda gram: gram + _diagonal(gram)
     },

@@ -65,12 +65,13 @@ def choose_specification(lengths, recall, milliseconds, candidates, budget, tole
 def choose_with(
     lengths, recall, milliseconds, candidates, budget, tolerated,
     fits=lambda length, candidates: length <= candidates, pays=lambda cost, budget: cost <= budget,
+    cost=lambda row, rows: row[2],
     near=lambda found, best, tolerated: found >= best - tolerated, best_of_all=False, pick=lambda some: min(some)[0],
     nothing=0, again=lambda rows, allowed: allowed,
 ):  # fmt: skip
     """The choice, with options to spoil it; ``pick``: of (length, recall, milliseconds, place) those that come near."""
     rows = list(zip(lengths, recall, milliseconds, range(len(lengths)), strict=True))
-    allowed = [row for row in rows if fits(row[0], candidates) and pays(row[2], budget)]
+    allowed = [row for row in rows if fits(row[0], candidates) and pays(cost(row, rows), budget)]
     if not allowed:
         return nothing(rows) if callable(nothing) else nothing
     best = max(row[1] for row in (rows if best_of_all else allowed))
@@ -82,6 +83,15 @@ TOGGLES = {
     "the budget is ignored: a length that costs more than budget is out": {"pays": lambda cost, budget: True},
     "a length that costs just the budget is out here: it may cost that much, <= and not <": {
         "pays": lambda cost, budget: cost < budget
+    },
+    "the time is multiplied by the length: milliseconds is the time of the whole shortlist, not of one item": {
+        "cost": lambda row, rows: row[0] * row[2]
+    },
+    "the times of shorter ones are added to each time: every measurement stands alone": {
+        "cost": lambda row, rows: sum(other[2] for other in rows if other[3] <= row[3])
+    },
+    "the length itself is compared with the budget: it is the milliseconds that must not exceed it": {
+        "cost": lambda row, rows: row[0]
     },
     "the budget is turned round: a length may cost at most budget": {"pays": lambda cost, budget: cost >= budget},
     "a length above the number of candidates is taken: there is no such shortlist, leave it out": {
@@ -216,12 +226,25 @@ CHOOSE_MISTAKES: dict[str, Callable] = {
     "the longest is taken for the best: a longer shortlist can find less, take the max": _near_the_last,
 }
 
+
+def _walked_through(lengths, recall, milliseconds, candidates, budget, tolerated) -> str:
+    """Which lengths are allowed, and which of them come near the best."""
+    rows = zip(lengths, recall, milliseconds, strict=True)
+    allowed = sorted((k, found) for k, found, cost in rows if k <= candidates and cost <= budget)
+    if not allowed:
+        return "no length is allowed, so 0"
+    best = max(found for _, found in allowed)
+    near = [k for k, found in allowed if found >= best - tolerated]
+    return f"{[k for k, _ in allowed]} are allowed, the best recall among them is {best:g}, and {near} come near it"
+
+
 EXERCISE = Exercise(
     "choose-k",
     library=shortest_shortlist,
     example=EXAMPLE,
     cases=choose_cases,
     specification=choose_specification,
+    steps=_walked_through,
     mistakes=CHOOSE_MISTAKES,
     family=(choose_with, TOGGLES),
     exact=True,

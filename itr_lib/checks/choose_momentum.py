@@ -31,6 +31,8 @@ def momentum_choices() -> Iterator[Case]:
     yield Case(weak, trap="a follower finds more than the mean of all, and too little")
     limit = _given([0.4, 0.9, 0.99], [40, 39.5, 30], [0.5, 0.6, 0.8], 0.75)
     yield Case(limit, trap="a recall lies exactly at the limit")
+    apart = _given([0.9, 0.99, 0.5], [40, 32, 38], [0.7, 0.8, 0.5], 0.75)
+    yield Case(apart, trap="the keys that agree best do not find most")
     low = _given([0.5, 0.9, 0.3], [20, 1, 19], [-0.1, 0.3, -0.2], 0.75)
     yield Case(low, trap="the keys that are left agree less than 0")
     yield Case(_given([0.9], [12], [0.7], 0.9), trap="there is one candidate")
@@ -86,6 +88,8 @@ def spoiled(
     admitted = (
         tests[sign](recalls, _limit(limit, recalls, share)) if limit != "none" else torch.ones_like(recalls).bool()
     )
+    if also == "ratio":
+        admitted = recalls / recalls.max() >= share
     if also == "kept":
         admitted &= kept >= share * kept.max()
     if also == "count":
@@ -99,6 +103,8 @@ def spoiled(
 
 
 CHOICE_TOGGLES = {
+    "recalls are divided by the highest, and 0 / 0 is NaN where nothing is found: compare them with share times the "
+    "highest": {"also": "ratio"},
     "nothing is left out: first keep the momenta whose recall is at least share times the highest": {"limit": "none"},
     "only the highest recall is kept: share times the highest is enough": {"limit": "highest"},
     "recalls are compared with share in percent: the limit is share times the highest recall": {"limit": "percent"},
@@ -148,6 +154,20 @@ def _above_share(momenta, recalls, kept, share):
     return float(momenta[left][kept[left].argmax()])
 
 
+def _ratio(momenta, recalls, kept, share):
+    """Fails where nothing is found."""
+    left = recalls / recalls.max() >= share
+    return float(momenta[left][kept[left].argmax()])
+
+
+def _begins_at_0(momenta, recalls, kept, share, chosen=0.0):
+    best, limit = 0.0, share * float(recalls.max())
+    for momentum, recall, agrees in zip(momenta.tolist(), recalls.tolist(), kept.tolist(), strict=True):
+        if recall >= limit and agrees > best:
+            best, chosen = agrees, momentum
+    return chosen
+
+
 EXERCISE = Exercise(
     "choose-momentum",
     library=choose_momentum,
@@ -156,7 +176,12 @@ EXERCISE = Exercise(
     specification=choice_specification,
     mistakes={
         "recalls are compared with share itself, and nothing is left where none reaches it: the limit is share "
-        "times the highest recall": _above_share
+        "times the highest recall": _above_share,
+        "recalls are divided by the highest, and 0 / 0 is NaN where nothing is found, so that nothing is left: compare "
+        "them with share times the highest": _ratio,
+        "the best kept so far begins at 0, and one below 0 is never chosen: begin at minus infinity": _begins_at_0,
+        "the best kept so far begins at 0, and one below 0 is never chosen: begin at minus infinity, and set a "
+        "momentum in every case": lambda **inputs: _begins_at_0(**inputs, chosen=None),
     },
     family=(spoiled, CHOICE_TOGGLES),
 )

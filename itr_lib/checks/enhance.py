@@ -59,7 +59,7 @@ def enhance_specification(regions: Tensor, mask: Tensor, guide: Tensor, sharpnes
 
 def spoiled(
     regions, mask, guide, sharpness, *, fill=-torch.inf, before=True, after=True, length=2.0, over="regions", scale="",
-    units="", give="guide", keep="region", order="", unit_result=False, turned=False,
+    units="", give="guide", keep="region", order="", unit_result=False, turned=False, times="",
 ):  # fmt: skip
     """The step with one or two of its parts spoiled."""
     unit = F.normalize
@@ -67,7 +67,10 @@ def spoiled(
     guide = guide[:1].expand_as(guide) if units == "first guide" else guide
     asking = guide.sum(0, keepdim=True).expand_as(guide) if units == "all guides" else guide
     products = torch.einsum("nrf,nf->nr", asked, asking)
-    products = {"": sharpness * products, "none": products, "over": products / sharpness, "outside": products}[scale]
+    products = {
+        "": sharpness * products, "none": products, "over": products / sharpness, "outside": products,
+        "real": sharpness * mask.sum(1, keepdim=True) * products, "all": sharpness * mask.shape[1] * products,
+    }[scale]  # fmt: skip
     if order == "length first":
         products = unit(products.masked_fill(~mask, 0), dim=1)
     mask = ~mask if turned else mask
@@ -78,6 +81,7 @@ def spoiled(
     share = sharpness * share if scale == "outside" else share
     if give == "in full":
         share = mask.to(share)
+    share = share * {"": 1, "real": mask.sum(1, keepdim=True), "all": mask.shape[1]}[times]
     result = _kept(regions, share, keep) + share[..., None] * _given_back(regions, share, guide, give)
     return F.normalize(result, dim=-1) if unit_result else result
 
@@ -101,6 +105,7 @@ def _brought_to_length(share: Tensor, length: float | str | None) -> Tensor:
         "largest": share / share.amax(1, keepdim=True).clamp(min=1e-12),
         "square": share / (share * share).sum(1, keepdim=True).clamp(min=1e-12),
         "root": share.sqrt(),
+        "whole": share / share.norm().clamp(min=1e-12),
     }[length]
 
 
@@ -149,6 +154,16 @@ ENHANCE_TOGGLES = {
     "g is taken off: x_r + b_r g": {"give": "less"},
     "the regions are multiplied by g: what is added is b_r g": {"give": "product"},
     "every region receives the weighed sum of the regions: what it receives is b_r g": {"give": "sum"},
+    "b is the softmax times the number of regions: divide it by its length, the root of the sum of squares": {
+        "length": None, "times": "real"
+    },
+    "b is the softmax times the number of all regions, padding too: divide it by its length, the root of the sum of "
+    "squares": {"length": None, "times": "all"},
+    "what is given back is multiplied by the number of regions: it is b_r g": {"times": "real"},
+    "what is given back is multiplied by the number of all regions, padding too: it is b_r g": {"times": "all"},
+    "b is divided by one length for the whole batch: each picture's shares have a length of their own, dim=1": {
+        "length": "whole"
+    },
     "b is divided by its largest share: by its length, the root of the sum of squares": {"length": "largest"},
     "b is divided by the sum of squares: by the root of it": {"length": "square"},
     "b is the root of the shares: divide the shares by their length": {"length": "root"},
@@ -157,6 +172,11 @@ ENHANCE_TOGGLES = {
     "the first picture's guide is used for all: each picture has its own, nrf,nf->nr": {"units": "first guide"},
     "sharpness multiplies what is given: it multiplies the products, before the softmax": {"scale": "outside"},
     "sharpness is missing: it multiplies the products": {"scale": "none"},
+    "the products are multiplied by the number of regions (or the guide is, before them): sharpness x_r . g": {
+        "scale": "real"
+    },
+    "the products are multiplied by the number of all regions, padding too (or the guide is, before them): sharpness "
+    "x_r . g": {"scale": "all"},
     "the products are divided by sharpness: multiply them": {"scale": "over"},
     "the softmax runs over the pictures: each picture shares among its own regions, dim=1": {"over": "pictures"},
     "the softmax runs over the pictures, and is NaN at a place that is padding in all of them: each picture shares "
@@ -166,12 +186,20 @@ ENHANCE_TOGGLES = {
     "b has length 1 before the softmax: the softmax comes first": {"order": "length first", "length": None},
     "the products are of unit vectors: x_r . g takes the regions as they are": {"units": "regions"},
     "the result has length 1: leave it as it is": {"unit_result": True},
-}
+}  # fmt: skip
 
 
 def zeroed(regions: Tensor, mask: Tensor, guide: Tensor, sharpness: float) -> Tensor:
     """Padding set to 0."""
     return spoiled(regions, mask, guide, sharpness) * mask[..., None]
+
+
+def _of_the_first_picture(regions, mask, guide, sharpness) -> str:
+    """Its shares, before and after they are brought to length 1."""
+    products = sharpness * regions[0] @ guide[0]
+    shares = products.masked_fill(~mask[0], -torch.inf).softmax(0)
+    s, b = ([round(x, 4) for x in values.tolist()] for values in (shares, F.normalize(shares, dim=0)))
+    return f"in picture 0 the softmax gives {s}, at length 1 {b}; each is multiplied by g, and added to its region"
 
 
 EXERCISE = Exercise(
@@ -187,6 +215,7 @@ EXERCISE = Exercise(
     ),
     cases=enhance_cases,
     specification=enhance_specification,
+    steps=_of_the_first_picture,
     mistakes={"padded regions were set to 0: they stay as they came": zeroed},
     family=(spoiled, ENHANCE_TOGGLES),
     gradients=("regions", "guide"),

@@ -185,6 +185,11 @@ def _verify_gradients(exercise: Exercise, answer: Callable, trials: list[Trial])
     for trial, mine, wanted in zip(trials, own, right, strict=True):
         if mine.error:
             raise WrongAnswer(replace(trial, outcome=mine).problem())
+        if mine.cut:
+            raise WrongAnswer(
+                f"your function switches off the gradient of its input {mine.cut} itself (requires_grad_(False) or "
+                f"detach_()), for the caller too: {mine.cut}.detach() is another tensor, and leaves it alone"
+            )
         if not mine.has_graph:
             if all(float(g.abs().sum()) == 0 for g in wanted.gradients):
                 continue
@@ -214,9 +219,12 @@ def _expect_gradient(name: str, own: Tensor, right: Tensor) -> None:
 def _diagnosis(exercise: Exercise, answer: Callable, trials: list[Trial], wrong: list[Trial]) -> str:
     """What is wrong, in the order in which a learner asks: the small example, the likely mistake, the numbers."""
     first = wrong[0]
+    sometimes_none = _sometimes_none(trials, first)
     told = (
-        first.blunder()
+        ("" if sometimes_none else first.blunder())
         or _known(exercise, trials, wrong)
+        or symptoms.part(wrong)
+        or sometimes_none
         or first.problem(exercise.index, plain=True)
         or _explained(exercise, first)
         or symptoms.name(trials, wrong, answer, exercise.specification)
@@ -229,6 +237,18 @@ def _diagnosis(exercise: Exercise, answer: Callable, trials: list[Trial], wrong:
     return "\n".join(line for line in lines if line)
 
 
+def _sometimes_none(trials: list[Trial], first: Trial) -> str:
+    """What is said of None where other cases gave a result: no return is missing at the end."""
+    if first.outcome.error or first.outcome.value is not None or first.expected is None:
+        return ""
+    if all(trial.outcome.error or trial.outcome.value is None for trial in trials):
+        return ""
+    return (
+        "your function returned None here, and a result elsewhere: a way through it reaches no return, or a name keeps "
+        "the None that it began with"
+    )
+
+
 def _step_by_step(exercise: Exercise, first: Trial) -> str | None:
     if exercise.steps is None:
         return None
@@ -239,8 +259,8 @@ def _about_the_example(exercise: Exercise, first: Trial) -> str:
     if exercise.example is None:
         return ""
     if first.inputs is exercise.example.inputs:
-        return "Wrong already on the docstring's example."
-    return "The docstring's example comes out right; something else does not."
+        return "Wrong already on the docstring's example:"
+    return "The docstring's example comes out right; something else does not:"
 
 
 def _explained(exercise: Exercise, first: Trial) -> str | None:

@@ -128,6 +128,16 @@ def _grad_of_the_winner(regions, words, winners, grad):
     return backward_specification(regions, words, winners, grad[winners % len(grad)])
 
 
+def _words_by_the_winners_grad(regions, words, winners, grad):
+    other = _grad_of_the_winner(regions, words, winners, grad)
+    return torch.cat([backward_specification(regions, words, winners, grad)[: len(regions)], other[len(regions) :]])
+
+
+def _regions_by_the_winners_grad(regions, words, winners, grad):
+    other = _grad_of_the_winner(regions, words, winners, grad)
+    return torch.cat([other[: len(regions)], backward_specification(regions, words, winners, grad)[len(regions) :]])
+
+
 def _from_the_regions(regions, words, winners, grad):
     begun = torch.cat([regions, torch.zeros_like(words)])
     return begun + backward_specification(regions, words, winners, grad)
@@ -167,6 +177,10 @@ MISTAKES = {
     "only the first word is counted: a return inside the loop?": _first_word_only,
     "the words' part is written to row winners[t]: word t has row t": _at_the_winner,
     "grad is read at the winner's place, grad[winners]: word t has grad[t]": _grad_of_the_winner,
+    "the words' part reads grad at the winner's place, grad[winners]: word t has grad[t]": _words_by_the_winners_grad,
+    "the regions' part reads grad at the winner's place, grad[winners]: word t has grad[t]": (
+        _regions_by_the_winners_grad
+    ),
     "the regions' part starts from the regions: start from zeros, and add what each word gives": _from_the_regions,
     "the regions' part is divided by the number of words: add the gradients up": _regions_averaged,
     "the last word is missing: the loop ends one too early": _last_word_missing,
@@ -225,12 +239,21 @@ FAMILY: dict[str, dict] = {
     },
 }
 
+
+def _who_chose_whom(regions, words, winners, grad) -> str:
+    """Of the first regions, the words that chose them."""
+    chosen = winners.tolist()
+    told = [f"region {r}: {[t for t, w in enumerate(chosen) if w == r]}" for r in range(min(4, len(regions)))]
+    return f"the words that chose {', '.join(told)}; row {len(regions)} is that of word 0, whose winner is {chosen[0]}"
+
+
 EXERCISE = Exercise(
     "hard-backward",
     library=backward_library,
     example=EXAMPLE,
     cases=backward_cases,
     specification=backward_specification,
+    steps=_who_chose_whom,
     mistakes=MISTAKES,
     family=(_backward, FAMILY),
     rehearsal=Rehearsal(lambda: _case([0, 3, 3, 1, 2, 7, 7, 5, 9, 9, 9, 1, 4], 29, 128, 7).inputs, calls=400),

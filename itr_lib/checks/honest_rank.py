@@ -187,12 +187,24 @@ def rehearsal() -> Inputs:
     return levels | {"truth": torch.arange(500), "shortlist": 50, "local_weight": 1.0}
 
 
+def _of_the_first_query(global_scores, local_scores, truth, shortlist, local_weight) -> str:
+    """Its order in both stages, and where the match stands."""
+    order = global_scores[0].argsort(descending=True)
+    final, first = global_scores[0] + local_weight * local_scores[0], order[:shortlist]
+    anew = first[final[first].argsort(descending=True)].tolist()
+    return (
+        f"query 0 has the shortlist {first.tolist()[:6]}, in its new order {anew[:6]}, and behind it "
+        f"{order[shortlist:].tolist()[:6]}; its match is {int(truth[0])}"
+    )
+
+
 EXERCISE = Exercise(
     "honest-rank",
     library=library_ranks,
     example=EXAMPLE,
     cases=ranks_cases,
     specification=ranks_specification,
+    steps=_of_the_first_query,
     mistakes=RANKS_MISTAKES,
     family=(ranks_with, TOGGLES),
     exact=True,

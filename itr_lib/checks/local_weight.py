@@ -52,7 +52,7 @@ def weight_cases() -> Iterator[Case]:
     yield _case([0.0, 0.5, 1.0], behind, nearer, [0, 0, 0], trap)
     yield _case(WEIGHTS, [[1.0, 0.0]] * 3, [[0.0, 0.5]] * 3, [0, 0, 0], "the global score alone is best")
     yield _case(WEIGHTS, [[0.0, 1.0]] * 3, [[0.5, 0.0]] * 3, [0, 0, 0], "only a large weight finds anything")
-    yield _case(WEIGHTS, [[0.0, 1.0]] * 2, [[0.0, 1.0]] * 2, [0, 0], "no weight finds anything")
+    yield _case([1.0, 0.5, 2.0], [[0.0, 1.0]] * 2, [[0.0, 1.0]] * 2, [0, 0], "no weight finds anything")
 
 
 def weight_specification(weights, global_scores: Tensor, local_scores: Tensor, truth: Tensor) -> float:
@@ -189,6 +189,16 @@ def _stops_where_it_falls(weights, global_scores, local_scores, truth):
     return chosen
 
 
+def _better_than_nothing(weights, global_scores, local_scores, truth, chosen=None):
+    """The best so far begins with 0 hits, so a weight that finds nothing is never chosen."""
+    best = 0
+    for weight in sorted(weights):
+        found = int(_hits(global_scores + weight * local_scores, truth).sum())
+        if found > best:
+            best, chosen = found, weight
+    return chosen
+
+
 WEIGHT_MISTAKES: dict[str, Callable] = {
     "this is the first weight, whatever the scores are: a return inside the loop?": _first_weight,
     "this is the smallest weight, whatever the scores are: does a return stand inside the loop, or is no query ever "
@@ -205,8 +215,20 @@ WEIGHT_MISTAKES: dict[str, Callable] = {
     "this is the highest R@1, as a fraction: the weight that has it is asked for": lambda **inputs: (
         _most_found(**inputs) / len(inputs["truth"])
     ),
+    "where no weight finds anything, none is chosen: the best so far begins at 0, and 0 is not above it; begin below, "
+    "at -1": _better_than_nothing,
+    "where no weight finds anything, 0 is chosen: the best so far begins at 0, and 0 is not above it; begin below, at "
+    "-1": lambda **inputs: _better_than_nothing(**inputs, chosen=0.0),
     "the search stops at the first weight that finds no more: try all of them": _stops_where_it_falls,
 }
+
+
+def _found_by_each(weights, global_scores, local_scores, truth) -> str:
+    """How many matches each weight puts first."""
+    found = [int(_hits(global_scores + weight * local_scores, truth).sum()) for weight in weights]
+    told = (f"weight {weight:g} finds {hits}" for weight, hits in zip(weights, found, strict=True))
+    return f"{', '.join(told)} of {len(truth)}"
+
 
 EXERCISE = Exercise(
     "local-weight",
@@ -214,6 +236,7 @@ EXERCISE = Exercise(
     example=EXAMPLE,
     cases=weight_cases,
     specification=weight_specification,
+    steps=_found_by_each,
     mistakes=WEIGHT_MISTAKES,
     family=(weight_with, TOGGLES),
     exact=True,

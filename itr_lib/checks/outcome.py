@@ -28,6 +28,7 @@ class Outcome:
         error: what it raised instead, or None.
         changed: the name of an input that is no longer what it was, or "".
         converted: whether ``value`` came as something else than a tensor or a number.
+        cut: the name of an input by which a gradient was asked for, and which no longer carries one, or "".
         has_graph: whether a gradient could flow back from the result.
         gradients: one a name asked for.
     """
@@ -36,6 +37,7 @@ class Outcome:
     error: Exception | None = None
     changed: str = ""
     converted: bool = False
+    cut: str = ""
     has_graph: bool = False
     gradients: tuple[Tensor, ...] = ()
 
@@ -55,9 +57,10 @@ def run(function: Callable, inputs: Inputs, gradients: tuple[str, ...] = (), may
     changed = (n for n, v in inputs.items() if n not in may_change and not _unchanged(given[n], v))
     value = as_tensors(result)
     by = [given[name] for name in gradients]
+    cut = next((name for name in gradients if not given[name].requires_grad), "")
     graph = isinstance(result, Tensor) and result.requires_grad and all(value.requires_grad for value in by)
     found = _gradients(result, by) if by and graph else ()
-    return Outcome(detached(value), None, next(changed, ""), value is not result, graph, found)
+    return Outcome(detached(value), None, next(changed, ""), value is not result, cut, graph, found)
 
 
 def as_tensors(value: Any) -> Any:

@@ -134,7 +134,31 @@ def _in_the_order_of_cost(cost, recall):
     return torch.tensor(kept)
 
 
+def _sorted_by_both(cost, recall):
+    points, best, kept = sorted(zip(cost.tolist(), (-recall).tolist(), strict=True)), -torch.inf, []
+    for _, negative in points:
+        kept.append(-negative > best)
+        best = max(best, -negative)
+    return torch.tensor(kept)
+
+
+def _who_is_beaten(cost: Tensor, recall: Tensor) -> str:
+    """The small table of who beats whom."""
+    beats = _beats(cost, recall)
+    told = []
+    for j, (c, r) in enumerate(zip(cost.tolist(), recall.tolist(), strict=True)):
+        by = beats[:, j].nonzero()[:, 0].tolist()
+        told.append(f"{j} (cost {c:g}, recall {r:g}) is beaten by {by[0] if by else 'none'}")
+    return "; ".join(told[:6])
+
+
 PARETO_MISTAKES = {
+    "a method stays if it finds more than all before it in the list: that is right only where the list is in the order "
+    "of cost; compare all with all": lambda cost, recall: torch.tensor(
+        [bool((recall[:i] < recall[i]).all()) for i in range(len(recall))]
+    ),
+    "the answers stand in the order of cost (at equal cost, the higher recall first), and the second of two equal "
+    "points goes: each belongs at its method's place, and both stay": _sorted_by_both,
     "the answers stand in the order of cost: each belongs at its method's place (and equal costs need care)": (
         _in_the_order_of_cost
     ),
@@ -210,6 +234,7 @@ EXERCISE = Exercise(
     cases=pareto_cases,
     specification=pareto_specification,
     mistakes=PARETO_MISTAKES,
+    steps=_who_is_beaten,
     exact=True,
     index=True,
 )

@@ -105,12 +105,12 @@ def _mean(zero: Tensor, word_mask: Tensor, divisor: str) -> Tensor:
 
 def _log_sum(codes: Tensor, low: Tensor, by: float, log_sum: str) -> Tensor:
     top = {"safe": low, "unscaled": low, "lost": low, "padded": codes, "everywhere": low, "added": low}.get(log_sum)
-    if log_sum in ("largest", "no beta", "late beta", "one more", "unmasked"):
+    if log_sum in ("largest", "no beta", "late beta", "one more", "unmasked", "zero"):
         m = (low * by).amax(-1)
         return {
             "largest": m, "no beta": low.logsumexp(-1), "late beta": low.logsumexp(-1) * by,
             "one more": m + torch.log1p((low * by - m[..., None]).exp().sum(-1)),
-            "unmasked": (codes * by).logsumexp(-1),
+            "unmasked": (codes * by).logsumexp(-1), "zero": low.nan_to_num(neginf=0).mul(by).logsumexp(-1),
         }[log_sum]  # fmt: skip
     if top is None:  # by hand, without taking out the largest
         return (low * by).exp().sum(-1).log()
@@ -130,6 +130,8 @@ def _softmax(codes: Tensor, low: Tensor, off: Tensor, by: float, values: Tensor,
     others = {
         "no beta": lambda: (low.softmax(-1) * values).sum(-1),
         "mean": lambda: ((low * by).softmax(-1) * values).mean(-1),
+        "real mean": lambda: ((low * by).softmax(-1) * values).sum(-1) / (~off).sum(-1),
+        "zero": lambda: ((codes.masked_fill(off, 0) * by).softmax(-1) * values).sum(-1),
         "logs": lambda: ((low * by).log_softmax(-1) * values).sum(-1),
         "sigmoid": lambda: ((low * by).sigmoid() * values).sum(-1),
         "times beta": lambda: ((low * by).softmax(-1) * values / by).sum(-1),
@@ -187,6 +189,9 @@ FAMILY: dict[str, dict] = {
     "lse: the codes are divided by beta before the exponential, not the result after it": {"log_sum": "late beta"},
     "lse: a 1 too much stands under the logarithm (log1p): log is asked for": {"log_sum": "one more"},
     "lse: padding takes part: fill it with -torch.inf first": {"log_sum": "unmasked"},
+    "lse: padding became 0 (a fill, or a product with the mask), and e^0 = 1 counts: fill with -torch.inf": {
+        "log_sum": "zero"
+    },
     "lse: this is divided by the number of words: it is no mean": {
         "after": lambda lse, m, beta: lse / m.sum(-1).to(lse)
     },
@@ -227,6 +232,10 @@ FAMILY: dict[str, dict] = {
     "softmax: the weights are bare exponentials: divide them by their sum": {"softmax": "product"},
     "softmax: beta is missing: the weights are softmax(codes / beta)": {"softmax": "no beta"},
     "softmax: this is a mean over the words on top: the weights sum to 1 already, add up": {"softmax": "mean"},
+    "softmax: this is divided by the number of words on top: the weights sum to 1 already": {"softmax": "real mean"},
+    "softmax: padding became 0 (a fill, or a product with the mask), and e^0 = 1 is a weight: fill with -torch.inf": {
+        "softmax": "zero"
+    },
     "softmax: these are logs of weights (log_softmax): take softmax": {"softmax": "logs"},
     "softmax: a sigmoid gives weights that do not sum to 1: take softmax": {"softmax": "sigmoid"},
     "softmax: this is multiplied by beta: the weights multiply the codes as they are": {"softmax": "times beta"},

@@ -216,6 +216,15 @@ def _compared(relation: Callable) -> Callable:
     return recalls
 
 
+def _own_on_the_diagonal(scores, image_of_caption, group):
+    hit = ((scores >= scores.diagonal()[image_of_caption]).sum(0) == 1).to(scores)
+    return torch.stack([100 * hit[group == g].mean() for g in range(int(group.max()) + 1)])
+
+
+def _last_group_missing(scores, image_of_caption, group):
+    return group_specification(scores, image_of_caption, group)[:-1]
+
+
 def _one_caption(last: bool) -> Callable:
     """One caption decides for its group."""
 
@@ -227,16 +236,32 @@ def _one_caption(last: bool) -> Callable:
     return recalls
 
 
+def _hits_of_groups(scores, image_of_caption, group) -> str:
+    """The captions of the first groups, and which of them are hits."""
+    hit, told = _hits(scores, image_of_caption), []
+    for g in range(min(2, int(group.max()) + 1)):
+        mine = (group == g).nonzero()[:, 0].tolist()
+        told.append(f"group {g} has {len(mine)} captions, of which {[c for c in mine if hit[c]][:8]} are hits")
+    return "; ".join(told)
+
+
 EXERCISE = Exercise(
     "recall-by-group",
     library=group_library,
     example=EXAMPLE,
     cases=group_cases,
     specification=group_specification,
+    steps=_hits_of_groups,
     mistakes={
         "this averages over pictures first: every caption of the group counts alike": _of_pictures,
         "only the last caption of each group counts: collect all of them, then average": _one_caption(last=True),
         "only the first caption of each group counts: collect all of them, then average": _one_caption(last=False),
+        "the last group is missing: groups are numbered from 0, so there are group.max() + 1 of them": (
+            _last_group_missing
+        ),
+        "the true score is read at [i, i] of its picture i: that of caption c stands at [image_of_caption[c], c]": (
+            _own_on_the_diagonal
+        ),
         "these are the captions outside the group: take group == g": _compared(torch.ne),
         "these are all groups up to g: take group == g": _compared(torch.le),
         "these are all groups from g on: take group == g": _compared(torch.ge),

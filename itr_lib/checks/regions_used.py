@@ -177,6 +177,10 @@ def _columns(alignments, temperature):
     return _entropy((alignments / temperature).softmax(dim=1), dim=0).exp()
 
 
+def _all_in_columns(alignments, temperature):
+    return _entropy((alignments / temperature).softmax(dim=0), dim=0).exp()
+
+
 def _mean(alignments, temperature):
     return used_library(alignments, temperature).mean()
 
@@ -194,6 +198,8 @@ EXERCISE = Exercise(
     mistakes={
         "a place that is no region in one row is left out of all rows: each row has its own": _whole_columns,
         "this sums over the questions: each row has its own entropy, sum over dim 1": _columns,
+        "softmax and entropy run over the questions, and there is one number for each region: each row has its own, "
+        "over dim 1": _all_in_columns,
         "this is the mean over all questions: each row has a number of its own": _mean,
     },
     family=(_used, FAMILY),

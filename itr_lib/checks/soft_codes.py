@@ -98,7 +98,7 @@ def _soft(
     lengths = {
         "norm": norm + 1e-8, "none": 1.0, "bare": norm, "squared": norm**2 + 1e-8, "clamped": norm.clamp(min=1),
         "loose": norm + 1e-2, "one": attended.sum(1) + 1e-8, "large": norm + 1, "abs": attended.abs().sum(1) + 1e-8,
-        "count": region_mask.sum(),
+        "count": region_mask.sum(), "weights": weights.norm(dim=0) + 1e-8,
     }  # fmt: skip
     return codes / lengths[length]
 
@@ -182,6 +182,9 @@ FAMILY = {
     "1e-2 is no small number beside a length: add 1e-8": {"length": "loose"},
     "you divide by the length plus 1: add 1e-8, which only keeps zero from dividing": {"length": "large"},
     "you divide by the number of regions: divide by the attended vector's length": {"length": "count"},
+    "you divide by the length of the weights: divide by that of the vector that they make, a mixture of regions": {
+        "length": "weights"
+    },
     "you divide by the sum of the vector's entries: its length is the root of the sum of their squares": {
         "length": "one"
     },
@@ -255,12 +258,23 @@ def _real_work() -> Inputs:
     return inputs | floats | {"temperature": 0.1}
 
 
+def _of_the_first_word(regions, words, region_mask, temperature) -> str:
+    """Its attention, the attended vector's length, and the dot product."""
+    weights = _attention(regions, words, region_mask, temperature)[:, 0]
+    attended = weights @ regions
+    return (
+        f"word 0 has the attention {[round(w, 3) for w in weights.tolist()]}, its attended vector the length "
+        f"{attended.norm():.4g}, and their dot product is {attended @ words[0]:.4g}"
+    )
+
+
 EXERCISE = Exercise(
     "soft-codes",
     library=soft_library,
     example=EXAMPLE,
     cases=soft_cases,
     specification=soft_specification,
+    steps=_of_the_first_word,
     mistakes=MISTAKES,
     family=(_soft, FAMILY),
     gradients=("regions",),

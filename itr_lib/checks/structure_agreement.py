@@ -51,6 +51,9 @@ def agreement_cases() -> Iterator[Case]:
     yield Case({"V": V, "T": turned}, "what is alike on one side is not on the other")
     yield Case({"V": V, "T": torch.ones(3, 3, dtype=torch.float64)}, "one side has collapsed: no variance")
     yield Case({"V": torch.ones(4, 4, dtype=torch.float64), "T": torch.ones(4, 4, dtype=torch.float64)}, "all is alike")
+    unlike = torch.eye(4, dtype=torch.float64)  # the mean of six times 0.7, or 0.4, is off in the last digit
+    rounded = {name: alike + (1 - alike) * unlike for name, alike in (("V", 0.7), ("T", 0.4))}
+    yield Case(rounded, "both sides have collapsed, and rounding leaves a tiny number of their lengths")
 
 
 def agreement_specification(V: Tensor, T: Tensor) -> Tensor:
@@ -90,7 +93,13 @@ def _covariance(x: Tensor, y: Tensor) -> Tensor:
 
 def _not_guarded(x: Tensor, y: Tensor) -> Tensor:
     x, y = x - x.mean(), y - y.mean()
-    return (x * y).sum() / (x.norm() * y.norm()) if float(x.norm()) > 1e-9 < float(y.norm()) else y.sum() * torch.nan
+    return (x * y).sum() / (x.norm() * y.norm())
+
+
+def _zero_alone_guarded(x: Tensor, y: Tensor) -> Tensor:
+    x, y = x - x.mean(), y - y.mean()
+    length = x.norm() * y.norm()
+    return (x * y).sum() / length if float(length) else 0 * length
 
 
 def agreement_with(
@@ -187,6 +196,9 @@ TOGGLES: dict[str, dict[str, object]] = {
     "the correlation is squared: r itself": {"relation": lambda x, y: _pearson(x, y) ** 2},
     "the correlation has lost its sign: r itself": {"relation": lambda x, y: _pearson(x, y).abs()},
     "0 / 0: where one side has no variance, the correlation is 0": {"relation": _not_guarded},
+    "rounding makes a length of 0 a tiny number, which == 0 does not see: compare with a small number such as 1e-6": {
+        "relation": _zero_alone_guarded
+    },
     "the two are exchanged: gap first, then correlation": {"order": (1, 0)},
     "this is the gap alone: return both, gap and correlation": {"order": (0,)},
     "this is the correlation alone: return both, gap and correlation": {"order": (1,)},

@@ -18,7 +18,10 @@ from itr_lib.checks.outcome import Inputs
 from itr_lib.encoders.regions import FirstToken
 from itr_lib.models.tgdt import global_vectors
 
-NEVER_CUT = "with detach=True the gradient still reaches tokens: give on_top tokens.detach()"
+NEVER_CUT = (
+    "with detach=True tokens come to on_top with their gradient: give it tokens.detach() (not its result: "
+    "on_top must learn)"
+)
 ALWAYS_CUT = "with detach=False the tokens come to on_top without their gradient: detach them only when detach is True"
 NOT_LEARNT = (
     "no gradient reaches on_top, so it cannot learn: detach what goes into it, do not call it under torch.no_grad()"

@@ -100,7 +100,8 @@ class Trial:
         elif "that requires grad" in text:
             told += "\nnumpy cannot carry a gradient, which is asked for here: use torch's operations."
         elif "dtype" in text or ("Float" in text and "Double" in text):
-            told += "\nMake new tensors of the input's kind: torch.zeros(..., dtype=x.dtype, device=x.device)."
+            told += "\nMake new tensors of the input's kind: torch.zeros(..., dtype=x.dtype, device=x.device). "
+            told += "Float64 must do as well as float32."
         return told
 
     def _kind(self, value: Any, index: bool) -> str:

@@ -5,7 +5,7 @@ A shortlist by whole vectors, ordered anew by aligned regions, beside loops over
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -107,13 +107,10 @@ def search_specification(query_whole, query_words, wholes, regions, mask, shortl
     return torch.tensor(sorted(final, key=final.get, reverse=True) + order[shortlist:])
 
 
-def _best_regions(words: Tensor, regions: Tensor, mask: Tensor, fill: float = -torch.inf) -> Tensor:
-    """(items, words): of each word the best region of each item."""
-    return torch.einsum("we,nre->nwr", words, regions).masked_fill(~mask[:, None], fill).amax(-1)
-
-
-def _mrsw(words: Tensor, regions: Tensor, mask: Tensor) -> Tensor:
-    return _best_regions(words, regions, mask).sum(1)
+def _mrsw(words, regions, mask, fill=-torch.inf, real=lambda mask: mask, pool=lambda best: best.sum(1)) -> Tensor:
+    """Of each word the best region of each item, summed; or spoiled in one step or two."""
+    aligned = torch.einsum("we,nre->nwr", words, regions).masked_fill(~real(mask)[:, None], fill)
+    return pool(aligned.amax(-1))
 
 
 def _mwsr(words: Tensor, regions: Tensor, mask: Tensor) -> Tensor:
@@ -144,7 +141,8 @@ def _rows_of(regions: Tensor, mask: Tensor, rows: Tensor) -> tuple[Tensor, Tenso
 
 def search_with(
     query_whole, query_words, wholes, regions, mask, shortlist, local_weight,
-    order=_down, size=lambda shortlist: shortlist, take=_rows_of, local=_mrsw,
+    order=_down, size=lambda shortlist: shortlist, take=_rows_of, local=_mrsw, fill=-torch.inf,
+    real=lambda mask: mask, pool=lambda best: best.sum(1),
     of_rows=lambda scores, rows: scores[rows], final=weighted, turn=lambda final: final,
     arrange=_then_others,
 ) -> Tensor:  # fmt: skip
@@ -152,7 +150,8 @@ def search_with(
     scores = wholes @ query_whole
     rows = order(scores)
     first, others = rows[: size(shortlist)], rows[size(shortlist) :]
-    aligned = local(query_words, *take(regions, mask, first))
+    options = {"fill": fill, "real": real, "pool": pool} if local is _mrsw else {}
+    aligned = local(query_words, *take(regions, mask, first), **options)
     return arrange(first, turn(final(of_rows(scores, first), aligned, local_weight)), others)
 
 
@@ -182,10 +181,6 @@ def _sorted_together(query_whole, query_words, wholes, regions, mask, shortlist,
     return _down(scores.index_add(0, first, (local_weight * aligned).as_subclass(Tensor)))
 
 
-def _best(change: Callable[[Tensor], Tensor]) -> Callable:
-    return lambda words, regions, mask: change(_best_regions(words, regions, mask))
-
-
 TOGGLES = {
     "this is the global order: the shortlist is not ordered anew": {"final": lambda whole, local, weight: whole},
     "the shortlist is ordered by the local score alone: global + local_weight * local": {
@@ -199,13 +194,11 @@ TOGGLES = {
         "final": lambda whole, local, weight: whole - weight * local
     },
     "padded regions take part in the max: fill what mask says is padding with -torch.inf first": {
-        "local": lambda words, regions, mask: _mrsw(words, regions, torch.ones_like(mask))
+        "real": torch.ones_like
     },
-    "padding became a dot product of 0, and wins where no region fits: fill it with -torch.inf": {
-        "local": lambda words, regions, mask: _best_regions(words, regions, mask, 0.0).sum(1)
-    },
+    "padding became a dot product of 0, and wins where no region fits: fill it with -torch.inf": {"fill": 0.0},
     "the mask is turned round: it is True at real regions, and padding (~mask) is what is filled": {
-        "local": lambda words, regions, mask: _mrsw(words, regions, ~mask)
+        "real": torch.logical_not
     },
     "the best word of each region is summed (MwSr): for each word its best region, summed over the words": {
         "local": _mwsr
@@ -219,8 +212,8 @@ TOGGLES = {
             torch.einsum("we,nre->nwr", words, regions).masked_fill(~mask[:, None], 0).sum((1, 2))
         )
     },
-    "this is the mean over the words: local is their sum (MrSw)": {"local": _best(lambda best: best.mean(1))},
-    "only the best word counts: the sum over the words": {"local": _best(lambda best: best.amax(1))},
+    "this is the mean over the words: local is their sum (MrSw)": {"pool": lambda best: best.mean(1)},
+    "only the best word counts: the sum over the words": {"pool": lambda best: best.amax(1)},
     "the mask is that of the first pictures, mask[:K]: take that of the shortlist's rows, mask[rows]": {
         "take": lambda regions, mask, rows: (regions[rows], mask[: len(rows)])
     },
@@ -280,12 +273,21 @@ def rehearsal() -> Inputs:
     return floats | {"shortlist": 50, "local_weight": 1.0}
 
 
+def _both_stages(**inputs) -> str:
+    """The order after each."""
+    order = _down(inputs["wholes"] @ inputs["query_whole"]).tolist()[: inputs["shortlist"]]
+    return (
+        f"the shortlist is {order[:8]}, and after its second stage {search_with(**inputs).tolist()[: len(order)][:8]}"
+    )
+
+
 EXERCISE = Exercise(
     "two-stage-search",
     library=library_search,
     example=EXAMPLE,
     cases=search_cases,
     specification=search_specification,
+    steps=_both_stages,
     mistakes=SEARCH_MISTAKES,
     family=(search_with, TOGGLES),
     exact=True,

@@ -101,6 +101,8 @@ def _shares(exponents: Tensor, left: Tensor, one: float, guard: str, over: str) 
         "naive": grown / (one + below),
         "naive times": grown / (one + below),
         "across": grown / (one + grown.sum(1)),
+        "across, safe": (exponents - torch.cat([beside, exponents], dim=1).logsumexp(1)).exp(),
+        "without, nan": exponents.softmax(1).nan_to_num(),
         "down": torch.cat([beside.T, exponents]).softmax(0)[1:],
         "the 1 stays": (exponents - top).exp() / (one + (exponents - top).exp().sum(1, keepdim=True)),
         "alone": exponents.sigmoid(),
@@ -116,6 +118,11 @@ WEIGHTS_TOGGLES = {
         "guard": "naive times"
     },
     "each number is divided by the sum of another row: keep the axis, sum(1, keepdim=True)": {"guard": "across"},
+    "each number is divided by the sum of another row: keep the axis, logsumexp(1, keepdim=True)": {
+        "guard": "across, safe"
+    },
+    "the 1 is missing below the line, and NaN became 0: these weights sum to 1, however far below gamma all negatives "
+    "are; put a 0 beside the exponents": {"guard": "without, nan"},
     "the 1 is put behind the exponents and the first column cut off: put it in front, or cut off the last": {
         "guard": "shifted"
     },

@@ -27,7 +27,7 @@ from itr_lib.lessons import recorded as records
 PLACEHOLDER = re.compile(r"\{\{([^{}]*)\}\}")
 MINUTES = "{{minutes}}"
 FORM = re.compile(r"(?:(?P<how>mean|seeds) )?(?:(?P<lesson>[\w-]+)/)?(?P<metric>\w+): (?P<variant>\S.*)")
-FRACTIONS = ("ndcg", "structure")  # metrics between 0 and 1; the others are percentages, or ranks
+FRACTIONS = ("ndcg", "structure", "alignment")  # metrics up to 1; the others are percentages, or ranks
 
 
 def with_numbers(source: Source) -> Source:
@@ -61,10 +61,10 @@ def _number(text: str, name: str) -> str:
     if not form:
         raise ValueError("expected {{metric: variant}}, with mean or seeds before it or not, or {{minutes}}")
     runs = records.runs_of(_record(form["lesson"] or name), form["variant"])
-    known = sorted(set.intersection(*(set(run) for run in runs)))
+    known = sorted(set().union(*runs))
     if form["metric"] not in known:
         raise ValueError(f"no metric {form['metric']!r} of {form['variant']!r} in the record: it has {known}")
-    values = [run[form["metric"]] for run in runs]
+    values = [run[form["metric"]] for run in runs if form["metric"] in run]  # older runs may not have measured it
     digits = 3 if any(word in form["metric"] for word in FRACTIONS) else 1
     if form["how"] == "seeds":
         return ", ".join(f"{value:.{digits}f}" for value in values)

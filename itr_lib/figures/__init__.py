@@ -1,6 +1,6 @@
 """What a learner looks at. Functions return a matplotlib figure; :func:`show` displays it with its alt text."""
 
-from itr_lib.figures._draw import COLOURS, MATCH, MISS, OBJECT, RECALLS, REFERENCE, metric_name
+from itr_lib.figures._draw import COLOURS, MATCH, MISS, OBJECT, RECALLS, metric_name
 from itr_lib.figures.alignment import (
     alignment_heatmap,
     as_alignment,
@@ -45,9 +45,9 @@ from itr_lib.figures.two_stage import (
     honest_curves,
     length_choice,
     reading_bars,
-    shortlist_curves,
     structure_maps,
     structure_scatter,
     tgdt_diagram,
     two_stage_diagram,
+    weight_curve,
 )

@@ -128,7 +128,7 @@ def background_curves(
         title: what the figure shows.
     """
     alike = all("R@" in label for label in labels)
-    figure, axes = plt.subplots(1, len(labels), figsize=(3.3 * len(labels), 3.4), sharey=alike)
+    figure, axes = plt.subplots(1, len(labels), figsize=(3.3 * len(labels), 3.7), sharey=alike)
     for place, (axis, label) in enumerate(zip(axes, labels, strict=True)):
         for name, values in measured.items():
             style = {"color": REFERENCE, "ls": ":"} if name == "evenly" else {}
@@ -136,7 +136,7 @@ def background_curves(
         axis.set(xlabel="background boxes a picture", ylabel=label, xticks=counts)
         if "R@" not in label:
             axis.set_ylim(bottom=0)
-    axes[1].legend(frameon=False, fontsize=9)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=len(measured), frameon=False)
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 

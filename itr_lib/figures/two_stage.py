@@ -23,7 +23,6 @@ Matrix = Float[np.ndarray, "pairs pairs"] | Float[torch.Tensor, "pairs pairs"]
 Runs = Sequence[Mapping[str, float]]
 
 READINGS = {"global_": "global", "local_": "local", "": "both"}
-DIRECTIONS = {"t2i": "text to image", "i2t": "image to text"}
 BARRIER = COLOURS[3]
 
 
@@ -107,7 +106,8 @@ def reading_bars(
     """One metric by each reading of each model: the mean over its runs, and each run as a dot.
 
     Args:
-        results: model -> the metrics of its runs, where ``global_`` and ``local_`` before a name say which reading.
+        results: model -> the metrics of its runs, where ``global_`` and ``local_`` before a name say which reading;
+            a model with one reading has none of these.
         readings: model -> which readings it has (keys of ``READINGS``); those not named here have all three.
         title: what the figure shows.
         metric: its name without a reading.
@@ -117,7 +117,8 @@ def reading_bars(
         for turn, (before, label) in enumerate(READINGS.items()):
             if before not in (readings or {}).get(name, READINGS):
                 continue
-            values, at = [run[before + metric] for run in runs], place + 0.27 * (turn - 1)
+            values = [run[before + metric if before + metric in run else metric] for run in runs]
+            at = place + 0.27 * (turn - 1)
             axis.bar(at, np.mean(values), 0.25, color=COLOURS[turn], alpha=0.75, label=label)
             axis.plot([at] * len(values), values, "o", ms=2.8, color="black", mew=0)
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
@@ -156,62 +157,38 @@ def two_stage_diagram(items: int = 14, shortlist: int = 5, title: str = "") -> F
     return figure
 
 
-def shortlist_curves(
-    shortlists: Sequence[int],
-    inside: Mapping[str, Sequence[float]],
-    recalls: Mapping[str, Sequence[float]],
-    milliseconds: Mapping[str, Sequence[float]],
-    exhaustive: Mapping[str, tuple[float, float]],
-    title: str = "",
+def length_choice(
+    lengths: Sequence[int], recall: Sequence[float], milliseconds: Sequence[float], chosen: int, title: str = ""
 ) -> Figure:
-    """What a search in two stages finds and costs, against the length of its shortlist.
+    """R@1 and the time of a query against the length of the shortlist, the chosen length marked.
 
-    Args:
-        shortlists: the lengths.
-        inside: direction (``"t2i"``, ``"i2t"``) -> at each length, queries with a match in the shortlist (%).
-        recalls: direction -> at each length, R@1 (%).
-        milliseconds: direction -> at each length, the time of a query.
-        exhaustive: direction -> R@1 and milliseconds of a query where everything is aligned, drawn as dashed lines.
-        title: what the figure shows.
+    The last length is that of the gallery: what it finds and takes is drawn on as a dashed line.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(11.2, 3.6))
-    for (direction, name), colour, mark in zip(DIRECTIONS.items(), COLOURS, "os", strict=False):
-        style = {"color": colour, "marker": mark, "ms": 4, "label": name}
-        for axis, measured in zip(axes, (inside, recalls, milliseconds), strict=True):
-            axis.plot(shortlists, measured[direction], **style)
-        for axis, value in zip(axes[1:], exhaustive[direction], strict=True):
-            axis.axhline(value, color=colour, ls="--", lw=1.1)
-    labels = ("match in the shortlist (%)", "R@1 (%); dashed: all aligned", "ms a query; dashed: all aligned")
-    for axis, label in zip(axes, labels, strict=True):
-        _shortlist_axis(axis, shortlists, label)
-    axes[2].set_ylim(bottom=0)
-    axes[0].legend(frameon=False, fontsize=9, loc="lower right")
+    figure, axes = plt.subplots(1, 2, figsize=(8.8, 3.3))
+    for axis, values, label in zip(axes, (recall, milliseconds), ("R@1 (%)", "time of a query (ms)"), strict=True):
+        axis.plot(lengths, values, "o-", ms=4, color=COLOURS[0], label="two stages")
+        axis.axhline(values[-1], color=REFERENCE, ls="--", lw=1.1, label="everything aligned")
+        if chosen in lengths:
+            mark = {"ms": 11, "mfc": "none", "mew": 2, "color": BARRIER, "label": f"chosen, K = {chosen}"}
+            axis.plot(chosen, values[lengths.index(chosen)], "o", **mark)
+        _shortlist_axis(axis, lengths, label)
+    axes[1].set_ylim(bottom=0)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
 
-def length_choice(
-    lengths: Sequence[int],
-    recall: Sequence[float],
-    milliseconds: Sequence[float],
-    everything: tuple[float, float],
-    chosen: int,
-    title: str = "",
+def weight_curve(
+    weights: Sequence[float], found: Sequence[float], alone: Mapping[str, float], title: str = ""
 ) -> Figure:
-    """R@1 and the time of a query against the length of the shortlist, the chosen length marked.
-
-    ``everything``: R@1 and milliseconds where all candidates are aligned, drawn as dashed lines.
-    """
-    figure, axes = plt.subplots(1, 2, figsize=(8.8, 3.3))
-    labels = ("R@1 (%); dashed: all aligned", "ms a query; dashed: all aligned")
-    for axis, values, end, label in zip(axes, (recall, milliseconds), everything, labels, strict=True):
-        axis.plot(lengths, values, "o-", ms=4, color=COLOURS[0])
-        axis.axhline(end, color=REFERENCE, ls="--", lw=1.1)
-        if chosen in lengths:
-            axis.plot(chosen, values[lengths.index(chosen)], "o", ms=11, mfc="none", mew=2, color=BARRIER)
-        _shortlist_axis(axis, lengths, label)
-    axes[1].set_ylim(bottom=0)
-    figure.suptitle(title, x=0.01, ha="left")
+    """R@1 of global + weight * local against the weight (log scale); what each reading finds ``alone`` lies across."""
+    figure, axis = plt.subplots(figsize=(6.4, 3.4))
+    axis.plot(weights, found, "o-", ms=4, label="both")
+    for (name, value), style in zip(alone.items(), (":", "--"), strict=True):
+        axis.axhline(value, color=REFERENCE, ls=style, label=f"{name} alone")
+    axis.set(xscale="log", xlabel="weight of the local score, w", ylabel="R@1 (%)", title=title)
+    axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.legend(frameon=False, fontsize=9)
     return figure
 
 
@@ -244,7 +221,8 @@ def honest_curves(
 
 def _shortlist_axis(axis: Axes, shortlists: Sequence[int], label: str) -> None:
     axis.set(xscale="log", xlabel="length of the shortlist, K", ylabel=label)
-    axis.set_xticks(shortlists[:: max(1, len(shortlists) // 4)])
+    after = [*shortlists[1:], np.inf]  # where two numbers would touch, the larger one stands
+    axis.set_xticks([k for k, larger in zip(shortlists, after, strict=True) if larger > 1.5 * k])
     axis.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.grid(alpha=0.2)

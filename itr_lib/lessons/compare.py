@@ -19,6 +19,7 @@ NAMES = {
     "pointing": "pointing",
     "ndcg_graph": "NDCG@25",
     "loss": "training loss",
+    "global_t2i_r1": "vector alone: text→image R@1",
     "structure_gap": "structure: gap",
     "structure_correlation": "structure: correlation",
 }

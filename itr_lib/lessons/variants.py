@@ -120,7 +120,7 @@ def lesson05(profile: str, data: str, seed: int) -> Variants:
         "TGDT": (branches, heads),
         "longer branches": (replace(branches, training=budget), heads),
         "without intra": (branches, replace(heads, objective=replace(heads.objective, intra_weight=0.0))),
-        "hinge": (branches, replace(heads, objective=paper_loss, training=replace(heads.training, epochs=2))),
+        "hinge": (branches, replace(heads, objective=paper_loss)),
         "at once": at_once,
         "joint": joint,
         "global only": replace(joint, model=global_only, objective=replace(joint.objective, local_weight=0.0)),

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 
 from itr_lib.data.boxes import MAX_REGIONS, SHOWN, iou
 from itr_lib.data.photographs.box_units import NO_CORNERS, SLACK, expect_corners, not_corners
-from itr_lib.data.photographs.pictures import find_file, picture_size
+from itr_lib.data.photographs.pictures import find_file, is_file, picture_size
 from itr_lib.data.photographs.problems import Problems, read_json
 from itr_lib.data.unicode import composed, half_character
 
@@ -127,7 +127,7 @@ def _read_picture(record: dict, truth: dict[str, dict], images: Path, problems: 
             f"The entry of {filename!r} lacks 'size', 'entities' with 'boxes', or 'phrases' with 's', 'span', 'e'."
         )
         return problems.add("entities of another format", filename, sentence)
-    if not path.is_file():
+    if not is_file(path):
         return problems.add("missing picture", filename, f"Picture {path} does not exist.")
     if misfit := _misfit(path, entry):
         return problems.add("boxes of another picture", filename, f"Image {filename!r} has {misfit}.")

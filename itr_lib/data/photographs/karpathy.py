@@ -17,7 +17,7 @@ import numpy as np
 
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.photographs.features import RegionFeatures, read_features
-from itr_lib.data.photographs.pictures import find_file, open_row, picture_is_there, picture_size
+from itr_lib.data.photographs.pictures import find_file, is_file, open_row, picture_is_there, picture_size
 from itr_lib.data.photographs.problems import Problem, Problems, by_cause, read_json
 from itr_lib.data.unicode import composed, half_character
 
@@ -235,7 +235,7 @@ def _present(splits: Sequence[str] | None, records: list[_Record], path: Path) -
 def _path(images: Path, folder: str, filename: str) -> Path:
     """COCO's file names a sub-folder, which a copy of the pictures may lack."""
     nested = find_file(images / folder, filename)
-    return nested if not folder or nested.is_file() else find_file(images, filename)
+    return nested if not folder or is_file(nested) else find_file(images, filename)
 
 
 def _assemble(name, split, records: list[_Record], found: RegionFeatures, chosen: list[int], path_of) -> RetrievalData:

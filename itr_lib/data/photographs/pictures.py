@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,12 @@ LYING = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 def find_file(folder: Path, name: str) -> Path:
     """The file of that name, with accents composed or not; where there is none, what it should be called."""
     spelled = (folder / unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
-    return next((path for path in (folder / name, *spelled) if path.is_file()), folder / name)
+    return next((path for path in (folder / name, *spelled) if is_file(path)), folder / name)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; False, too, for a name that no file can have: too long, or with a zero byte."""
+    return os.path.isfile(path)  # Path.is_file raises for these
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -31,7 +37,7 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 def picture_is_there(path: Path, decode: bool, problems: Problems) -> bool:
     """Whether a picture exists and its header (``decode``: all of it) can be read; otherwise a problem."""
-    if not path.is_file():
+    if not is_file(path):
         problems.add("missing picture", path.name, f"Picture {path} does not exist.")
         return False
     try:

@@ -17,8 +17,12 @@ from itr_lib.data.scenes.rendering import render
 from itr_lib.data.scenes.worker import PICTURE_SIZE
 from itr_lib.data.scenes.world import Scene
 
+TRIES, CLEAR_TRIES = 400, 10_000  # boxes drawn a picture
 
-def with_background(data: RetrievalData, count: int, seed: int = 0, detector: Detector | None = None) -> RetrievalData:
+
+def with_background(
+    data: RetrievalData, count: int, seed: int = 0, detector: Detector | None = None, clear: bool = False
+) -> RetrievalData:
     """Scenes whose regions are their boxes on objects and ``count`` boxes of background, seen by their detector.
 
     Boxes fall anywhere where they show no object (IoU below 0.5 with each), the first ``count`` of one sequence: more
@@ -29,15 +33,16 @@ def with_background(data: RetrievalData, count: int, seed: int = 0, detector: De
         count: background boxes an image, at least 1.
         seed: the seed that the scenes were loaded with; their detector is read from the cache.
         detector: the detector itself, instead.
+        clear: only boxes that touch no object at all (IoU 0).
 
     Raises:
-        ValueError: for data without known scenes, or a count below 1.
+        ValueError: for data without known scenes, a count below 1, or a picture without room for so many boxes.
     """
     truth = known_truth(data)
     if count < 1:
         raise ValueError(f"count is {count}, expected at least 1 box of background")
     rng = np.random.default_rng(seed)
-    added = np.stack([_background_boxes(scene, rng)[:count] for scene in truth.scenes])
+    added = np.stack([_background_boxes(scene, count, rng, clear) for scene in truth.scenes])
     everywhere = np.ones(added.shape[:2], bool)
     pictures = np.stack([render(scene, PICTURE_SIZE) for scene in truth.scenes])
     seen = extract(detector or load_detector(seed), pictures, added, everywhere)
@@ -52,10 +57,17 @@ def with_background(data: RetrievalData, count: int, seed: int = 0, detector: De
     )
 
 
-def _background_boxes(scene: Scene, rng: np.random.Generator, tries: int = 400) -> Float[np.ndarray, "boxes 4"]:
-    """Boxes of any place that show none of the scene's objects; about nine in ten of ``tries``."""
-    boxes = boxes_anywhere(tries, rng).astype(np.float32)
-    return boxes[iou(boxes, np.array([thing.box for thing in scene.objects])).max(axis=1) < SHOWN]
+def _background_boxes(scene: Scene, count: int, rng: np.random.Generator, clear: bool) -> Float[np.ndarray, "count 4"]:
+    """The first ``count`` boxes of any place that show none of the scene's objects, or touch none.
+
+    Of boxes drawn anywhere about nine in ten show no object, and one in eight, or far fewer, touches none.
+    """
+    boxes = boxes_anywhere(CLEAR_TRIES if clear else TRIES, rng).astype(np.float32)
+    covered = iou(boxes, np.array([thing.box for thing in scene.objects])).max(axis=1)
+    fit = boxes[covered == 0 if clear else covered < SHOWN][:count]
+    if len(fit) < count:
+        raise ValueError(f"count is {count}, but a picture has room for {len(fit)} boxes of background only")
+    return fit
 
 
 def load_detector(seed: int = 0) -> Detector:
