@@ -19,7 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from itr_lib.data.photographs.features import load_arrays
 from itr_lib.data.photographs.pictures import open_photograph
+from itr_lib.data.unicode import composed
 from itr_lib.encoders.images import joint_vectors, load_image_model
 from itr_lib.lessons.machine import choose_device
 from itr_lib.progress import progress_bar
@@ -29,7 +31,10 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 @torch.inference_mode()
 def embed(model, processor, paths: list[Path], regions: str) -> np.ndarray:
-    """Features (n, 1, D), the picture as a whole, or (n, R, D), one vector a patch; float16."""
+    """Features (n, 1, D), the picture as a whole, or (n, R, D), one vector a patch; float16 where it holds them.
+
+    Raises ``ValueError`` for NaN or infinity, which is what a model in half precision makes of some pictures.
+    """
     pictures = [open_photograph(path) for path in paths]
     if regions == "image" and hasattr(model, "get_image_features"):
         vectors = joint_vectors(model, processor, pictures)[:, None]
@@ -37,7 +42,13 @@ def embed(model, processor, paths: list[Path], regions: str) -> np.ndarray:
         pixels = processor(images=pictures, return_tensors="pt")["pixel_values"].to(model.device)
         tokens = getattr(model, "vision_model", model)(pixel_values=pixels).last_hidden_state
         vectors = tokens[:, 1:] if regions == "patches" else tokens[:, :1]  # the class token comes first
-    return vectors.float().cpu().numpy().astype(np.float16)
+    exact = vectors.float().cpu().numpy()
+    for path, own in zip(paths, exact, strict=True):
+        if not np.isfinite(own).all():
+            raise ValueError(f"the model makes NaN or infinity of {path}: leave it out, or use the model in float32")
+    with np.errstate(over="ignore"):  # DINOv2 has numbers beyond 65,504 in a few places
+        small = exact.astype(np.float16)
+    return small if np.isfinite(small).all() else exact
 
 
 def patch_boxes(count: int) -> np.ndarray:
@@ -64,7 +75,7 @@ def extract_folder(images: Path, out: Path, model: str, regions: str, batch: int
     paths = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise ValueError(f"{str(images)!r} holds no picture ({', '.join(sorted(SUFFIXES))})")
-    names = [path.name for path in paths]
+    names = [composed(path.name) for path in paths]
     if len(set(names)) < len(names):
         raise ValueError(f"{str(images)!r} holds a file name twice in its sub-folders: extract each on its own")
     versions = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
@@ -80,7 +91,7 @@ def extract_folder(images: Path, out: Path, model: str, regions: str, batch: int
                 parts.mkdir(parents=True, exist_ok=True)
                 save_atomically(part, features=embed(*net, paths[start : start + batch], regions))
             bar.update()
-    features = np.concatenate([np.load(part, allow_pickle=False)["features"] for part in sorted(parts.glob("*.npz"))])
+    features = np.concatenate([load_arrays(part)["features"] for part in sorted(parts.glob("*.npz"))])
     boxes = np.broadcast_to(patch_boxes(features.shape[1]), (*features.shape[:2], 4))
     save_atomically(out, filenames=np.array(names), features=features, boxes=boxes)
     shutil.rmtree(parts)

@@ -215,7 +215,7 @@ def test_a_bad_image_is_left_out_or_stops(folder, cause, harm, words):
 
 BAD_PARTS = [
     ("box outside the picture", [70, 0, 80, 10], r"\[70, 0, 80, 10\] of entity 1 covers no pixel of '0.jpg', 60 x 40"),
-    ("box outside the picture", [20, 5, 10, 15], "covers no pixel"),
+    ("box that ends before it begins", [20, 5, 10, 15], r"expected \(x1, y1, x2, y2\), not \(x, y, w, h\)"),
     ("box that is none", [1, 2, 3], "expected four numbers"),
     ("box that is none", [1, 2, 3, None], "expected four numbers"),
     ("box that is none", [1, 2, 3, float("nan")], "expected four numbers"),
@@ -232,9 +232,11 @@ def test_a_bad_box_leaves_the_others(folder, cause, box, words):
 
 
 def test_a_box_that_sticks_out_is_cut(folder):
-    boxes([-5, 20, 90, 60])(folder)
+    boxes([-5, 20, 62, 41.5])(folder)
+    change(folder, lambda images: images["1.jpg"]["entities"]["4"].update(boxes=[[-30, 20, 90, 60]]))
     train = load(folder, strict=True)["train"]
     np.testing.assert_allclose(train.boxes[0, 0], [0, 0.5, 1, 1])
+    assert train.region_mask.sum(1).tolist() == [1, 5, 4] and train.boxes.max() == 1
 
 
 BAD_PHRASES = [

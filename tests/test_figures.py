@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
 from PIL import Image
 from toy import toy_data
 
 from itr_lib import figures
 from itr_lib.figures import page
+from itr_lib.figures.explorer import _still
 
 FRAMES = {to_hex(figures.MATCH): "match", to_hex(figures.MISS): "miss"}
 
@@ -124,3 +127,29 @@ def test_a_shown_figure_keeps_its_colours(monkeypatch):
 def test_metrics_table_shows_mean_and_range():
     table = figures.metrics_table({"a": [{"t2i_r1": 40.0}, {"t2i_r1": 44.0}], "b": [{"t2i_r1": 1.0}]}, ["t2i_r1"])
     assert table.loc["a (2 seeds)", "text→image R@1"] == "42.0 (40.0–44.0)" and table.loc["b"].item() == "1.0"
+
+
+MONEY = r"a $x_{$ bill and a $\frac$ one"  # set as a formula it is an error
+
+
+def test_dollars_of_captions_are_no_formulas(data):
+    """Two dollar signs enclose a formula in matplotlib: a caption with them became one, or stopped the figure."""
+    words = ["$x_{$", "a"]
+    paid = replace(data, captions=(MONEY,) * len(data.captions))
+    scores, alignment = np.random.default_rng(0).random((6, 12)), np.random.default_rng(0).random((4, 2))
+    drawn = [
+        figures.picture_grid(paid, [0, 1], "$v$", captions=2),
+        figures.image_gallery(paid, scores, [0, 4], k=2),
+        figures.found_pictures(paid, [0, 1], [MONEY, "a"], MONEY),
+        figures.caption_gallery(paid, scores, [1, 2]),
+        figures.pair_figure(paid, scores, 1),
+        figures.alignment_heatmap(alignment, words),
+        figures.word_boxes(paid, 0, words, alignment),
+        figures.attention_boxes(paid, 0, words[0], {"hard": np.array([1.0, 0, 0, 0])}),
+        _still(paid, lambda image, caption: (words, alignment), 0, "$v$")[0],
+    ]
+    for figure in drawn:
+        figure.canvas.draw()
+        said = [text.get_text() for text in figure.findobj(Text)]
+        assert all(text == "$v$" or r"\$" in text for text in said if "$" in text)
+    assert figures.alt_text(drawn[2]).startswith("A $x$ bill and a $frac$ one")

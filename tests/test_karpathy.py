@@ -2,9 +2,11 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from data_scripts import extract_features, inspect_karpathy
@@ -284,6 +286,17 @@ def test_extract_goes_on_where_it_stopped(folder, tiny_clip, monkeypatch):
     monkeypatch.setattr(extract_features, "embed", lambda *a: seen.append(a[2]) or whole(*a))
     assert extract_features.extract_folder(*arguments) == 6
     assert [path.name for paths in seen for path in paths] == NAMES  # nothing twice
+
+
+def test_extract_keeps_what_float16_cannot_hold(folder, monkeypatch):
+    clip, paths = SimpleNamespace(get_image_features=None), [folder / "images" / name for name in NAMES]
+    for value, kind in ((1.0, np.float16), (1e5, np.float32)):
+        monkeypatch.setattr(extract_features, "joint_vectors", lambda *_, value=value: torch.full((6, 8), value))
+        vectors = extract_features.embed(clip, None, paths, "image")
+        assert vectors.dtype == kind and (vectors == value).all()
+    monkeypatch.setattr(extract_features, "joint_vectors", lambda *_: torch.full((6, 8), torch.nan))
+    with pytest.raises(ValueError, match="makes NaN or infinity of .*0.jpg: leave it out"):
+        extract_features.embed(clip, None, paths, "image")
 
 
 def test_extract_without_a_model_says_what_to_do(folder, capsys, monkeypatch):

@@ -31,6 +31,7 @@ FLOORS = """
 """
 # The same within data/: the door (its __init__) stands on top of it.
 DATA_FLOORS = """
+    unicode
     dataset boxes cache tokenisation
     batches scenes photographs
     augment load

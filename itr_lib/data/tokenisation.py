@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from jaxtyping import Bool, Int
 from tokenizers import BertWordPieceTokenizer
 from tokenizers.trainers import WordPieceTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from itr_lib.data.unicode import half_character
 
 
 class TokenisedCaptions(NamedTuple):
@@ -34,8 +37,9 @@ def train_tokenizer(captions: Sequence[str], vocabulary_size: int = 8000) -> Pre
     """A lower-case WordPiece vocabulary of at most ``vocabulary_size`` entries, learnt from the training captions.
 
     Give it training captions only: a word they do not hold must come out in pieces, or as ``[UNK]``.
-    The same captions give the same vocabulary.
+    The same captions give the same vocabulary. Raises ``ValueError`` as :func:`tokenise` does.
     """
+    _expect_whole_characters(captions)
     trained = BertWordPieceTokenizer(lowercase=True)
     normalise = trained._tokenizer.normalizer.normalize_str
     letters = sorted(set().union(*(normalise(caption) for caption in captions)) - {" "})
@@ -58,15 +62,30 @@ def load_tokenizer(name: str | os.PathLike) -> PreTrainedTokenizerBase:
 
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], max_tokens: int = 64) -> TokenisedCaptions:
-    """Token ids of all captions, padded to the longest; what exceeds ``max_tokens`` is cut off before ``[SEP]``."""
+    """Token ids of all captions, padded to the longest; what exceeds ``max_tokens`` is cut off before ``[SEP]``.
+
+    Raises:
+        ValueError: names a caption that holds half a character (a lone surrogate), which no tokenizer takes.
+    """
+    _expect_whole_characters(captions)
     encoded = tokenizer(list(captions), padding=True, truncation=True, max_length=max_tokens, return_tensors="np")
     return TokenisedCaptions(encoded["input_ids"].astype(np.int32), encoded["attention_mask"].astype(bool))
 
 
+def _expect_whole_characters(captions: Sequence[str]) -> None:
+    for row, caption in enumerate(captions):
+        if half := half_character(caption):
+            raise ValueError(f"Caption {row}, {caption!r}, holds {half}, half a character: correct it, or leave it out")
+
+
 def unknown_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> list[str]:
     """The words of a sentence that a trained tokenizer has only in pieces, or not at all: it never learnt them."""
-    words = re.findall(r"\w+", sentence.lower())
-    return [word for word in dict.fromkeys(words) if tokenizer.tokenize(word) != [word]]
+    normaliser = getattr(tokenizer, "backend_tokenizer", None) and tokenizer.backend_tokenizer.normalizer
+    words = re.findall(r"\w+", unicodedata.normalize("NFC", sentence).lower())
+    spelled = {
+        word: normaliser.normalize_str(word).strip() if normaliser else word for word in words
+    }  # "mädchen": "madchen"
+    return [word for word, plain in spelled.items() if tokenizer.tokenize(word) != [plain]]
 
 
 def load_pretrained(loader: type, name: str | os.PathLike, what: str):

@@ -38,6 +38,11 @@ def metric_name(metric: str, between: str = "\n") -> str:
     return f"{words[direction]}{between}R@{k}" if k and direction in words else metric
 
 
+def as_it_is(text: str) -> str:
+    """For matplotlib, a text that is data (a caption, a word, a note): its dollar signs enclose no formula."""
+    return text.replace("$", r"\$")
+
+
 def picture(axis: Axes, data: RetrievalData, image: int, frame: str | None = None) -> None:
     """One picture of the data, without axes, in a frame of a colour if one is given."""
     axis.imshow(data.picture(image))

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.figures._draw import COLOURS, MATCH, OBJECT, as_array
+from itr_lib.figures._draw import COLOURS, MATCH, OBJECT, as_array, as_it_is
 
 Alignment = Float[np.ndarray, "regions words"] | Float[torch.Tensor, "regions words"]
 Weights = Real[np.ndarray, " regions"] | Real[torch.Tensor, " regions"]
@@ -58,7 +58,7 @@ def alignment_heatmap(
     sns.heatmap(
         shown, ax=axis, cmap="viridis", vmin=low, vmax=high, linewidths=0.6,
         cbar_kws={"label": "alignment (cosine)", "pad": 0.02},
-        xticklabels=list(words), yticklabels=[f"region {r}" for r in rows],
+        xticklabels=[as_it_is(word) for word in words], yticklabels=[f"region {r}" for r in rows],
     )  # fmt: skip
     if winners:
         _frame_winners(axis, values, rows, scale)
@@ -148,7 +148,7 @@ def _word_panel(
         if truth.any() and not hit:
             _box(axis, corners[np.where(truth, values, -np.inf).argmax()], **RIGHT)
         mark += "" if truth.any() else " (no box)"
-    axis.set_title(f"{word}{mark}", fontsize=11, color=colour, loc="center", pad=4)
+    axis.set_title(f"{as_it_is(word)}{mark}", fontsize=11, color=colour, loc="center", pad=4)
     axis.text(0.5, -0.03, f"{values[order[0]]:.2f}", transform=axis.transAxes, ha="center", va="top", fontsize=8.5)
 
 
@@ -194,8 +194,8 @@ def attention_boxes(
         _weight_bars(bottom, values)
     axes[1, 0].set_ylabel("weight")
     axes[1, 0].set_ylim(0, 1.05 * max(values.max() for values in arrays.values()))  # for all panels
-    figure.suptitle(title or f"Where “{word}” looks", x=0.01, ha="left", fontsize=11.5)
-    figure.supxlabel(f"regions, by their weight for “{word}”", fontsize=9.5)
+    figure.suptitle(title or f"Where “{as_it_is(word)}” looks", x=0.01, ha="left", fontsize=11.5)
+    figure.supxlabel(f"regions, by their weight for “{as_it_is(word)}”", fontsize=9.5)
     return figure
 
 

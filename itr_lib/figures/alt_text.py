@@ -190,11 +190,12 @@ def _number(value: float) -> str:
 
 
 def _plain(text: str) -> str:
-    """One line without the marks of formulas, signs as words."""
+    """One line without the marks of formulas, signs as words; an escaped dollar is one."""
     text = re.sub(r"\\(?:mathbf|mathrm|text|hat)\b", "", text)
     for sign, word in SPOKEN.items():
         text = text.replace(sign, word)
-    text = re.sub(r"\s+,", ",", " ".join(re.sub(r"[$\\{}_^]", "", text).split()))
+    text = re.sub(r"(?<!\\)\$|\\(?!\$)|[{}_^]", "", text).replace(r"\$", "$")
+    text = re.sub(r"\s+,", ",", " ".join(text.split()))
     return text.lstrip(", ").rstrip(".: ")
 
 

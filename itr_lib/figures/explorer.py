@@ -31,7 +31,7 @@ from transformers import PreTrainedTokenizerBase
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import tokenise
 from itr_lib.encoders.tokens import Tokens
-from itr_lib.figures._draw import OBJECT
+from itr_lib.figures._draw import OBJECT, as_it_is
 from itr_lib.figures.alignment import Alignment, as_alignment, word_boxes
 from itr_lib.figures.page import show
 
@@ -164,7 +164,11 @@ def _still(data: RetrievalData, aligned: Align, image: int, title: str) -> tuple
     shown = np.array(sorted(sorted(telling, key=lambda t: -values[:, t].max())[:STILL_WORDS]))
     text = f"“{data.captions[caption]}”"
     figure = word_boxes(
-        data, image, [words[t] for t in shown], values[:, shown], f"{title}\n{textwrap.fill(text, 105)}".strip()
+        data,
+        image,
+        [words[t] for t in shown],
+        values[:, shown],
+        f"{title}\n{as_it_is(textwrap.fill(text, 105))}".strip(),
     )
     best = ", ".join(f"{words[t]}: region {values[:, t].argmax()} ({values[:, t].max():.2f})" for t in shown)
     return figure, f"{STILL}picture {image} once for each word of {text}, with its best box. {best}."

@@ -15,7 +15,19 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.figures._draw import COLOURS, MATCH, MISS, OBJECT, REFERENCE, Scores, arrow, as_array, bare, picture
+from itr_lib.figures._draw import (
+    COLOURS,
+    MATCH,
+    MISS,
+    OBJECT,
+    REFERENCE,
+    Scores,
+    arrow,
+    as_array,
+    as_it_is,
+    bare,
+    picture,
+)
 
 
 def two_encoders() -> Figure:
@@ -47,7 +59,7 @@ def picture_grid(data: RetrievalData, images: Sequence[int], title: str = "", ca
     for axis, image in zip(axes.flat, images, strict=False):
         picture(axis, data, image)
         lines = [textwrap.fill(f"· {caption}", 38) for caption in data.captions_of(image)[:captions]]
-        axis.text(0, -0.03, "\n".join(lines), va="top", fontsize=7.5, transform=axis.transAxes)
+        axis.text(0, -0.03, as_it_is("\n".join(lines)), va="top", fontsize=7.5, transform=axis.transAxes)
     for axis in axes.flat[len(images) :]:
         axis.axis("off")
     figure.suptitle(title, x=0.01, ha="left")
@@ -90,12 +102,15 @@ def image_gallery(data: RetrievalData, scores: Scores, captions: Sequence[int], 
 
 
 def found_pictures(data: RetrievalData, rows: Sequence[int], notes: Sequence[str], title: str = "") -> Figure:
-    """The pictures that a search returned, best first, each over a note; without a true one, which nobody knows."""
+    """The pictures that a search returned, best first, each over a note; without a true one, which nobody knows.
+
+    The title is the sentence that asked, as a rule: it is shown as it is, and so are the notes, formulas or not.
+    """
     figure, axes = plt.subplots(1, len(rows), figsize=(2.3 * len(rows), 2.7), squeeze=False)
     for axis, row, note in zip(axes[0], rows, notes, strict=True):
         picture(axis, data, int(row))
-        axis.set_xlabel(note, fontsize=8.5, labelpad=5)
-    figure.suptitle(title, x=0.01, ha="left")
+        axis.set_xlabel(as_it_is(note), fontsize=8.5, labelpad=5)
+    figure.suptitle(as_it_is(title), x=0.01, ha="left")
     return figure
 
 
@@ -114,7 +129,7 @@ def caption_gallery(data: RetrievalData, scores: Scores, images: Sequence[int], 
             right.text(
                 0.0,
                 0.9 - 0.19 * place,
-                f"{'✓' if own else '✗'}  {values[image, caption]:.2f}  {words}",
+                f"{'✓' if own else '✗'}  {values[image, caption]:.2f}  {as_it_is(words)}",
                 color=MATCH if own else "#444444",
                 fontsize=8.5,
                 va="center",
@@ -139,7 +154,7 @@ def pair_figure(data: RetrievalData, scores: Scores, pair: int, title: str = "")
             for c in rows
         ]
         wrapped = [textwrap.fill(line, 52, subsequent_indent="      ") for line in lines]
-        axis.text(0, -0.04, "\n".join(wrapped), va="top", fontsize=8, transform=axis.transAxes)
+        axis.text(0, -0.04, as_it_is("\n".join(wrapped)), va="top", fontsize=8, transform=axis.transAxes)
     if any("▸" in text.get_text() for axis in axes for text in axis.texts):
         figure.supxlabel("▸ the picture that the caption prefers", x=0.01, ha="left", fontsize=8, color=REFERENCE)
     figure.suptitle(title, x=0.01, ha="left")
@@ -148,5 +163,5 @@ def pair_figure(data: RetrievalData, scores: Scores, pair: int, title: str = "")
 
 def _text(axis: Axes, body: str, note: str) -> None:
     axis.axis("off")
-    axis.text(0, 0.62, textwrap.fill(body, 30), fontsize=8.5, va="center", transform=axis.transAxes)
+    axis.text(0, 0.62, as_it_is(textwrap.fill(body, 30)), fontsize=8.5, va="center", transform=axis.transAxes)
     axis.text(0, 0.1, note, fontsize=8, color=REFERENCE, va="center", transform=axis.transAxes)

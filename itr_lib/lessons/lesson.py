@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat
 
 from itr_lib.lessons.machine import choose_device, peak_memory_mb, versions
+from itr_lib.lessons.markdown import plain_dollars
 from itr_lib.lessons.start import expect_settings, figure_style, quiet, seed_everything
 
 if TYPE_CHECKING:  # torch and transformers are imported by the methods that need them, so that a lesson opens fast
@@ -82,10 +83,13 @@ class Lesson:
         show(figure, alt)
 
     def say(self, text: str) -> None:
-        """Display Markdown, for sentences with this run's numbers in them."""
+        """Display Markdown, for sentences with this run's numbers in them.
+
+        ``$K / B$`` is a formula; other dollar signs, of captions and prices, stay what they are.
+        """
         from IPython.display import display
 
-        display({"text/markdown": text, "text/plain": text}, raw=True)
+        display({"text/markdown": plain_dollars(text), "text/plain": text}, raw=True)
 
     def train(
         self,

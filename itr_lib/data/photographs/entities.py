@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from itr_lib.data.cache import cached_folder
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.photographs import crop_features
+from itr_lib.data.photographs import pictures as opening
 from itr_lib.data.photographs.crop_features import CROP_DIM, describe_pictures
 from itr_lib.data.photographs.entity_records import Picture, read_pictures
 from itr_lib.data.photographs.features import read_features
@@ -144,7 +145,8 @@ def _with_features(pictures: list[Picture], split: str, problems: Problems, prog
 def _digest(pictures: list[Picture]) -> str:
     """Stands for all that determines the features: the files (by size and time), the boxes, our source, libraries."""
     digest = hashlib.sha256(f"{PIL.__version__} {np.__version__}".encode())
-    digest.update(Path(crop_features.__file__).read_bytes())
+    for source in (crop_features, opening):
+        digest.update(Path(source.__file__).read_bytes())
     for picture in pictures:
         about = picture.path.stat()
         digest.update(f"{picture.filename} {about.st_size} {about.st_mtime_ns} {len(picture.boxes)}".encode())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,9 +12,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from itr_lib.data.boxes import MAX_REGIONS, SHOWN, iou
-from itr_lib.data.photographs.problems import Problems
+from itr_lib.data.photographs.box_units import NO_CORNERS, SLACK, expect_corners, not_corners
+from itr_lib.data.photographs.pictures import find_file, is_file, picture_size
+from itr_lib.data.photographs.problems import Problems, read_json
+from itr_lib.data.unicode import composed, half_character
 
 SPLITS = ("train", "val", "test")
+FLIPPED = "box that ends before it begins"
 NO_ENTITY = "0"  # the entity of a phrase that is not to be seen
 
 
@@ -63,16 +65,15 @@ def read_pictures(
         chosen = [record for record in records if record["split"] == split][:limit]
         read = [_read_picture(record, truth, root / "images", problems) for record in chosen]
         pictures[split] = [picture for picture in read if picture is not None]
+    flipped = {problem.record for problem in problems.found if problem.cause == FLIPPED}
+    expect_corners(len(flipped), len(flipped) + sum(map(len, pictures.values())), root / "entities.json")
     return files[0].stem.removeprefix("dataset_"), pictures
 
 
 def _read_json(path: Path):
     if not path.is_file():
         raise ValueError(f"{str(path)!r} does not exist: Flickr30k Entities in JSON is needed beside the captions")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): it was cut short or is another file") from error
+    return read_json(path)
 
 
 def _read_captions(path: Path, problems: Problems) -> list[dict]:
@@ -86,11 +87,11 @@ def _read_captions(path: Path, problems: Problems) -> list[dict]:
         if not _has_captions(entry):
             sentence = f"Record {number} of {path} lacks 'filename', 'split' or 'sentences' with 'tokens'."
             problems.add("record of another format", f"record {number}", sentence)
-        elif entry["filename"] in records:
-            sentence = f"Image {entry['filename']!r} stands twice in {path} (record {number}): the first one counts."
-            problems.add("file name that stands twice", entry["filename"], sentence)
+        elif (name := composed(entry["filename"])) in records:
+            sentence = f"Image {name!r} stands twice in {path} (record {number}): the first one counts."
+            problems.add("file name that stands twice", name, sentence)
         else:
-            records[entry["filename"]] = entry
+            records[name] = {**entry, "filename": name}
     return list(records.values())
 
 
@@ -112,12 +113,13 @@ def _read_truth(path: Path) -> dict[str, dict]:
             f"{path} is in another format: expected an object 'images' with 'size', 'entities' and 'phrases' by"
             " file name (the original's .txt and .xml files are to be converted first)"
         )
-    return truth
+    return {composed(name): entry for name, entry in truth.items()}
 
 
 def _read_picture(record: dict, truth: dict[str, dict], images: Path, problems: Problems) -> Picture | None:
     """One picture, or None (and a problem)."""
-    filename, path, entry = record["filename"], images / record["filename"], truth.get(record["filename"])
+    filename, entry = record["filename"], truth.get(record["filename"])
+    path = find_file(images, filename)
     if entry is None:
         return problems.add("no entities", filename, f"Image {filename!r} does not stand in entities.json.")
     if not _well_formed(entry):
@@ -125,8 +127,10 @@ def _read_picture(record: dict, truth: dict[str, dict], images: Path, problems: 
             f"The entry of {filename!r} lacks 'size', 'entities' with 'boxes', or 'phrases' with 's', 'span', 'e'."
         )
         return problems.add("entities of another format", filename, sentence)
-    if not path.is_file():
+    if not is_file(path):
         return problems.add("missing picture", filename, f"Picture {path} does not exist.")
+    if misfit := _misfit(path, entry):
+        return problems.add("boxes of another picture", filename, f"Image {filename!r} has {misfit}.")
     captions, boxes_of = _captions(record, problems), _boxes_by_entity(filename, entry, problems)
     everything = sorted({box for boxes in boxes_of.values() for box in boxes})  # by place: the order tells nothing
     if not captions or not everything:
@@ -155,20 +159,25 @@ def _phrase_well_formed(phrase: dict) -> bool:
 
 
 def _numbers(values, count: int) -> bool:
-    """A list of so many finite numbers?"""
+    """A list of so many numbers that are finite, not NaN, and no nonsense?"""
     plain = isinstance(values, list) and len(values) == count
-    return plain and all(type(value) in (int, float) and math.isfinite(value) for value in values)
+    return plain and all(type(value) in (int, float) and abs(value) < 1e9 for value in values)
 
 
 def _captions(record: dict, problems: Problems) -> dict[int, list[str]]:
-    """The tokens of each sentence that is not empty, by its number."""
+    """The tokens of each sentence that can be used, by its number."""
     captions = {}
     for number, sentence in enumerate(record["sentences"]):
         tokens = ["".join(token.split()) for token in sentence["tokens"]]
-        if any(tokens):
+        half, named = half_character("".join(tokens)), f"{record['filename']}#{number}"
+        if half:
+            sentence = (
+                f"Caption {number} of {record['filename']!r} holds {half}, half a character: write it anew as UTF-8."
+            )
+            problems.add("caption with half a character", named, sentence)
+        elif any(tokens):
             captions[number] = tokens
         else:
-            named = f"{record['filename']}#{number}"
             problems.add("empty caption", named, f"Caption {number} of {record['filename']!r} has no token.")
     return captions
 
@@ -184,6 +193,10 @@ def _boxes_by_entity(filename: str, entry: dict, problems: Problems) -> dict[str
                 sentence = f"A box of entity {entity} of {filename!r} is {box!r}: expected four numbers."
                 problems.add("box that is none", filename, sentence)
                 continue
+            if not_corners(np.array([box])):
+                sentence = f"The box {box} of entity {entity} of {filename!r} is one of the {NO_CORNERS}."
+                problems.add(FLIPPED, filename, sentence)
+                continue
             x1, x2 = (min(max(x, 0), width) for x in box[::2])
             y1, y2 = (min(max(y, 0), height) for y in box[1::2])
             if min(x2 - x1, y2 - y1) < 0.5:
@@ -192,6 +205,30 @@ def _boxes_by_entity(filename: str, entry: dict, problems: Problems) -> dict[str
                 continue
             boxes_of[entity].append((x1 / width, y1 / height, x2 / width, y2 / height))
     return boxes_of
+
+
+def _misfit(path: Path, entry: dict) -> str | None:
+    """What shows that the boxes were drawn on a picture of another size or turned otherwise, or None.
+
+    A copy scaled down is fine: boxes are divided by the entry's own ``size``.
+    """
+    width, height = entry["size"]
+    boxes = np.array([box for one in entry["entities"].values() for box in one["boxes"] if _numbers(box, 4)])
+    if len(boxes):
+        beyond = (boxes.reshape(-1, 2, 2) / (width, height)).max(axis=(1, 2)) > 1 + SLACK
+        if 2 * beyond.sum() >= len(boxes):
+            return (
+                f"{beyond.sum()} of {len(boxes)} boxes that reach beyond its size, {width} x {height}: correct 'size'"
+            )
+    try:
+        across, up = picture_size(path)
+    except ValueError:  # told when its features are made
+        return None
+    if abs(across / width - up / height) > 1 / width + 1 / height:  # more than rounding
+        return (
+            f"{across} x {up} pixels, upright, and boxes drawn on {width} x {height}: fetch the picture they belong to"
+        )
+    return None
 
 
 def _with_phrases(filename, path, captions, everything, boxes_of, phrases, problems: Problems) -> Picture:
@@ -235,7 +272,7 @@ def _fits(phrase: dict, captions: dict[int, list[str]], boxes_of: dict, filename
 
 def _letters(*texts: str) -> str:
     """Letters and digits alone: sentences and phrases were tokenised by different hands."""
-    return re.sub(r"[\W_]", "", "".join(map(str, texts))).lower()
+    return re.sub(r"[\W_]", "", composed("".join(map(str, texts)))).lower()
 
 
 def _characters(tokens: list[str], span: Sequence[int]) -> tuple[int, int]:

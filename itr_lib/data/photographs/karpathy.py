@@ -8,7 +8,6 @@ stops at the first one, otherwise it is skipped, counted and listed.
 from __future__ import annotations
 
 import functools
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ import numpy as np
 
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.photographs.features import RegionFeatures, read_features
-from itr_lib.data.photographs.pictures import open_row, picture_is_there, picture_size
-from itr_lib.data.photographs.problems import Problem, Problems, by_cause
+from itr_lib.data.photographs.pictures import find_file, is_file, open_row, picture_is_there, picture_size
+from itr_lib.data.photographs.problems import Problem, Problems, by_cause, read_json
+from itr_lib.data.unicode import composed, half_character
 
 SPLITS = ("train", "val", "test")
 HOW_TO_EXTRACT = (
@@ -163,10 +163,7 @@ def _read_records(path: Path, problems: Problems) -> tuple[str, list[_Record]]:
     """The data set's name and its good records."""
     if not path.is_file():
         raise ValueError(f"annotation file {str(path)!r} does not exist")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): it was cut short or is another file") from error
+    content = read_json(path)
     entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries or "annotations" in content:
         raise ValueError(
@@ -194,21 +191,30 @@ def _read_record(entry, number: int, path: Path, problems: Problems) -> _Record 
         sentence = f"{where.capitalize()} is not in Karpathy's format: expected 'filename', 'split', 'sentences'."
         problems.add("record of another format", f"record {number}", sentence)
         return None
-    filename, split = entry["filename"], {"restval": "train"}.get(entry["split"], entry["split"])
+    filename, split = composed(entry["filename"]), {"restval": "train"}.get(entry["split"], entry["split"])
     if split not in SPLITS:
         sentence = f"Image {filename!r} ({where}) is of split {split!r}: expected one of {list(SPLITS)}."
         problems.add("unknown split", filename, sentence)
         return None
-    captions = [_caption(sentence) for sentence in sentences]
-    for at, caption in enumerate(captions):
-        if not caption:
-            sentence = f"Caption {at} of image {filename!r} ({where}) is empty."
-            problems.add("empty caption", f"{filename}#{at}", sentence)
-    if not any(captions):
+    captions = _captions(sentences, filename, where, problems)
+    if not captions:
         sentence = f"Image {filename!r} ({where}) has no caption."
         problems.add("image without captions", filename, sentence)
         return None
-    return _Record(filename, str(entry.get("filepath") or ""), split, tuple(filter(None, captions)))
+    return _Record(filename, str(entry.get("filepath") or ""), split, captions)
+
+
+def _captions(sentences: list[dict], filename: str, where: str, problems: Problems) -> tuple[str, ...]:
+    """The captions of one image that can be used."""
+    captions = [_caption(sentence) for sentence in sentences]
+    for at, caption in enumerate(captions):
+        named = f"Caption {at} of image {filename!r} ({where})"
+        if not caption:
+            problems.add("empty caption", f"{filename}#{at}", f"{named} is empty.")
+        elif half := half_character(caption):
+            sentence = f"{named} holds {half}, half a character: write it anew as UTF-8."
+            problems.add("caption with half a character", f"{filename}#{at}", sentence)
+    return tuple(caption for caption in captions if caption and not half_character(caption))
 
 
 def _caption(sentence: dict) -> str:
@@ -228,8 +234,8 @@ def _present(splits: Sequence[str] | None, records: list[_Record], path: Path) -
 
 def _path(images: Path, folder: str, filename: str) -> Path:
     """COCO's file names a sub-folder, which a copy of the pictures may lack."""
-    nested = images / folder / filename
-    return nested if not folder or nested.is_file() else images / filename
+    nested = find_file(images / folder, filename)
+    return nested if not folder or is_file(nested) else find_file(images, filename)
 
 
 def _assemble(name, split, records: list[_Record], found: RegionFeatures, chosen: list[int], path_of) -> RetrievalData:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Problems:
 
     def add(self, cause: str, record: str, sentence: str) -> None:
         """Note one bad record, or raise its sentence."""
+        # a name may hold what no encoding takes, half an emoji: it must be printable all the same
+        record, sentence = (text.encode("utf-8", "backslashreplace").decode() for text in (record, sentence))
         if self.strict:
             raise ValueError(sentence)
         self.found.append(Problem(cause, record, sentence))
@@ -43,3 +47,11 @@ def by_cause(problems: Iterable[Problem], names: int = 3) -> list[str]:
         first = ", ".join(records[:names]) + (", ..." if len(records) > names else "")
         lines.append(f"{len(records):,} skipped: {cause} ({first})")
     return lines
+
+
+def read_json(path: Path):
+    """What a JSON file holds, in UTF-8, UTF-16 or UTF-32, with a byte order mark or without (Windows writes these)."""
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error}): it was cut short or is another file") from error

@@ -1,0 +1,58 @@
+"""Boxes as files give them: corners in pixels of the right picture, or something else that only looks like it.
+
+Clipping makes any four numbers a box, so what does not fit must be told before: boxes that were measured on a picture
+of another size, and (x, y, width, height) in place of two corners. One picture may not give it away; a file does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Real
+
+SLACK = 0.05  # of the picture's side: detectors and annotators go a little beyond the edge
+TELLING = 20  # pictures from which on boxes that never come near the far edges cannot be chance
+FAR = 0.8
+NO_CORNERS = "boxes whose second corner lies left of the first or above it: expected (x1, y1, x2, y2), not (x, y, w, h)"
+
+
+def relative_boxes(
+    boxes: Real[np.ndarray, "boxes 4"], size: tuple[float, float]
+) -> tuple[Float[np.ndarray, "boxes 4"], str | None]:
+    """Boxes divided by the picture's ``size`` (width, height) and clipped to it, and what is wrong with them, or None.
+
+    Boxes that are relative already have the size (1, 1).
+    """
+    divided = boxes.astype(np.float32) / np.float32([*size, *size])
+    if not np.isfinite(divided).all():
+        return divided, "boxes with NaN or infinite values"
+    if not_corners(boxes):
+        return divided, NO_CORNERS
+    low, high = divided.min(initial=0), divided.max(initial=0)
+    if low < -SLACK or high > 1 + SLACK:
+        width, height = boxes[:, 2].max(), boxes[:, 3].max()
+        return divided, (
+            f"boxes that reach to ({width:g}, {height:g}) or start below 0, in a picture of {size[0]:g} x {size[1]:g}:"
+            " they were measured on a picture of another size; store that size beside them as image_w and image_h"
+        )
+    return divided.clip(0, 1), None
+
+
+def not_corners(boxes: Real[np.ndarray, "boxes 4"]) -> bool:
+    """Whether a box ends before it begins."""
+    return bool((boxes[:, 2:] < boxes[:, :2]).any())
+
+
+def expect_whole_pictures(boxes: list[Float[np.ndarray, "_ 4"]], path) -> None:
+    """Raise ``ValueError`` where the boxes of many pictures all keep away from the right and the lower edge."""
+    far = max((float(own[:, 2:].max()) for own in boxes if len(own)), default=1.0)
+    if len(boxes) >= TELLING and far < FAR:
+        raise ValueError(
+            f"No box of the {len(boxes)} pictures in {path} reaches beyond {far:.0%} of width or height: they were"
+            " measured on smaller pictures; divide them by the width and height of these before you store them"
+        )
+
+
+def expect_corners(flipped: int, pictures: int, path) -> None:
+    """Raise ``ValueError`` where boxes end before they begin in a quarter of the pictures: a matter of the file."""
+    if flipped > 2 and 4 * flipped >= pictures:
+        raise ValueError(f"{path} has, for {flipped} of {pictures} pictures, {NO_CORNERS}; add x to w and y to h")
