@@ -23,6 +23,7 @@ class Page:
     type: str = "application/zip"
     length: bool = True  # whether an answer says how long it is
     slow: float = 0.0  # seconds between blocks of 1,000 bytes
+    mute: float = 0.0  # seconds of silence before the first byte
     asked: list[dict[str, str]] = field(default_factory=list)  # the headers of each request
 
 
@@ -79,6 +80,7 @@ def answer(handler: BaseHTTPRequestHandler, page: Page | None) -> None:
     if page.tag:
         handler.send_header("ETag", page.tag)
     handler.end_headers()
+    time.sleep(page.mute)
     send(handler, body[: page.cuts.pop(0)] if page.cuts else body, page.slow)
 
 

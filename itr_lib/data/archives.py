@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import functools
 import lzma
 import os
 import shutil
@@ -97,7 +98,7 @@ def _members(archive: Path) -> Iterator[Iterator[_Member]]:
             yield (_zip_member(opened, info) for info in opened.infolist())
     else:
         with tarfile.open(archive, "r|*") as opened:  # one pass: what is packed cannot be skipped over anyhow
-            yield (_tar_member(opened, info) for info in opened)
+            yield _tar_members(opened)
 
 
 def _zip_member(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
@@ -105,12 +106,16 @@ def _zip_member(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
     kind = "folder" if info.is_dir() else "file" if form in (0, stat.S_IFREG) else "a link or a device"
     if info.flag_bits & 1:
         kind = "a file with a password"
-    return _Member(info.filename, info.file_size, kind, lambda: opened.open(info))
+    return _Member(info.filename, info.file_size, kind, functools.partial(opened.open, info))
 
 
-def _tar_member(opened: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
-    kind = "file" if info.isreg() else _TAR_KINDS.get(info.type, "a device")
-    return _Member(info.name, info.size, kind, lambda: opened.extractfile(info))
+def _tar_members(opened: tarfile.TarFile) -> Iterator[_Member]:
+    for info in opened:
+        kind = "file" if info.isreg() else _TAR_KINDS.get(info.type, "a device")
+        yield _Member(info.name, info.size, kind, functools.partial(opened.extractfile, info))
+    # tarfile ends without a word at a damaged header and where an archive was cut: a true end is two empty blocks.
+    if opened.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise EOFError("its end is missing")
 
 
 def _bounded(members: Iterator[_Member], most_bytes: int, most_files: int) -> Iterator[_Member]:

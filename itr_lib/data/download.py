@@ -183,13 +183,13 @@ def _receive(url: str, goal: _Goal) -> None:
 
 
 def _append(answer: http.client.HTTPResponse, start: int, total: int | None, goal: _Goal) -> None:
-    """Write what comes. ``read`` ends quietly where a connection is cut: the caller compares lengths."""
+    """Write what comes, as it comes. Reading ends quietly where a connection is cut: the caller compares lengths."""
     most = goal.size if total is None else total
     with (
-        open(goal.part, "ab" if start else "wb") as file,
+        open(goal.part, "ab" if start else "wb", buffering=0) as file,
         progress_bar(most, goal.path.name, "B", done=start, show=goal.show) as bar,
     ):
-        while block := answer.read(BLOCK):
+        while block := answer.read1(BLOCK):
             file.write(block)
             bar.update(len(block))
             if most is not None and file.tell() > most:
