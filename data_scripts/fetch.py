@@ -31,9 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = _place(options)
         parts = _chosen(place.source, options.parts)
         print(introduction(place, parts))
-        if not options.say:
-            with _alone(place.root):
-                fetch(place, parts)
+        if options.say:
+            print(*_steps(parts), sep="\n")
+            return 0
+        with _alone(place.root):
+            fetch(place, parts)
     except KeyboardInterrupt:
         print("\nfetch: stopped. The same command goes on from here.", file=sys.stderr)
         return 130
@@ -75,7 +77,8 @@ def _place(options: argparse.Namespace) -> Place:
     for path in others:
         if not path.is_dir():
             raise ValueError(f"--from {path}: there is no such folder")
-    return Place(sources[options.name], root.expanduser(), others, options.keep)
+    show = sys.stdout.isatty()  # hours of a bar would fill a log
+    return Place(sources[options.name], root.expanduser(), others, options.keep, show)
 
 
 def _chosen(source: Source, names: Sequence[str] | None) -> list[Part]:
@@ -90,17 +93,18 @@ def _chosen(source: Source, names: Sequence[str] | None) -> list[Part]:
 def introduction(place: Place, parts: Sequence[Part]) -> str:
     """What the data set is, how large, on what terms, and where it goes."""
     source = place.source
-    lines = [
-        source.title,
-        f"Licence: {source.licence}",
-        *(f"  {line}" for line in source.terms),
-        f"Cite: {source.cite}",
-    ]
+    lines = [source.title, f"Licence: {source.licence}", *(f"  {line}" for line in source.terms)]
+    lines += [f"Cite: {source.cite}"] if source.cite else []
     for part in parts:
         about = "" if part.size else "about "
         how = f"{about}{_told(part.bytes)}" if part.bytes else "of unknown size"
         lines.append(f"  {part.name}: {part.file}, {how}" + ("" if part.urls else ", to be asked for"))
     return "\n".join([*lines, f"Folder: {place.root}"])
+
+
+def _steps(parts: Sequence[Part]) -> list[str]:
+    """What to do about the parts that nothing can fetch."""
+    return [line for part in parts if not part.urls for line in (f"{part.name}:", *part.account)]
 
 
 def _told(size: int) -> str:
@@ -131,13 +135,13 @@ def fetch(place: Place, parts: Sequence[Part]) -> None:
         try:
             provide(part, place)
         except Missing as error:
-            if not part.is_folder:
-                raise
             missing.append(str(error))
+            if not part.is_folder:
+                missing += _steps(parts)
+                break
     if missing:
         raise Missing("\n".join(missing))
-    name = place.source.name
-    print(f"Complete. Look at it: python -m data_scripts.inspect_karpathy --root {place.root} --name {name}")
+    print(f"Complete: {place.root} holds what was asked for. docs/USAGE.md shows how features are made of it.")
 
 
 def expect_disk(place: Place, parts: Sequence[Part]) -> None:
@@ -150,8 +154,8 @@ def expect_disk(place: Place, parts: Sequence[Part]) -> None:
 
 
 def _fetched(part: Part, place: Place) -> int:
-    path = place.downloads / f"{part.file}.part"
-    return path.stat().st_size if path.exists() else 0
+    paths = [place.downloads / name for name in (part.file, f"{part.file}.part")]
+    return sum(path.stat().st_size for path in paths if path.exists())
 
 
 def provide(part: Part, place: Place) -> None:
@@ -176,8 +180,10 @@ def provide(part: Part, place: Place) -> None:
 
 
 def _download(part: Part, place: Place) -> Path:
+    print(f"{part.name}: fetching {part.file}", flush=True)
     try:
-        return download(part.urls, place.downloads / part.file, size=part.size, digest=part.digest)
+        target = place.downloads / part.file
+        return download(part.urls, target, size=part.size, digest=part.digest, show=place.show)
     except DownloadError as error:
         by_hand = f"Fetch {part.file} with a browser and call this command again with --from and its folder."
         raise Missing("\n".join([str(error), by_hand, *part.account])) from error
@@ -186,7 +192,8 @@ def _download(part: Part, place: Place) -> Path:
 def _take(part: Part, path: Path, place: Place) -> bool:
     """Use what lies on disk; False, and a line that says why, where that cannot be."""
     try:
-        if path.name.casefold() == part.file.casefold() and (fault := fault_of(path, part.size, part.digest, True)):
+        listed = path.name.casefold() == part.file.casefold()
+        if listed and (fault := fault_of(path, part.size, part.digest, place.show)):
             raise ValueError(f"it is not the file of the list: {fault}")
         if path.suffix.lower() in ARCHIVES:
             place_archive(part, path, place)

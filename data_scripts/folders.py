@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ class Place:
     root: Path
     others: tuple[Path, ...] = ()
     keep: bool = False
+    show: bool = False
 
     @property
     def downloads(self) -> Path:
@@ -42,19 +44,30 @@ def expected(part: Part, place: Place) -> dict[str, str]:
     if not part.is_folder:
         return {part.gives.casefold(): part.gives}
     folder = Path(part.gives).name
-    names = [image["filename"] for image in records(place.captions) if image.get("filepath", folder) == folder]
+    names = [name for name, where in pictures_of(place.captions) if where in ("", folder)]
+    if not names:
+        raise ValueError(f"{place.captions} names no photograph in {folder}: move it away and call this command again")
     return {name.casefold(): name for name in names}
 
 
-def records(path: Path) -> list[dict]:
-    """The images of a file in Karpathy's format. Raises ``ValueError`` where it is none."""
+def pictures_of(captions: Path) -> tuple[tuple[str, str], ...]:
+    """Name and sub-folder ("" where it says none) of each image of a file in Karpathy's format.
+
+    Raises:
+        ValueError: it is damaged, or in another format.
+    """
+    status = captions.stat()
     try:
-        images = json.loads(path.read_text(encoding="utf-8"))["images"]
-        if images and all(isinstance(image["filename"], str) for image in images):
-            return images
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise ValueError(f"{path} is damaged, or not in Karpathy's format: move it away and call this command again")
+        return _read_pictures(captions, status.st_size, status.st_mtime_ns)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        sentence = "is damaged, or not in Karpathy's format: move it away and call this command again"
+        raise ValueError(f"{captions} {sentence}") from error
+
+
+@functools.lru_cache(maxsize=2)  # COCO's has 144 MB, and is asked for at each step
+def _read_pictures(captions: Path, size: int, modified: int) -> tuple[tuple[str, str], ...]:
+    images = json.loads(captions.read_text(encoding="utf-8-sig"))["images"]
+    return tuple((str(image["filename"]), image.get("filepath") or "") for image in images)
 
 
 def lacking(part: Part, place: Place) -> str:
@@ -62,7 +75,7 @@ def lacking(part: Part, place: Place) -> str:
     if not place.captions.exists():
         return f"there is no {place.captions.name}"
     if not part.is_folder:
-        records(place.captions)
+        pictures_of(place.captions)
         return ""
     names = expected(part, place).values()
     folder = place.root / part.gives
@@ -97,7 +110,8 @@ def place_archive(part: Part, archive: Path, place: Place) -> None:
     """Unpack what is wanted into the folder it is read from. Raises ``ValueError`` where the archive will not do."""
     names = expected(part, place)
     with moved_in(_target(part, place), place.downloads / "unpacking") as making:
-        unpack(archive, making, part.wanted or part.gives, rename=lambda name: names.get(name.casefold(), name))
+        wanted = part.wanted or part.gives
+        unpack(archive, making, wanted, rename=lambda name: names.get(name.casefold(), name), show=place.show)
         _expect_right(part, making, names)
 
 
@@ -127,4 +141,4 @@ def _expect_right(part: Part, making: Path, names: dict[str, str]) -> None:
     if not any((making / name).exists() for name in names.values()):
         raise ValueError(f"it holds none of the files that {part.name} should have")
     if not part.is_folder:
-        records(making / part.gives)
+        pictures_of(making / part.gives)

@@ -237,7 +237,8 @@ def test_what_a_folder_lacks_is_added(run, tmp_path):
     have.mkdir(parents=True)
     (have / NAMES[0]).write_bytes(b"mine")
     (have / NAMES[1]).touch()
-    assert run()[0] == 0
+    status, said = run()
+    assert status == 0 and "\r" not in said  # no bar where nobody watches
     assert images(tmp_path / "root") == WHOLE | {NAMES[0]: b"mine"}
 
 
@@ -258,6 +259,19 @@ def test_damaged_captions_in_the_folder_are_left_to_their_owner(run, tmp_path):
     assert status == 1 and "is damaged, or not in Karpathy's format: move it away" in said
 
 
+def test_captions_of_other_pictures_are_left_to_their_owner(run, site, tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "dataset_flickr8k.json").write_bytes(karpathy(filepath="val2017"))
+    status, said = run()
+    assert status == 1 and "names no photograph in images: move it away" in said and not site["/pictures.zip"].asked
+
+
+def test_captions_may_begin_with_a_byte_order_mark(run, tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "dataset_flickr8k.json").write_bytes(b"\xef\xbb\xbf" + karpathy())
+    assert run()[0] == 0
+
+
 def test_a_folder_that_is_none(run, tmp_path):
     status, said = run("--from", tmp_path / "nowhere")
     assert status == 1 and "there is no such folder" in said
@@ -274,6 +288,15 @@ def test_what_needs_an_account_says_so_and_the_rest_is_brought(run, listed, tmp_
     archive = tmp_path / "root" / "downloads" / "pictures.zip"  # where somebody might well put it
     archive.write_bytes((tmp_path / "p.zip").read_bytes())
     assert run(sources=listed(urls=(), digest=False))[0] == 0 and whole(tmp_path)
+
+
+def test_the_steps_are_told_though_the_captions_cannot_be_had(run, site, listed):
+    sources = listed(urls=(), digest=False)
+    site["/captions.zip"].statuses = [404]
+    for words in (["--say"], []):
+        status, said = run(*words, sources=sources)
+        assert status == (0 if words else 1) and "pictures:\n1. Ask for them." in said
+    assert "answered 404" in said and "with a browser" in said
 
 
 def test_a_tar_as_the_authors_send_it(run, listed, tmp_path):
