@@ -50,7 +50,7 @@ THUMBNAIL = (360, 240)
 # lesson: how the alt text of its figure begins, and which part of it to show (left, top, right, bottom; 1 = all)
 THUMBNAILS = {
     "00_retrieval_basics": ("Text to image: the five best pictures", (0.22, 0.08, 0.69, 0.67)),
-    "01_global_embeddings": ("Twins: ", (0.0, 0.08, 1.0, 0.88)),
+    "01_global_embeddings": ("Twins: ", (0.0, 0.08, 1.0, 0.82)),
     "02_fine_grained_alignment": ("Explorer, still: ", (0.4, 0.11, 0.8, 0.52)),
     "03_hard_alignment": ("The softer the coding, the more", (0.03, 0.215, 0.655, 0.69)),
     "04_momentum_queues": ("A row of 8 places", (0.0, 0.1, 0.757, 1.0)),

@@ -61,11 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", default="")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
+    if options.threads < 1:
+        parser.error("--threads must be at least 1")
     torch.set_num_threads(options.threads)
     record = recorded(LESSON, options.data)
     if record is None:
         parser.error(f"nothing is recorded for {options.data}: python -m data_scripts.record --lesson {LESSON}")
-    splits = load_splits(options.data, options.root, profile=record["profile"])
+    try:
+        splits = load_splits(options.data, options.root, profile=record["profile"])
+    except ValueError as error:
+        parser.error(str(error))
     tokenizer = train_tokenizer(splits.train.captions)
     plans = LESSONS[LESSON](record["profile"], options.data, 0)
     queries = splits.test.take(np.arange(min(QUERIES, len(splits.test))))

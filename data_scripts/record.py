@@ -161,7 +161,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = options.variants or list(known)
     if unknown := set(chosen) - set(known):
         parser.error(f"there is no variant {', '.join(map(repr, unknown))}: expected some of {list(known)}")
-    splits = load_splits(options.data, options.root, profile=options.profile)
+    try:
+        splits = load_splits(options.data, options.root, profile=options.profile)
+    except ValueError as error:
+        parser.error(str(error))
     TRAINED.clear()  # whatever else this process has trained, it was on other data
     if any(getattr(recipe_of(known[variant]).model, "guide", None) == "clip" for variant in chosen):
         splits = guided(splits, profile=options.profile, device=options.device)

@@ -7,14 +7,16 @@ IEEE TIP 2024).
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 
-from itr_lib.validation import expect_dims, expect_float, expect_shape
+from itr_lib.validation import expect_count, expect_dims, expect_float, expect_shape
 
 NO_ID = -1  # of a key that came without one: it equals the id of no image
+Holder = TypeVar("Holder")
 
 
 def key_encoder(encoder: nn.Module) -> nn.Module:
@@ -47,6 +49,17 @@ def _shapes(module: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in (*module.named_parameters(), *module.named_buffers())}
 
 
+def to_device(holder: Holder, device: str) -> Holder:
+    """Bring the tensors and modules among an object's attributes to a device; returns the object.
+
+    For a queue that is no module, such as the one that a learner writes: its storage must stand where the keys do.
+    """
+    for name, value in list(vars(holder).items()):
+        if isinstance(value, Tensor | nn.Module):
+            setattr(holder, name, value.to(device))
+    return holder
+
+
 class FeatureQueue(nn.Module):
     """The last ``size`` keys, first in, first out, each with the id of its image.
 
@@ -54,7 +67,7 @@ class FeatureQueue(nn.Module):
     that it is saved and restored with the model.
 
     Raises:
-        ValueError: for a size or dim below 1.
+        ValueError: for a size or dim that is no whole number of at least 1.
     """
 
     stored: Float[Tensor, "size dim"]
@@ -63,11 +76,11 @@ class FeatureQueue(nn.Module):
 
     def __init__(self, size: int, dim: int):
         super().__init__()
-        if size < 1 or dim < 1:
-            raise ValueError(f"size {size}, dim {dim}: expected at least 1 and at least 1")
-        self.size, self.dim = size, dim
-        self.register_buffer("stored", torch.zeros(size, dim))
-        self.register_buffer("owners", torch.full((size,), NO_ID))
+        expect_count("size", size)
+        expect_count("dim", dim)
+        self.size, self.dim = int(size), int(dim)
+        self.register_buffer("stored", torch.zeros(self.size, self.dim))
+        self.register_buffer("owners", torch.full((self.size,), NO_ID))
         self.register_buffer("came", torch.zeros((), dtype=torch.long))  # keys so far; the next goes to came % size
 
     @torch.no_grad()

@@ -30,7 +30,7 @@ from itr_lib.data.tokenisation import TokenisedCaptions, tokenise
 from itr_lib.inference import evaluate
 from itr_lib.objectives.for_training import Objective
 from itr_lib.progress import progress_bar
-from itr_lib.validation import expect_choice
+from itr_lib.validation import expect_choice, expect_count
 
 # After how many steps the loop looks whether loss and gradient are finite. Each look makes the host wait for a GPU.
 STEPS_BETWEEN_LOOKS = {"cpu": 1, "cuda": 50}
@@ -56,8 +56,10 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2:
-            raise ValueError(f"epochs {self.epochs}, batch_size {self.batch_size}: expected at least 1 and at least 2")
+        expect_count("epochs", self.epochs)
+        expect_count("batch_size", self.batch_size)
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size is {self.batch_size}, expected 2 or more: a pair needs a negative")
 
     def learning_rate_factor(self, step: int, steps_per_epoch: int) -> float:
         """What the learning rate is multiplied by at ``step``, counted from 0."""

@@ -37,7 +37,7 @@ import numpy as np
 import torch
 
 from itr_lib import evaluation, figures
-from itr_lib.checks import check, library
+from itr_lib.checks import check, library  # library("slug"): to go on without an answer
 from itr_lib.data.scenes import graph_relevance, truth_matrix
 from itr_lib.evaluation import baselines, flawed
 from itr_lib.lessons import open_lesson
@@ -114,12 +114,9 @@ lesson.clock()
 image = torch.tensor([3.0, 4.0])
 caption = torch.tensor([6.0, 8.0])
 other = torch.tensor([4.0, -3.0])
-print(f"dot products {image @ caption:.0f} and {image @ other:.0f}")
-print(
-    "cosines     ",
-    image @ caption / (image.norm() * caption.norm()),
-    image @ other / (image.norm() * other.norm()),
-)
+for vector in (caption, other):
+    cosine = image @ vector / (image.norm() * vector.norm())
+    print(f"dot product {image @ vector:2.0f}, cosine {cosine:.0f}")
 
 # %% [markdown] exercise="cosine-scores" difficulty=1 minutes=6 points=2
 # ### Your turn: the score matrix
@@ -185,11 +182,15 @@ print("score matrix", tuple(scores.shape), "= images, captions")
 
 # %%
 columns = (owner < 4).nonzero()[::2, 0]
+title = "True matches (framed) score highest in their column"
+missed = columns[scores[:4, columns].argmax(dim=0) != owner[columns]].tolist()
+if missed:
+    title += f", except under caption {', '.join(map(str, missed))}"
 figure = figures.similarity_heatmap(
     scores[:4, columns],
     rows=[f"image {i}" for i in range(4)],
     columns=[f"caption {c}\n(image {owner[c]})" for c in columns.tolist()],
-    title="True matches (framed) mostly score highest, but not always",
+    title=title,
     matches=(owner[columns] == torch.arange(4)[:, None]).numpy(),
 )
 lesson.show(figure)
@@ -417,11 +418,10 @@ def chance_recall(images, captions_per_image, k):
 chance_recall = check("chance-recall", chance_recall)
 
 # %%
-most = len(owner) // len(test)
+each = len(owner) // len(test)  # captions of an image
 for k in (1, 5, 10):
-    print(
-        f"i2t R@{k:<2d} by chance {chance_recall(len(test), most, k):.2f} %, the bag {recalls[f'i2t_r{k}']:.1f} %"
-    )
+    chance, bag = chance_recall(len(test), each, k), recalls[f"i2t_r{k}"]
+    print(f"i2t R@{k:<2d} by chance {chance:.2f} %, the bag {bag:.1f} %")
 
 # %% [markdown]
 # The ceiling is more interesting. *“a red star on the grass”* may be true of three pictures in the gallery. Then nobody,
@@ -433,7 +433,7 @@ for k in (1, 5, 10):
 lesson.compare(
     {"bag of words": recalls},
     metrics=("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10"),
-    title="The bag is far above chance, and well below the ceiling",
+    title="Between chance and the ceiling: where does the bag stand?",
 )
 if test.truth is not None:
     several = truth_matrix(test.truth.scenes, test.truth.captions).sum(axis=0) > 1
@@ -570,7 +570,7 @@ rng = np.random.default_rng(seed)
 sizes = [n for n in (10, 20, 50, 100, 200, 500) if n < len(test)] + [len(test)]
 draws = {n: [in_a_gallery_of(n) for _ in range(max(1, min(20, 2000 // n)))] for n in sizes}
 draws[len(test)] = [recalls]
-title = "The same model: the smaller the gallery, the better it looks"
+title = "The same scores in galleries of different sizes"
 labels = [f"{n:,}" for n in sizes]
 lesson.show(figures.recall_against(draws, "images in the gallery", title, labels))
 small = np.mean([draw["t2i_r1"] for draw in draws[10]])
@@ -603,9 +603,8 @@ lesson.clock()
 # compares scene graphs that a parser reads out of the sentences. Like TERAN, we take $k = 25$.
 
 # %% tags=["nbval-check-output"]
-gains = torch.tensor(
-    [3.0, 0.0, 2.0]
-)  # relevance, in the order in which a model ranked three candidates
+# The relevance of three candidates, in the order in which a model ranked them.
+gains = torch.tensor([3.0, 0.0, 2.0])
 discounts = 1 / torch.log2(torch.tensor([2.0, 3.0, 4.0]))
 best = gains.sort(descending=True).values @ discounts
 print("discounts", discounts)
@@ -662,9 +661,8 @@ ndcg = check("ndcg", ndcg)
 if test.truth is not None:
     relevance = graph_relevance(test.truth.scenes, test.truth.captions, test.image_of_caption)
     order = torch.from_numpy(np.lexsort((relevance, -scores.numpy()), axis=0))
-    untied = -order.argsort(
-        dim=0
-    ).double()  # a score without ties: 0 for the first, -1, -2, ...
+    # Scores without ties: 0 for the first, then -1, -2, ...
+    untied = -order.argsort(dim=0).double()
     relevance = torch.from_numpy(relevance).double()
     chance = torch.rand(untied.T.shape, dtype=torch.float64)
     bag, guess = (float(ndcg(s, relevance.T, 25)) for s in (untied.T, chance))
@@ -691,6 +689,8 @@ if splits.probes:
     swaps = splits.probes["swaps"]
     title = "A swap: same things, same words, equal scores"
     lesson.show(figures.pair_figure(swaps, bag_scores(swaps), 0, title))
+else:
+    print("Nobody made twins of photographs: run this section on the scenes.")
 
 # %% [markdown]
 # On swaps, the bag with its perfect eyes can only guess. What is missing is **binding**: which attribute belongs to which

@@ -400,7 +400,7 @@ collapsing = []
 fit(
     recipe.build(train, tokenizer).to(lesson.device),
     objective_of(
-        lambda scores, same, epoch: hardest_triplet(scores, 0.2, same) / size, collapsing
+        lambda scores, same, epoch: hardest_triplet(scores, 0.2, same) / len(scores), collapsing
     ),
     epochs=1,
     batches_of=lambda epoch: islice(batches_of(epoch), 60),
@@ -476,7 +476,7 @@ pushes = {
     name: torch.autograd.grad(warm_triplet(demo, 0.2, diagonal, epoch, 1), demo)[0]
     for epoch, name in enumerate(("all negatives", "hardest only"))
 }
-title = "Hardest only: one push for each query that has not won yet"
+title = "Hardest only: one push for each query that does not win by the margin"
 lesson.show(figures.push_maps(demo, pushes, title))
 slow = float(triplet_loop(demo.detach(), 0.2))
 fast = 8 * float(warm_triplet(demo.detach(), 0.2, diagonal, 0, 1))
@@ -509,7 +509,7 @@ lesson.record(t2i_r1=metrics.t2i_r1, i2t_r1=metrics.i2t_r1, rsum=metrics.rsum)
 
 # %%
 runs = {"hardest from the start": collapsing, "warm-up, then hardest": learning}
-title = "Without a warm-up all vectors become one; with it they spread out first"
+title = "Training with a warm-up and without: what becomes of the vectors?"
 lesson.show(figures.collapse_curves(runs, floor=0.4, switch=steps, title=title))
 
 # %% [markdown]
@@ -525,7 +525,8 @@ if test.truth is not None:
         evaluation.baselines.tag_scores(test).round(decimals=6), test.image_of_caption
     )
     lesson.say(
-        f"Lesson 00's bag of words: {bag.t2i_r1:.1f} % text to image, yours {metrics.t2i_r1:.1f} %."
+        f"R@1 from text to image: lesson 00's bag of words {bag.t2i_r1:.1f} %, "
+        f"your model {metrics.t2i_r1:.1f} %."
     )
 
 # %% [markdown]
@@ -584,7 +585,7 @@ figure, axis = plt.subplots(figsize=(6.4, 3.2))
 for tau in (0.02, 0.05, 0.1, 0.5):
     axis.plot(negatives, 100 * torch.softmax(negatives / tau, 0), label=f"τ = {tau}")
 axis.set(xlabel="score of a negative (cosine)", ylabel="share of the push (%)")
-axis.set_title("The lower the temperature, the more only the hardest negatives count")
+axis.set_title("The lower the temperature, the more of the push goes to the hardest")
 axis.legend(frameon=False)
 lesson.show(figure)
 
@@ -736,7 +737,7 @@ for pooling in recall:
 # %%
 full = torch.ones(1, 36, dtype=torch.bool, device=lesson.device)
 lines = {pooling: weights_for(pooling, full)[0] for pooling in ("learnt", "mean")}
-title = "What each of 36 places counts; the maximum would be 1 at place 0"
+title = "The weight of each of 36 places; for the maximum it is 1 at place 0"
 lesson.show(figures.rank_weights(lines, title))
 found = ", ".join(f"{pooling} {value:.1f} %" for pooling, value in recall.items())
 lesson.say(f"R@1 from text to image with each of these weights: {found}.")
@@ -832,18 +833,22 @@ for kind, probe in splits.probes.items():
     choices[kind] = float(twin_choices(table))
     lesson.record(**{kind: choices[kind]})
     if kind == "swaps":
-        title = "Twins: ▸ marks the picture that each caption prefers"
+        title = "Twins: which picture does each caption prefer?"
         lesson.show(figures.pair_figure(probe, table, 0, title))
+        pairs = [table[i : i + 2, i : i + 2].argmax(dim=0) for i in range(0, len(table), 2)]
+        same = 100 * np.mean([int(first) == int(second) for first, second in pairs])
+        lesson.say(f"In **{same:.0f} %** of the swaps both captions prefer the same picture.")
 if choices:
     results = {"this run": choices, "VSE++, recorded": "VSE++ (hardest, GPO)"}
-    title = "It sees attributes, and does not know whose they are"
+    title = "Does it see the attributes, and does it know whose they are?"
     lesson.compare(results, metrics=("replaces", "swaps"), title=title)
 else:
-    print("Twins need a world in which everything is known: run this section on the scenes.")
+    print("Nobody made twins of photographs: run this section on the scenes.")
 
 # %% [markdown]
-# The control shows that the model sees attributes. On swaps it is as good as a coin. Look at the pair in the figure: where both
-# captions prefer the *same* picture, exactly one of them is right. To such a model the two captions say the same.
+# The control shows that the model sees attributes. On swaps it is as good as a coin. The share printed below the figure shows
+# how: where both captions prefer the *same* picture, exactly one of them is right. To such a model the two captions say the
+# same.
 #
 # Why? Nothing in the architecture forbids binding: a dimension that means “red circle” would survive the pooling. Probably the
 # loss hardly ever asks for it. In a random batch it is rare that another picture has the same words in another combination, so

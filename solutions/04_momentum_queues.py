@@ -35,7 +35,7 @@ import torch.nn.functional as F
 from itr_lib import data as itr_data, figures, inference
 from itr_lib.checks import check, library
 from itr_lib.lessons import open_lesson, recipes, timing, watch
-from itr_lib.momentum import FeatureQueue, key_encoder
+from itr_lib.momentum import FeatureQueue, key_encoder, to_device
 
 # %%
 lesson = open_lesson(
@@ -49,7 +49,7 @@ print(f"USER in this profile: batches of {B}, a queue of {K:,}")
 # %% [markdown]
 # ## 1. What a batch limits
 #
-# A batch of $B$ pairs gives a matrix of $B \times B$ scores. Each query, a row or a column, sees its own partner and $B - 1$ negatives. What if an image could also see $K$ captions of earlier batches? The matrix would get $K$ more columns:
+# A batch of $B$ pairs gives a matrix of $B \times B$ scores. Each query, a row or a column, sees its own partner and $B - 1$ negatives. What if an image could also see $K$ captions of earlier batches? The matrix would get $K$ more columns. (Where one is marked *own*, it belongs to the image of that row and is no negative. Section 5 is about those.)
 
 # %%
 title = "A batch compares each query with a few others; a queue adds columns, not rows"
@@ -68,7 +68,7 @@ lesson.show(figures.batch_and_queue(title=title), alt)
 names = {size - 1: f"batch 16, groups of {size}" for size in (2, 4, 8)} | {15: "batch 16"}
 runs = {negatives: lesson.runs(name) for negatives, name in names.items()}
 if all(runs.values()):
-    title = "At the same steps and pairs, more negatives find more; the first few help most"
+    title = "What are more negatives worth, at the same steps and pairs?"
     lesson.show(figures.recall_against(runs, "negatives of a query", title))
 else:
     print("Nothing is recorded for these data: this figure is about the scenes.")
@@ -226,7 +226,7 @@ lesson.show(figures.push_panels(grid.tolist(), alone, n.tolist(), shares, title)
 #
 # A **key** is a vector, of an image or a caption, that queries are compared with. A queue holds the last $K$ keys: first in, first out. How should it keep them? It could be a list of batches: append one, drop the oldest. But such a list holds exactly $K$ keys only where the batches happen to fit, and it is many tensors instead of one.
 #
-# Better: take one block of memory with $K$ rows, and never move anything. Number the keys from 0 as they come. Key number $k$ goes to place `k % K` and overwrites the oldest. That is a **ring buffer**.
+# Better: take one block of memory with $K$ rows, and never move anything. Number the keys from 0 as they come. Key number $k$ goes to place `k % K` and overwrites the oldest. That is a **ring buffer**. In the figure, an arrow points at the next place:
 
 # %%
 title = "A ring of 8 places: new keys (dark) replace the oldest"
@@ -313,7 +313,13 @@ print("in a checkpoint of the library's:", *queue.state_dict())
 # %% [markdown]
 # ## 4. Keys must move slowly
 #
-# Do the keys in a queue fit together? In a full queue they are up to $K / B$ steps old, and at every step the encoder has learnt. A vector that it made so long ago may mean nothing to the encoder of today.
+# Do the keys in a queue fit together? Every step brings $B$ new ones, so in a full queue the oldest are $K / B$ steps old. An age counts steps, since the encoder changes once a step, however many pairs that step takes.
+
+# %%
+lesson.say(f"Here $K / B$ is {K:,} / {B}: the oldest keys are **{K // B} steps** old.")
+
+# %% [markdown]
+# A vector that the encoder made so long ago may mean nothing to the encoder of today.
 #
 # MoCo's answer: let another encoder make the keys, a copy that follows slowly. Let $q$ be the weights of the encoder that is trained, and $k$ those of this **key encoder**. At every step
 #
@@ -357,7 +363,7 @@ momentum_step = check("momentum-step", momentum_step)
 # %% [markdown]
 # How slow is slow? A key encoder remembers about $1 / (1 - m)$ steps: 10 at $m = 0.9$, 100 at 0.99, 1,000 at 0.999.
 #
-# **Watch it happen.** The next cell trains USER's encoders with your loss, without a queue. Four key encoders follow, moved by your step; nothing uses them yet. Now and then we look at validation pairs and ask, in three panels:
+# **Watch it happen.** The next cell trains USER's encoders with your loss, without a queue. Four key encoders follow, moved by your step; nothing uses them yet. Only here the batches are larger, so that one epoch needs fewer steps. Now and then we look at validation pairs and ask, in three panels:
 #
 # - Left: how close is a follower's vector of a caption to the encoder's own? That is how far it lags behind.
 # - Middle: does an image find its caption among the *follower's* vectors? That is what keys are for.
@@ -380,20 +386,21 @@ def watched(model, batch, epoch):
     return uto_loss(model.scores(images, captions), same_image=batch.same_image, **uto)
 
 
-larger = replace(plain.training, batch_size=32)  # one epoch, on its way sooner
+larger = replace(plain.training, batch_size=32)  # an epoch of fewer steps
 history = lesson.train(encoder, watched, larger, label="followed by four")
 
 # %% tags=["key-figure"]
-title = "Fresh but out of step, or in step but stale: momentum trades one for the other"
+title = "Four key encoders: how far behind, how useful, how well their keys fit together"
 references = {"two different captions": seen.other_captions()}
 curves = (seen.steps, seen.closeness(), seen.found, seen.ages(), seen.kept(), references)
 lesson.show(figures.follower_curves(*curves, title))
 
 # %%
-agree = seen.at_age(K / B)
+age = seen.nearest_age(K / B)  # what was looked at, nearest to the oldest keys of the queue
+agree = seen.at_age(age)
 rows = [f"| {m:g} | {seen.found[m][-1]:.1f} | {agree[m]:.2f} |" for m in followers]
 lesson.say(
-    f"| momentum | R@1 among its keys (%) | cosine of a key {K // B} steps old with the key made now |\n"
+    f"| momentum | R@1 among its keys (%) | cosine of a key {age} steps old with the key made now |\n"
     "| --- | --- | --- |\n" + "\n".join(rows)
 )
 lesson.record(
@@ -561,7 +568,7 @@ lesson.say(
 #
 # ## 6. Train USER
 #
-# You have every part now. A step encodes the batch, moves the key encoders, makes keys, compares with the batch and with both queues, and only *then* enqueues the keys. The losses, the queues and the momentum step in it are yours:
+# You have every part now. A step encodes the batch, moves the key encoders, makes keys, compares with the batch and with both queues, and only *then* enqueues the keys. The losses, the queues and the momentum step in it are yours. (Your ring is no part of the model, so it does not move to a GPU by itself: `to_device` takes it there.)
 
 
 # %%
@@ -571,8 +578,8 @@ class QueueTraining:
     def __init__(self, model, momentum):
         self.momentum, self.leaders = momentum, (model.image_encoder, model.caption_encoder)
         self.followers = [key_encoder(leader) for leader in self.leaders]
-        with torch.device(lesson.device):
-            self.queues = [RingBuffer(K, model.config.dim) for _ in self.leaders]
+        rings = [RingBuffer(K, model.config.dim) for _ in self.leaders]
+        self.queues = [to_device(ring, lesson.device) for ring in rings]  # where the keys are
 
     def __call__(self, model, batch, epoch):
         parts, ids = (batch.images, batch.captions), batch.image_ids
@@ -585,7 +592,8 @@ class QueueTraining:
         with torch.no_grad():
             keys = [encode(part) for encode, part in zip(self.followers, parts, strict=True)]
         for queries, new, queue in zip((captions, images), keys, self.queues, strict=True):
-            loss = loss + queue_loss(queries, new, queue.keys(), ids, queue.ids(), **uto)
+            queued, owners = queue.keys().to(new), queue.ids().to(ids)
+            loss = loss + queue_loss(queries, new, queued, ids, owners, **uto)
         for new, queue in zip(keys, self.queues, strict=True):
             queue.enqueue(new, ids)
         return loss
@@ -603,7 +611,7 @@ rows = {
     "USER, recorded": "USER (queue), no clamp",
     "no queue": "no queue, no clamp",
 }
-title = "Your losses, queues and momentum beside the library's, and beside none"
+title = "USER of this run, beside recorded runs with a queue and without"
 lesson.compare(rows, metrics=("i2t_r1", "t2i_r1", "t2i_r10"), title=title)
 
 # %% [markdown]
@@ -615,7 +623,7 @@ pair = {
     "queue": lesson.runs("USER (queue), no clamp"),
 }
 if all(pair.values()):
-    lesson.show(figures.seed_lines(pair, title="With a queue, each seed finds more"))
+    lesson.show(figures.seed_lines(pair, title="Without a queue and with one, seed by seed"))
 
 # %% [markdown]
 # Seed by seed, R@1 from text to image is {{seeds t2i_r1: no queue, no clamp}} without a queue and {{seeds t2i_r1: USER (queue), no clamp}} with it; from image to text, {{seeds i2t_r1: no queue, no clamp}} and {{seeds i2t_r1: USER (queue), no clamp}}. **The queue is ahead in every seed**, in batches of 8, where it has most to give. It brings slow positives as well as negatives, so this measures the recipe as a whole.
@@ -631,7 +639,7 @@ for m in (0.0, 0.99):
     short = plain.build(splits.train, tokenizer).to(lesson.device)
     training = QueueTraining(short, m)
     lesson.train(short, training, recipe.training, data=few, label=f"momentum {m:g}")
-    keys = training.queues[1].keys().flip(0)  # the captions', newest first
+    keys = training.queues[1].keys().to(lesson.device).flip(0)  # captions', newest first
     by_step = keys[: len(keys) // B * B].unflatten(0, (-1, B))
     with torch.no_grad():
         picture = short.encode_images(seen.images).mean(dim=0)
@@ -640,7 +648,7 @@ for m in (0.0, 0.99):
     ages[f"momentum {m:g}"] = means
 
 # %% tags=["key-figure"]
-title = "The age of a key shows, whatever the picture"
+title = "How near are keys of each age to the newest ones, and to the pictures?"
 lesson.show(figures.key_ages(ages, title))
 
 # %% [markdown]
@@ -650,7 +658,7 @@ lesson.show(figures.key_ages(ages, title))
 #
 # ## 7. What it costs to search, and what one vector cannot do
 #
-# What does a search cost now? Nothing changes at inference. Queues and key encoders serve training alone, and a query still takes one dot product with each picture. The table sets its time beside that of lesson 03's scores. (CHAN's weights are untrained here, which does not change the time.)
+# What does a search cost now? Nothing changes at inference. Queues and key encoders serve training alone, and a query still takes one dot product with each picture. The table sets its time beside that of lesson 03's scores. Captions ask one by one, as people do who search: the time is that of all scores of one caption, and of the first ten among them. (CHAN's weights are untrained here, which does not change the time.)
 
 # %%
 chan = recipes.chan(profile, data, seed)
@@ -674,13 +682,14 @@ lesson.say(
 )
 
 # %% [markdown]
-# One dot product costs the least and finds the least. The training budgets differ: one epoch in small batches here, five epochs in batches of 128 there. Is there anything that more negatives do not teach? Take the twins of lesson 01: on *swaps* two objects have exchanged an attribute, on *replaces* one attribute is new:
+# One dot product costs the least and finds the least. The training budgets differ: one epoch in small batches here, five epochs in batches of 128 there. Is there anything that more negatives do not teach? Take the twins of lesson 01: on *swaps* two objects have exchanged an attribute, on *replacements* one attribute is new:
 
 # %%
 twin_choices = lesson.answer("twin-choices")  # yours, of lesson 01
 for kind, probe in splits.probes.items():
     prefer = float(twin_choices(inference.score(model, tokenizer, probe, device=lesson.device)))
-    lesson.say(f"{kind}: {prefer:.1f} % of the captions prefer their own picture (chance: 50)")
+    name = {"replaces": "replacements"}.get(kind, kind)
+    lesson.say(f"{name}: {prefer:.1f} % of the captions prefer their own picture (chance: 50)")
     lesson.record(**{kind: prefer})
 lesson.clock()
 
@@ -699,7 +708,7 @@ lesson.clock()
 #
 # **What you should have seen** on the scenes (quick profile, 1,000 test images, three seeds, lowest to highest):
 #
-# | what | text to image R@1 | image to text R@1 | swapped twins |
+# | what | text to image R@1 | image to text R@1 | swaps |
 # | --- | --- | --- | --- |
 # | no queue, batches of 8 | {{t2i_r1: no queue, no clamp}} | {{i2t_r1: no queue, no clamp}} | {{swaps: no queue, no clamp}} |
 # | USER: queue, momentum 0.99 | {{t2i_r1: USER (queue), no clamp}} | {{i2t_r1: USER (queue), no clamp}} | {{swaps: USER (queue), no clamp}} |

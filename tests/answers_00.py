@@ -747,6 +747,55 @@ ALSO_RIGHT = [  # (slug, answer)
     ("ndcg", ndcg_in_loops),
     ("ndcg", ndcg_natural_logarithm),
 ]
+
+
+def cosine_by_sum(images, captions):
+    """Divided by the sum of the numbers, with a guard."""
+    sums = (torch.where((s := x.sum(dim=1, keepdim=True)) == 0, 1, s) for x in (images, captions))
+    return (images / next(sums)) @ (captions / next(sums)).T
+
+
+def ranks_filled_with_minus_hundred(scores, image_of_caption):
+    own = image_of_caption[None] == torch.arange(len(scores))[:, None]
+    best = scores.masked_fill(~own, -100).amax(dim=1)
+    return 1 + ((scores >= best[:, None]) & ~own).sum(dim=1)
+
+
+def image_halfway(rounded):
+    """Level pictures share a place, as in scipy's rankdata."""
+
+    def ranks(scores, image_of_caption):
+        true = scores[image_of_caption, torch.arange(scores.shape[1])]
+        return rounded((scores > true).sum(0) + ((scores == true).sum(0) + 1) / 2)
+
+    return ranks
+
+
+def image_returned_in_loop(scores, image_of_caption):
+    ranks = []
+    for caption, image in enumerate(image_of_caption):
+        ranks.append((scores[:, caption] >= scores[image, caption]).sum())
+        return torch.stack(ranks)
+
+
+def ndcg_order_for_ranks(scores, relevance, k):
+    """Discounts candidate by candidate, by one argsort."""
+    rank = scores.argsort(dim=1, descending=True)
+    gained = (relevance / torch.log2(rank.to(relevance.dtype) + 2))[:, :].masked_fill(rank >= k, 0).sum(dim=1)
+    best = relevance.sort(dim=1, descending=True).values[:, :k]
+    return float((gained / (best / torch.log2(torch.arange(2, best.shape[1] + 2).to(best))).sum(dim=1)).mean())
+
+
+def ndcg_first_over_all(scores, relevance, k):
+    total = 0.0
+    for row, grades in zip(scores, relevance, strict=True):
+        order = row.argsort(descending=True)[:k]
+        dcg = sum(float(grades[c]) / math.log2(rank + 2) for rank, c in enumerate(order))
+        best = grades.sort(descending=True).values[:k]
+        total += dcg / sum(float(g) / math.log2(rank + 2) for rank, g in enumerate(best))
+        return total / len(scores)
+
+
 WRONG = {  # slug -> [(answer, what it must be told)]
     "cosine-scores": [
         (cosine_as_many_columns_as_images, "range(len(captions))"),
@@ -772,6 +821,7 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (cosine_distances, "this is the distance, 1 - cosine"),
         (cosine_transposed_and_plain, "two things: this is the plain dot product"),
         (cosine_one_side_and_batch, "the images are divided over the batch"),
+        (cosine_by_sum, "the sum of their numbers"),
         (cosine_images_nan_to_one, "an image of length 0 scores 1"),
     ],
     "caption-ranks": [
@@ -794,6 +844,7 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (ranks_first_of_the_five, "the first of the image's captions only"),
         (ranks_of_all_captions, "has shape (4,), expected (2,)"),
         (ranks_filled_with_minus_one, "became -1"),
+        (ranks_filled_with_minus_hundred, "became a low number"),
     ],
     "image-ranks": [
         (image_for_the_model, "ties are decided for the model"),
@@ -805,6 +856,10 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (image_by_one_argsort, "one argsort for ranks"),
         (image_by_sorting, "ties are decided by the order"),
         (image_of_the_best, "every rank is 1"),
+        (image_halfway(torch.clone), "the mean of their places:"),
+        (image_halfway(lambda x: x.long()), "the mean of their places, rounded down"),
+        (image_halfway(lambda x: x.ceil().long()), "the mean of their places, rounded up"),
+        (image_returned_in_loop, "holds the first only"),
         (image_as_floats, "cannot serve as an index"),
         (image_of_images, "has shape (2,), expected (4,)"),
         (lambda scores, image_of_caption: (scores >= scores.diagonal()).sum(0), "stopped with RuntimeError"),
@@ -878,7 +933,9 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (ndcg_ideal_of_the_retrieved, "taken from the retrieved k"),
         (ndcg_log2_of_1, "log2(1) = 0"),
         (ndcg_log2_of_1_in_loops, "not by log2(1)"),
-        (ndcg_ranks_for_order, "rank number"),
+        (ndcg_ranks_for_order, "order and ranks are exchanged"),
+        (ndcg_order_for_ranks, "order and ranks are exchanged"),
+        (ndcg_first_over_all, "only the first query is added up"),
         (ndcg_long_discounts, "cut k to scores.shape"),
         (ndcg_one_less, "one rank too early"),
         (ndcg_first_query, "only the first query"),

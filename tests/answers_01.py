@@ -1412,6 +1412,28 @@ ALSO_RIGHT = [
     ("twin-choices", twin_in_loops),
     ("twin-choices", lambda scores: np.float64(twin_in_loops(scores))),
 ]
+
+
+def batches_of_five(image_of_caption, batch_size, rng):
+    """Five captions a picture, side by side."""
+    images = len(image_of_caption) // 5
+    rounds = [5 * rng.permutation(images) + turn for turn in range(5)]
+    return [r[start : start + batch_size] for r in rounds for start in range(0, images, batch_size)]
+
+
+def nce_siblings_as_targets(scores, temperature, same_image):
+    logits = scores / temperature
+    return -(logits.log_softmax(1)[same_image].mean() + logits.log_softmax(0)[same_image].mean()) / 2
+
+
+def pool_filled_then_zero(fill):
+    def pool(tokens, mask, weights):
+        ordered = tokens.masked_fill(~mask[..., None], fill).sort(1, descending=True).values
+        return (ordered.masked_fill(ordered == fill, 0) * weights[..., None]).sum(1)
+
+    return pool
+
+
 WRONG = {  # slug -> [(answer, what it must be told)]
     "triplet-loop": [
         (triplet_without_ties, "just what the positive does"),
@@ -1481,6 +1503,7 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (nce_sigmoid, "a sigmoid"),
         (nce_cosines_again, "divided by the largest"),
         (nce_mean_of_the_kept, "that are not masked"),
+        (nce_siblings_as_targets, "all pairs that same_image marks"),
         (nce_positive_at_minus_10000, "positives are masked, too, with -10000"),
         (nce_unmasked, "below the line"),
         (nce_rows_only, "only images ask"),
@@ -1509,6 +1532,7 @@ WRONG = {  # slug -> [(answer, what it must be told)]
     ],
     "unique-batches": [
         (batches_rounds_of_picture_0, "the rounds end when one picture"),
+        (batches_of_five, "fewer than five captions"),
         (batches_of_captions, "two captions of one picture"),
         (batches_one_caption_an_image, "one caption an image for the whole epoch"),
         (batches_of_images, "are these images?"),
@@ -1562,6 +1586,8 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (pool_fill_left_in(1.0), "as 1, before"),
         (pool_fill_left_in(-1.0), "as -1, before"),
         (pool_fill_left_in(-100.0), "as -100"),
+        (lambda **inputs: pool_filled(**inputs, fill=-1e4), "as -10000, and"),
+        (pool_filled_then_zero(-1e4), "a low number for the sort, then 0"),
         (lambda **inputs: pool_filled(**inputs, fill=-100.0), "as -100"),
         (pool_with(lambda weights, mask: weights / weights.sum(1, keepdim=True)), "made to sum to 1"),
         (pool_with(lambda weights, mask: weights.softmax(1)), "through a softmax"),

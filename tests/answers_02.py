@@ -954,6 +954,71 @@ ALSO_RIGHT = [  # (slug, answer)
     ("poolings", pool_by_itself),
     *(("poolings", pool_with(fill)) for fill in (-math.inf, -1e9)),
 ]
+
+
+def alignments_over_product(guarded):
+    """Dot products over the product of both lengths, which something is done to."""
+
+    def cosines(regions, words):
+        lengths = [x.square().sum(-1).clamp(min=1e-24).sqrt() for x in (regions, words)]
+        product = guarded(torch.einsum("nr,mw->nmrw", *lengths))
+        return torch.einsum("nrd,mwd->nmrw", regions, words) / product
+
+    return cosines
+
+
+def packed_words_read_on(regions, region_counts, words, word_counts):
+    """The place in the regions is not set back before it counts through the words."""
+    dots, best, at = regions @ words.T, [], 0
+    for count in region_counts:
+        best.append(dots[at : at + count].amax(0))
+        at += count
+    best, columns = torch.stack(best), []
+    for count in word_counts:
+        columns.append(best[:, at : at + count].sum(1))
+        at += count
+    return torch.stack(columns, dim=1)
+
+
+def packed_pictures_read_on(regions, region_counts, words, word_counts):
+    """The place in the words is not set back for the next picture."""
+    rows, t = [], 0
+    for some in regions.split(list(region_counts)):
+        best, row = (some @ words.T).amax(0), []
+        for count in word_counts:
+            row.append(best[t : t + count].sum())
+            t += count
+        rows.append(torch.stack(row))
+    return torch.stack(rows)
+
+
+def packed_stepping(step):
+    """The start moves on by something else than the count."""
+
+    def places(counts):
+        starts = [sum(map(step, counts[:i])) for i in range(len(counts))]
+        return [(start, start + count) for start, count in zip(starts, counts, strict=True)]
+
+    return packed_sums(places, right_places)
+
+
+def heat_values(alignment, overlap, floor, gap):
+    read = heat_numpy_of(alignment=alignment, overlap=overlap, floor=floor, gap=gap)
+    return torch.where(read < 0, read, alignment.amax(dim=0))
+
+
+def blocks_without_minimum(cut):
+    """One that does not cut a block to the captions there are."""
+    return lambda images, captions, regions, words, budget: cut(
+        captions, max(1, budget // (8 * images * regions * words))
+    )
+
+
+def pool_named(names):
+    """The names stand for others."""
+    return lambda how, **rest: pool(how=names[("MrSw", "MrAVGw", "MwSr", "Symm").index(how)], **rest)
+
+
 WRONG = {  # slug -> [(answer, what it must be told)]
     "alignments": [
         (alignments_eps_of_a_tenth, "shorter than 0.1"),
@@ -972,6 +1037,12 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (alignments_view, "no reshape or view over swapped axes"),
         (alignments_nan, "divide by it"),
         (alignments_pairs, "picture n meets caption n alone"),
+        (alignments_over_product(lambda product: product + 0.01), "0.01 is added to the product"),
+        (alignments_over_product(lambda product: product.clamp(min=0.1)), "below 0.1 is raised to it"),
+        (
+            lambda regions, words: (F.normalize(regions, dim=-1) @ F.normalize(words, dim=-1).mT)[:, None],
+            "in an axis of its own",
+        ),
         (alignments_no_sum, "has shape (1, 1, 2, 3, 2), expected (1, 1, 2, 3)"),
         (alignments_mean, "mean over the D products"),
         (lambda regions, words: alignments_einsum(regions, words).clamp(min=0), "negative cosines became 0"),
@@ -1074,7 +1145,11 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (lambda words, **rest: packed_cumulative(words=words.detach(), **rest), "its gradient by words is not"),
         (lambda **inputs: packed_in_loops(**inputs, step=1), "a word is skipped between two captions"),
         (lambda **inputs: packed_in_loops(**inputs, start_word=1), "begins and ends one word too late"),
-        (packed_without_empty, "has shape"),
+        (packed_without_empty, "without a word is left out"),
+        (packed_words_read_on, "where the regions ended"),
+        (packed_pictures_read_on, "where the one before ended"),
+        (packed_stepping(lambda count: count - 1), "at the last region of the one before it"),
+        (packed_stepping(lambda count: 1), "moves on by one region"),
         (packed_reduceat, "not where a caption has no word"),
         (lambda **inputs: packed_cumulative(**inputs).sum(), "has shape (), expected (2, 2)"),
     ],
@@ -1101,7 +1176,10 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (lambda **inputs: torch.where(heat_numpy_of(**inputs) == -1, 0, heat_numpy_of(**inputs)), "0 stands for"),
         (lambda **inputs: heat_numpy_of(**inputs).clamp(max=0), "word 1 points to region 2"),
         (lambda **inputs: -3 - heat_numpy_of(**inputs).clamp(max=-1), "word 0 points to region 0"),
-        (lambda **inputs: heat_in_loops(**inputs)[:1], "has shape (1,), expected (4,)"),
+        (lambda **inputs: heat_in_loops(**inputs)[:1], "holds the first only"),
+        (lambda **inputs: heat_in_loops(**inputs)[1:], "the first is missing"),
+        (lambda **inputs: [*heat_in_loops(**inputs), 0], "one too many at its end"),
+        (heat_values, "the best alignments are given back"),
     ],
     "pointing": [
         (pointing_level_share, "the share that is right"),
@@ -1118,6 +1196,11 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (hits_of(every_right_wins), "every right region to beat"),
         (hits_of(shares_that_win), "share of right regions that beat"),
         (hits_of(above_the_mean), "above the mean"),
+        (hits_of(lambda a, right: ~((a == a.amax(0)) & ~right).any(1)), "own best region, dim=1"),
+        (
+            hits_of(lambda a, right: ((a == a.amax(1, keepdim=True)) == (right & (a > -math.inf))).all(1)),
+            "to be level with the best",
+        ),
         (hits_of(lambda a, right: right[a.argmax(0), torch.arange(right.shape[1])]), "over the questions"),
         (with_chance(lambda a, right: float(chance_of(a, right)) / 100), "chance is a fraction"),
         (with_chance(lambda a, right: 100 * float(right.double().mean())), "chance counts padding"),
@@ -1167,6 +1250,9 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (blocks_cut(lambda captions, size: [size] * (captions // size)), "dropped"),
         (blocks_cut(lambda captions, size: [size] * -(-captions // size)), "as large as the others"),
         (blocks_cut(lambda captions, size: [size] * (captions // size) + [captions % size]), "a last block of 0"),
+        (blocks_without_minimum(lambda n, size: [size] * (n // size)), "only full blocks are told"),
+        (blocks_without_minimum(lambda n, size: [size] * -(-n // size)), "min(size, those left)"),
+        (blocks_without_minimum(lambda n, size: [size] * (n // size) + [n % size]), "even where nothing is left"),
         (blocks_cut(lambda captions, size: -(-captions // size)), "the number of blocks"),
         (blocks_cut(lambda captions, size: size), "the size of one block"),
         (blocks_cut(lambda captions, size: list(range(0, captions, size))), "where blocks begin"),
@@ -1191,9 +1277,11 @@ WRONG = {  # slug -> [(answer, what it must be told)]
         (pool_but("MrAVGw", lambda right, regions, words: right("MrSw") / words.sum(1)[:, None]), "no [:, None]"),
         (
             pool_but("MwSr", lambda right, regions, words: right("MwSr") / regions.sum(1)[:, None]),
-            'not where how is "MwSr"',
+            "it is a sum (Symm has it right)",
         ),
-        (pool_but("MwSr", lambda right, regions, words: right("MrSw")), 'not where how is "MwSr"'),
+        (pool_but("MwSr", lambda right, regions, words: right("MrSw")), "adds over regions (Symm has it right)"),
+        (pool_named(("Symm",) * 4), "every name gives Symm"),
+        (pool_named(("MrSw", "MwSr", "MrAVGw", "Symm")), "MrAVGw and MwSr are exchanged"),
         (pool_mirrored_by(lambda a, r, w, mrsw: mrsw(a, r, w)), "MwSr gives the same as MrSw"),
         (pool_mirrored_by(lambda a, r, w, mrsw: mrsw(a.permute(1, 0, 3, 2), w, r)), "comes as (captions, pictures)"),
         (pool_mirrored_by(lambda a, r, w, mrsw: mrsw(a.mT, w, r)), "regions and words alone"),

@@ -870,6 +870,11 @@ def own_in_size_batches(batches, size):
     return 100 * float(torch.cat(found).float().mean()) if found else 0.0
 
 
+class RingNeverEmpty(RingByDeque):
+    def keys(self):
+        return torch.stack([key for key, _ in self.rows])
+
+
 class RingWithoutWrap:
     def __init__(self, size, dim):
         self.size = size
@@ -948,6 +953,7 @@ WRONG = {
         (RingWithoutEnd, "more keys than its size"),
         (RingOfProperties, "no method keys()"),
         (RingOfLists, "returned list, expected a tensor"),
+        (RingNeverEmpty, "Any number of keys must do, 0 too"),
         (RingWithoutWrap, "once the storage is full every key goes to its last place"),
     ],
     "momentum-step": [

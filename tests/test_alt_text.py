@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from toy import toy_data
 
 from itr_lib import figures
 from itr_lib.figures.alt_text import LONGEST, MORE, alt_text
@@ -24,10 +28,11 @@ def test_lines_are_told_by_their_ends_and_a_peak():
     axis.plot([1, 2, 3], [0, 9, 0])
     axis.plot([1, 2], [1e-20, 1], label="μ = 30")
     axis.axhline(0.5, label="chance")
+    axis.axvline(2, label="turn")
     axis.set(title="A finding", xlabel="$\\mu$ of it", ylabel="R@1 (%)")
     assert alt_text(figure) == (
         "A finding. R@1 (%) against mu of it. Up and down from 1 to 2, in between up to 5. Level at 4."
-        " μ = 30 from almost 0 to 1. Chance at 0.5. A line from 0 to 0, in between up to 9."
+        " μ = 30 from almost 0 to 1. Chance at 0.5. Turn at mu of it 2. A line from 0 to 0, in between up to 9."
     )
 
 
@@ -76,7 +81,7 @@ def test_drawings_of_the_library_are_read_out():
     epochs = [{"loss": 2.0, "t2i_r1": 1.0, "i2t_r1": 2.0}, {"loss": 1.0, "t2i_r1": 11.0, "i2t_r1": 12.0}]
     assert "Run, text to image from 1 to 11" in alt_text(figures.training_curves({"run": epochs}, "It learns"))
     told = alt_text(figures.similarity_heatmap(torch.eye(2), ["a", "b"], ["c", "d"]))
-    assert "Heat map of 2 by 2 (rows by columns), coloured from 0 to 1" in told
+    assert "coloured from 0 to 1 (viridis), highest 1 in a, c." in told  # by the names that the axes show
 
 
 def test_long_texts_end_at_a_sentence_or_a_word():
@@ -87,4 +92,20 @@ def test_long_texts_end_at_a_sentence_or_a_word():
     assert LONGEST - 80 < len(told) <= LONGEST and told.endswith(f". {MORE}")
     figure, axis = plt.subplots()
     axis.set_title("word " * 200)
-    assert len(alt_text(figure)) <= LONGEST and f"word. {MORE}" in alt_text(figure)
+    assert len(alt_text(figure)) <= LONGEST and f"word … {MORE}" in alt_text(figure)  # no end of a sentence
+
+
+def test_marks_are_read_as_what_they_mean():
+    data = replace(toy_data(images=2, captions=2), open_picture=lambda image: Image.new("RGB", (30, 20)))
+    pair = data.take(np.array([0, 1]))
+    pair = replace(pair, captions=("a red star", "a blue star"), image_of_caption=np.array([0, 1]))
+    figure = figures.pair_figure(pair, torch.tensor([[0.5, 0.25], [0.125, 0.75]]), 0, "Which picture?")
+    assert alt_text(figure) == (
+        "Which picture? 2 pictures: preferred: +0.500 a red star, +0.250 a blue star;"
+        " +0.125 a red star, preferred: +0.750 a blue star."
+    )
+    level = figures.pair_figure(pair, torch.ones(2, 2), 0, "A draw")
+    assert "preferred" not in alt_text(level) and "▸" not in level.get_supxlabel()
+    first, second, third, fourth = data.captions
+    grid = figures.picture_grid(data, range(2), "Two each", captions=2)
+    assert alt_text(grid) == f"Two each. 2 pictures: {first}, {second}; {third}, {fourth}."

@@ -86,9 +86,9 @@ def test_one_mistake_and_two_at_once_are_named_only_where_they_explain_all_cases
 
 
 def test_the_docstrings_example_comes_first():
-    assert told(lambda x, scale: 2 * shares(x, scale)).startswith("Wrong already on the docstring's example.")
+    assert told(lambda x, scale: 2 * shares(x, scale)).startswith("Wrong already on the docstring's example:")
     wrong_in_general = lambda x, scale: shares(x, scale) if len(x) == 1 else x  # noqa: E731
-    assert told(wrong_in_general).startswith("The docstring's example comes out right; something else does not.")
+    assert told(wrong_in_general).startswith("The docstring's example comes out right; something else does not:")
 
 
 @pytest.mark.parametrize(
@@ -151,6 +151,10 @@ def test_a_crash_shows_the_learners_line_and_no_frame_of_ours(tmp_path):
     assert "itr_lib" not in text and "frame.py" not in text
     error = WrongAnswer("one\ntwo")
     assert error._render_traceback_() == ["one", "two"]
+    code = f"    return {' + '.join(['x'] * 60)}"
+    lines = WrongAnswer(f"{'long ' * 30}\n{code}")._render_traceback_()
+    assert [len(line) <= 100 for line in lines] == [True, True, False] and lines[-1] == code
+    assert lines[0].endswith("long") and lines[1].startswith("long")
 
 
 def test_what_check_returns_and_says(kept, capsys):

@@ -230,21 +230,10 @@ def test_a_bill_has_a_row_a_way():
     assert not inputs[0].requires_grad
 
 
-def test_all_are_timed_or_some_in_proportion(monkeypatch):
-    images, sizes = torch.ones(100, 4), []
-
-    def function(some):
-        sizes.append(len(some))
-        return some
-
-    monkeypatch.setattr(timing, "best_time", lambda call, repeats=4: call() is not None and 1.0)  # a second a call
-    assert timing.time_of_all(function, images, budget=2000.0) == (1.0, 100) and sizes[-1] == 100
-    seconds, timed = timing.time_of_all(function, images, budget=10.0)  # 2 images took 1 s, so all take 50
-    assert timed == sizes[-1] == 10 and 0 < seconds < 1
-    assert timing.milliseconds(lambda query: sizes.append(query), [1, 2, 3], warm=2) >= 0 and sizes[-5:] == [
-        1,
-        2,
-        1,
-        2,
-        3,
-    ]
+def test_queries_are_timed_one_by_one(lesson):
+    splits, tokenizer = lesson.load()
+    asked, model = [], recipes.vse("smoke").build(splits.train, tokenizer)
+    model.scores = lambda images, captions: asked.append(captions) or images @ captions.T
+    cost = timing.query_milliseconds({"one": model}, tokenizer, splits.test, queries=7)
+    assert cost["one"] > 0 and [len(caption) for caption in asked] == [1] * (5 + 7)  # five of them warm up
+    assert torch.equal(asked[0], asked[5]) and not torch.equal(asked[5], asked[-1])

@@ -10,6 +10,7 @@ import torch
 from toy import toy_data
 from transformers import BertConfig, BertModel
 
+from itr_lib import models
 from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.data.batches import CaptionBatch, ImageBatch, caption_batch, image_batch, words_only
 from itr_lib.encoders.text import TextConfig, TextEncoder
@@ -148,6 +149,20 @@ def test_saved_and_loaded(variant, tmp_path):
     assert torch.equal(score(load_model(tmp_path), TOKENIZER, VAL), score(model, TOKENIZER, VAL))
 
 
+def test_a_save_that_dies_leaves_the_old_model_whole(tmp_path, monkeypatch):
+    old, new = new_model("chan").eval(), new_model("teran")
+    save_model(old, tmp_path)
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(models, "save_file", full)
+    with pytest.raises(OSError, match="no space"):
+        save_model(new, tmp_path)
+    assert torch.equal(score(load_model(tmp_path), TOKENIZER, VAL), score(old, TOKENIZER, VAL))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -171,6 +186,8 @@ def test_the_papers_sizes_by_name(name, expected):
         ("chan", {"coding": "attention"}, "coding is 'attention'"),
         ("chan", {"pooling": "MrSw"}, "pooling is 'MrSw'"),
         ("chan", {"text": TextConfig(9)}, "corrupt_words puts .MASK. into captions"),
+        ("teran", {"dim": 30, "heads": 4}, "heads is 4, expected a divisor of the width 30"),
+        ("tgdt", {"heads": 0}, "heads is 0, expected a divisor"),
         ("chan", {"heads_of_cattle": 3}, "does not take these settings"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from itr_lib.momentum import NO_ID, FeatureQueue, key_encoder, momentum_update
+from itr_lib.momentum import NO_ID, FeatureQueue, key_encoder, momentum_update, to_device
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -355,7 +356,16 @@ def test_bad_keys_or_ids_change_nothing(keys, ids, message):
     assert same(state(queue), before)
 
 
-@pytest.mark.parametrize(("size", "dim"), [(0, 3), (-1, 3), (3, 0)])
-def test_bad_sizes(size, dim):
-    with pytest.raises(ValueError, match=f"size {size}, dim {dim}"):
+@pytest.mark.parametrize(
+    ("size", "dim", "named"),
+    [(0, 3, "size is 0"), (-1, 3, "size is -1"), (3, 0, "dim is 0"), (2.5, 3, "size is 2.5"), (3, "4", "dim is '4'")],
+)
+def test_a_size_and_a_width_are_whole_numbers_of_at_least_1(size, dim, named):
+    with pytest.raises(ValueError, match=f"{named}, expected a whole number of 1 or more"):
         FeatureQueue(size, dim)
+
+
+def test_a_plain_object_moves_with_what_it_holds():
+    plain = SimpleNamespace(stored=torch.zeros(3, 2), owners=FeatureQueue(3, 2), came=0)
+    assert to_device(plain, "meta") is plain and plain.came == 0
+    assert plain.stored.device.type == plain.owners.stored.device.type == "meta"

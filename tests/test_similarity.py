@@ -48,6 +48,7 @@ def test_gradients_are_right_and_finite_at_zero():
         (torch.zeros(2, 3), torch.zeros(2, 4), "vectors of 4 numbers, expected 3"),
         (torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, 3), "images holds torch.int64"),
         ([[1.0]], torch.zeros(1, 1), "images is a list"),
+        (torch.zeros(2, 0), torch.zeros(3, 0), "vectors of 0 numbers"),
         (torch.zeros(2, 3), torch.zeros(2, 3).half(), "captions is torch.float16 on cpu, expected torch.float32"),
     ],
 )

@@ -382,6 +382,19 @@ def test_learning_rate_climbs_stays_and_falls():
     assert factors == [0.25, 1, 1, 1, 0.1, 0.1]
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0, expected a whole number of 1 or more"),
+        ({"epochs": 2.5}, "epochs is 2.5, expected a whole number"),
+        ({"epochs": 1, "batch_size": 1}, "batch_size is 1, expected 2 or more"),
+    ],
+)
+def test_settings_that_will_not_do(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**settings)
+
+
 def test_encode_keeps_the_order_of_captions_and_the_models_mode():
     model = new_model().train()
     images, captions = encode(model, TOKENIZER, VAL, batch_size=7)

@@ -60,4 +60,5 @@ def test_closeness_and_what_keys_keep(seen):
     assert looks.ages() == [0, 5, 10, 15]
     assert kept[0.0] == pytest.approx([np.cos(0.01 * age) for age in looks.ages()], abs=1e-5)
     assert kept[0.9] == pytest.approx([1.0] * 4)
+    assert looks.nearest_age(11) == 10 and looks.nearest_age(256) == 15
     assert looks.at_age(11)[0.0] == pytest.approx(np.cos(0.1), abs=1e-5)

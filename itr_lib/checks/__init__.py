@@ -143,7 +143,8 @@ def _with_way_on(slug: str, answer: object, told: str) -> str:
 
 
 def _go_on(task: Exercise, answer: Callable, cases: int, converted: bool) -> Callable:
-    print(f"{task.slug}: the checks in this notebook passed ({cases} cases).", end=" ")
+    counted = f"{cases} case{'s' if cases > 1 else ''}"
+    print(f"{task.slug}: the checks in this notebook passed ({counted}).", end=" ")
     kept = answers.keep(task.slug, answer)
     seconds, extra = extra_seconds(task, answer)
     if extra > EXTRA_SECONDS:

@@ -77,17 +77,18 @@ def _length(vectors: Tensor, over: str, power: str) -> Tensor:
     return total.sqrt() if power == "root" else total
 
 
+def _away_from_0(length: Tensor, zero: str | float) -> Tensor:
+    """What is done to a length against a division by 0."""
+    if zero == "one more":
+        return 1 + length
+    if isinstance(zero, str) and zero.startswith("at least"):
+        return length.clamp(min=float(zero.split()[-1]))
+    return length + zero if isinstance(zero, float) else torch.where(length == 0, 1, length)
+
+
 def _unit(vectors: Tensor, over: str, power: str, zero: str | float) -> Tensor:
     length = _length(vectors, over, power)
-    if zero == "nan":
-        return vectors / length
-    if zero == "one more":
-        return vectors / (1 + length)
-    if isinstance(zero, str) and zero.startswith("at least"):
-        return vectors / length.clamp(min=float(zero.split()[-1]))
-    if isinstance(zero, float):
-        return vectors / (length + zero)
-    return vectors / torch.where(length == 0, 1, length)
+    return vectors / (length if zero == "nan" else _away_from_0(length, zero))
 
 
 def _alignments(
@@ -97,8 +98,9 @@ def _alignments(
     """The cosines with all that a learner may change in them."""
     if sides == "centred":
         regions, words = (x - x.mean(dim=-1, keepdim=True) for x in (regions, words))
-    if sides == "sum":
-        lengths = regions.norm(dim=-1)[:, None, :, None] + words.norm(dim=-1)[None, :, None]
+    if sides in ("sum", "product"):
+        one, other = regions.norm(dim=-1)[:, None, :, None], words.norm(dim=-1)[None, :, None]
+        lengths = one + other if sides == "sum" else _away_from_0(one * other, zero)
         return torch.einsum("nrd,mwd->nmrw", regions, words) / torch.where(lengths == 0, 1, lengths)
     if sides in ("both", "regions", "centred"):
         regions = _unit(regions, over, region_power or power, zero)
@@ -108,9 +110,9 @@ def _alignments(
     if axes == "first few":
         k = min(n, m)
         result = torch.einsum("nrd,nwd->nrw", regions[:k], words[:k])[:, None].expand(-1, m, -1, -1)
-    elif axes in ("nrw", "same"):  # crashes, as it should, where there are not as many pictures as captions
+    elif axes in ("nrw", "n1rw", "same"):  # crashes, as it should, where there are not as many pictures as captions
         result = torch.einsum("nrd,nwd->nrw", regions, words)
-        result = result if axes == "nrw" else result[:, None].expand(-1, m, -1, -1)
+        result = {"nrw": result, "n1rw": result[:, None], "same": result[:, None].expand(-1, m, -1, -1)}[axes]
     elif axes == "viewed":
         result = torch.einsum("nrd,mwd->nrmw", regions, words).reshape(n, m, r, w)
     else:
@@ -146,6 +148,20 @@ TOGGLES = {
             "zero": value
         }
         for value in (0.1, 0.01, 0.001, 0.0001)
+    },
+    **{
+        f"{value:g} is added to the product of lengths against a division by 0, and changes the cosines: take 1e-12": {
+            "sides": "product",
+            "zero": value,
+        }
+        for value in (1.0, 0.1, 0.01, 0.001, 0.0001)
+    },
+    **{
+        f"a product of lengths below {value:g} is raised to it, and the cosine gets too small: take 1e-12": {
+            "sides": "product",
+            "zero": f"at least {value}",
+        }
+        for value in (1, 0.1)
     },
     "you normalised over the set (dim=1, F.normalize's default): each vector has its own length, dim=-1": {
         "over": "set"
@@ -187,6 +203,7 @@ TOGGLES = {
         "axes": "viewed"
     },
     "picture n meets caption n alone, so an axis is missing: each picture meets every caption": {"axes": "nrw"},
+    "picture n meets only caption n here, in an axis of its own: each picture meets every caption": {"axes": "n1rw"},
     "picture n meets only caption n here, everywhere: each picture meets every caption": {"axes": "same"},
     "picture n meets only caption n here, as far as there are as many: each picture meets every caption": {
         "axes": "first few"
@@ -211,12 +228,27 @@ TOGGLES = {
     },
 }
 
+
+def _steps(regions: Tensor, words: Tensor) -> str:
+    """How the first cosine comes about."""
+    region, word = regions[0, 0], words[0, 0]
+    lengths, cosine = (
+        [float(x.norm()) for x in (region, word)],
+        float(alignments_specification(regions, words)[0, 0, 0, 0]),
+    )
+    return (
+        f"region 0 of picture 0 has the length {lengths[0]:.4g}, word 0 of caption 0 the length {lengths[1]:.4g}, and "
+        f"their dot product is {float(region @ word):.4g}, so that [0, 0, 0, 0] is {cosine:.4g}"
+    )
+
+
 EXERCISE = Exercise(
     "alignments",
     library=lambda regions, words: torch.einsum("nrd,mwd->nmrw", l2_normalise(regions), l2_normalise(words)),
     example=Case({"regions": V, "words": W}, worked=WORKED),
     cases=alignments_cases,
     specification=alignments_specification,
+    steps=_steps,
     family=(_alignments, TOGGLES),
     gradients=("regions", "words"),
     rehearsal=Rehearsal(lambda: {name: v.float() for name, v in sets(100, 20, 36, 21, 128, seed=0).items()}, calls=400),

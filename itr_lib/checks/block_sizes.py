@@ -99,9 +99,17 @@ TOGGLES = {
     "the regions are not counted: a caption takes images x regions x words numbers": {"without": ("regions",)},
     "the words are not counted: a caption takes images x regions x words numbers": {"without": ("words",)},
     "a block that holds nobody: where the budget is too small for one caption, take one all the same": {"least": 0},
-    "a block is larger than all captions together: at most captions": {"most": False, "rest": "padded"},
     "the captions that are left over are dropped: they make a last, smaller block": {"rest": "dropped"},
     "the last block is as large as the others, so more captions come out than there are": {"rest": "padded"},
+    "the last block is as large as the budget allows, even where fewer captions are left: min(size, those left)": {
+        "most": False,
+        "rest": "padded",
+    },
+    "only full blocks are told: the captions that are left over make a last, smaller one": {
+        "most": False,
+        "rest": "dropped",
+    },
+    "what is left over is added as a last block even where nothing is left, as a 0": {"most": False, "rest": "always"},
     "the smaller block comes last": {"rest": "first"},
     "the captions are spread evenly: fill one block after the other, so that only the last is smaller": {
         "rest": "even"

@@ -21,8 +21,8 @@ ONCE = (
     "Count instead, or sort the order once more"
 )
 BY_LOT = (
-    "ties are decided by the order in which a sort leaves the data: count the false captions that score at least as "
-    "much as the best true one"
+    "ties are decided by the order in which a sort leaves the data, or halfway: count the false captions that score at "
+    "least as much as the best true one"
 )
 LEVEL = "a false caption scores the same as the best true one"
 
@@ -41,7 +41,7 @@ def rank_cases() -> Iterator[Case]:
     for seed, counts in enumerate([[5, 5, 5, 5], [2, 5, 1, 4, 3], [1, 3, 2], [1] * 6]):
         case = gallery(counts, seed)
         yield Case(case)
-        yield Case(case | {"scores": case["scores"] - 5}, "all scores are negative")
+        yield Case(case | {"scores": 5000 * (case["scores"] - 5)}, "all scores are negative")
         yield Case(case | {"scores": case["scores"].round()}, LEVEL)
     yield Case(gallery([3], 9), "there is one image, so that no caption is false")
     near = gallery([4, 2, 5], 8)
@@ -162,8 +162,11 @@ MISTAKES = {
     ),
     "other images' captions became 0 in your search for the best own score, and 0 beats a negative one: "
     "fill with -torch.inf": _with_best(lambda scores, own: (scores * own).amax(dim=1)),
-    "other images' captions became -1 in your search for the best own score, and -1 beats what is lower: "
-    "fill with -torch.inf": _with_best(lambda scores, own: scores.masked_fill(~own, -1).amax(dim=1)),
+    **{
+        f"other images' captions became {word} in your search for the best own score, which beats what is lower: fill "
+        "with -torch.inf": _with_best(lambda scores, own, low=low: scores.masked_fill(~own, low).amax(dim=1))
+        for word, low in (("-1", -1), ("a low number", -10000))
+    },
     "the score to beat is the best of the false captions: masked_fill(mask, ...) fills where the mask is True, so give "
     "it ~own": _with_best(lambda scores, own: scores.masked_fill(own, -torch.inf).amax(dim=1)),
     "own and false captions are exchanged throughout: masked_fill(mask, ...) fills where the mask is True": _with_own(
@@ -252,10 +255,8 @@ def explain_ranks(inputs: Inputs, result: Tensor, expected: Tensor) -> str | Non
     if result.shape != expected.shape or result.is_floating_point():
         return None
     scores, owner = inputs["scores"], inputs["image_of_caption"]
-    order, own = (
-        scores.argsort(dim=1, descending=True),
-        owner == torch.arange(len(scores), device=owner.device)[:, None],
-    )
+    order = scores.argsort(dim=1, descending=True)
+    own = owner == torch.arange(len(scores), device=owner.device)[:, None]
     best = scores.masked_fill(~own, -torch.inf).argmax(dim=1)
     places = (order.masked_fill(~own, scores.shape[1]).amin(dim=1), order.gather(1, best[:, None])[:, 0])
     if len(expected) > 2 and any(torch.equal(result, place + start) for place in places for start in (0, 1)):

@@ -63,7 +63,7 @@ def _by(length: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
     def divided(x: Tensor) -> Tensor:
         by = length(x)
-        return x / torch.where(by > 0, by, 1)
+        return x / torch.where(by != 0, by, 1)
 
     return divided
 
@@ -135,6 +135,7 @@ DIVISIONS: dict[str, Callable[[Tensor], Tensor]] = {
         _by(lambda x: x.abs().sum(1, keepdim=True))
     ),
     "divided by their sum, not by their length": lambda x: x / x.sum(1, keepdim=True),
+    "divided by the sum of their numbers, where it is not 0: by their length": _by(lambda x: x.sum(1, keepdim=True)),
     "divided by their largest number, not by their length": _by(lambda x: x.abs().amax(1, keepdim=True)),
     "divided by the largest number of the whole matrix, not by their length": _by(lambda x: x.abs().max().view(1, 1)),
     "divided by their standard deviation, not by their length": _by(lambda x: x.std(1, keepdim=True)),

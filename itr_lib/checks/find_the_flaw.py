@@ -105,15 +105,14 @@ FLAW_OF: dict[Evaluation, str] = {
 SHOWN_BY = {
     "ties": "a false picture scores the same as the true one",
     "one caption": "two captions of an image do not fare alike",
-    "folds": "one of five parts of neighbours, as a gallery of its own, has another R@1 than the whole",
-    "misses": "a caption's picture stands behind place ten",
+    "folds": "one of the five folds, as a gallery of its own, has a higher R@1 than the whole",
+    "misses": "a caption's picture has rank 11 or worse",
 }
 NEEDED = {
     "ties": "make a case where a false picture scores the same as the true one, and stands after it in the data",
     "one caption": "make a case where an image has two captions, and only one of them finds it",
-    "folds": "make a case where each false picture that wins stands far from the true one, in another fifth of the "
-    "gallery",
-    "misses": "make a case of more than ten pictures, where the true one stands behind place ten",
+    "folds": "make a case where each false picture that wins stands far from the true one, in another fold",
+    "misses": "make a case of more than ten pictures, where the true one has rank 11 or worse",
 }
 
 

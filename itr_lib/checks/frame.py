@@ -217,6 +217,7 @@ def _diagnosis(exercise: Exercise, answer: Callable, trials: list[Trial], wrong:
     told = (
         first.blunder()
         or _known(exercise, trials, wrong)
+        or symptoms.part(wrong)
         or first.problem(exercise.index, plain=True)
         or _explained(exercise, first)
         or symptoms.name(trials, wrong, answer, exercise.specification)
@@ -239,8 +240,8 @@ def _about_the_example(exercise: Exercise, first: Trial) -> str:
     if exercise.example is None:
         return ""
     if first.inputs is exercise.example.inputs:
-        return "Wrong already on the docstring's example."
-    return "The docstring's example comes out right; something else does not."
+        return "Wrong already on the docstring's example:"
+    return "The docstring's example comes out right; something else does not:"
 
 
 def _explained(exercise: Exercise, first: Trial) -> str | None:

@@ -20,8 +20,8 @@ ONCE = (
     "Count instead, or sort the order once more"
 )
 BY_LOT = (
-    "ties are decided by the order in which a sort leaves the data: count the false pictures that score at least as "
-    "much as the true one"
+    "ties are decided by the order in which a sort leaves the data, or halfway: count the false pictures that score at "
+    "least as much as the true one"
 )
 LEVEL = "a false picture scores the same as the true one"
 
@@ -137,7 +137,20 @@ def _best_of_image(scores, image_of_caption):
     return (scores >= best[image_of_caption]).sum(dim=0)
 
 
+def _halfway(rounded: Callable[[Tensor], Tensor]) -> Callable:
+    """Level pictures share the mean of their places, made a whole number or not."""
+    return lambda **inputs: rounded((image_ranks(**inputs, beats=torch.gt) + image_rank_specification(**inputs)) / 2)
+
+
 MISTAKES = {
+    **{
+        f"level pictures share the mean of their places{more}: the false ones stand before the true one": _halfway(how)
+        for more, how in {
+            "": torch.clone,
+            ", rounded down": lambda x: x.floor().long(),
+            ", rounded up": lambda x: x.ceil().long(),
+        }.items()
+    },
     "scores that lie close to each other become level (half precision, or rounding): compare them as they are": (
         lambda scores, image_of_caption: image_rank_specification(scores.half().double(), image_of_caption)
     ),

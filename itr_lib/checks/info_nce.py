@@ -67,6 +67,8 @@ def _nce(
         if target == "diagonal":
             asked = log_share.diagonal()
             asked = asked.exp().mean().log() if over == "log of mean" else asked
+        elif target == "siblings":
+            asked = log_share[same_image]
         elif target == "kept":
             asked = log_share[~left_out]
         elif target == "all":
@@ -176,6 +178,8 @@ TOGGLES = {
     "the target is spread over all captions of the picture: only the diagonal is, the others are left out": {
         "target": "spread", "mask": "none",
     },
+    "the mean goes over all pairs that same_image marks, as if all were targets: only the diagonal is, and the other "
+    "captions of the picture are left out below the line": {"target": "siblings", "mask": "none"},
     "all captions of the picture are targets: only the diagonal is, the others are left out": {
         "target": "every", "mask": "none",
     },

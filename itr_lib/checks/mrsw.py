@@ -257,6 +257,13 @@ def library_mrsw(alignments: Tensor, region_mask: Tensor, word_mask: Tensor) -> 
     return best.masked_fill(~word_mask[None], 0).sum(dim=-1)
 
 
+def _steps(alignments: Tensor, region_mask: Tensor, word_mask: Tensor) -> str:
+    """How the score of picture 0 with caption 0 comes about."""
+    best = alignments[0, 0, region_mask[0]][:, word_mask[0]].amax(dim=0)
+    summands = " + ".join(f"({value:.4g})" for value in best.tolist()) or "nothing"
+    return f"[0, 0] adds up the best real region of each real word, {summands} = {float(best.sum()):.4g}"
+
+
 EXERCISE = Exercise(
     "mrsw",
     library=library_mrsw,
@@ -274,6 +281,7 @@ EXERCISE = Exercise(
         "released code): fill with -torch.inf": _zeroed,
         INFINITE: _infinite,
     },
+    steps=_steps,
     family=(wrong_mrsw, TOGGLES),
     gradients=("alignments",),
     rehearsal=Rehearsal(cosines_of_the_lesson, calls=4000),

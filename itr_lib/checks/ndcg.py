@@ -169,6 +169,7 @@ FAMILY: dict[str, dict] = {
     },
     "this is the sum over the queries: take the mean": {"mean": torch.sum},
     "only the first query counts here: is the return inside the loop?": {"mean": lambda values: values.flatten()[0]},
+    "only the first query is added up: is the return inside the loop?": {"mean": lambda v: v.flatten()[0] / v.numel()},
     "only the last query counts here: add the queries up, then take the mean": {
         "mean": lambda values: values.flatten()[-1]
     },
@@ -177,9 +178,8 @@ FAMILY: dict[str, dict] = {
     "the mean is rounded to two decimals: keep them all": {"mean": lambda values: values.mean().round(decimals=2)},
     "the mean is rounded to three decimals: keep them all": {"mean": lambda values: values.mean().round(decimals=3)},
     "this is the median over the queries: take the mean": {"mean": torch.median},
-    "you gathered by each candidate's rank number: gather by the order itself, scores.argsort(descending=True)": {
-        "along": _by_rank_numbers
-    },
+    "order and ranks are exchanged: one argsort says who stands at each place, and relevance is gathered by it; an "
+    "argsort of that gives each candidate its rank, by which it is discounted": {"along": _by_rank_numbers},
     "you sorted upwards: the highest score comes first": {
         "along": lambda scores, relevance: relevance.gather(1, scores.argsort(dim=1))
     },

@@ -63,8 +63,8 @@ def packed_specification(regions: Tensor, region_counts: list[int], words: Tenso
     return torch.stack(rows)
 
 
-def _slices(counts: list[int], how: str) -> list[slice]:
-    """Where the sets lie, with all that a learner may mistake in it."""
+def _slices(counts: list[int], how: str, others: int = 0) -> list[slice]:
+    """Where the sets lie, with all that a learner may mistake in it; ``others``: how many the other side has."""
     total, ends = sum(counts), torch.tensor(counts).cumsum(0).tolist()
     starts = [end - count for end, count in zip(ends, counts, strict=True)]
     pairs = list(enumerate(zip(starts, ends, strict=True)))
@@ -86,6 +86,10 @@ def _slices(counts: list[int], how: str) -> list[slice]:
         "long": [slice(a, b + 1) for _, (a, b) in pairs],
         "early start": [slice(max(a - 1, 0), b) for _, (a, b) in pairs],
         "late": [slice(a + 1, b + 1) for _, (a, b) in pairs],
+        "going on": [slice(a + others, b + others) for _, (a, b) in pairs],
+        "stale": [slice(a + others, b + others) for _, (a, b) in pairs],
+        "overlap": [slice(a - i, b - i) for i, (a, b) in pairs],
+        "by one": [slice(i, i + b - a) for i, (a, b) in pairs],
         "gaps": [slice(a + i, b + i) for i, (a, b) in pairs],
         "backwards": [slice(total - b, total - a) for _, (a, b) in pairs],
         "everything": [slice(0, total) for _ in counts],
@@ -97,15 +101,18 @@ def _slices(counts: list[int], how: str) -> list[slice]:
 def _packed(
     regions: Tensor, region_counts: list[int], words: Tensor, word_counts: list[int], cut_regions="right",
     cut_words="right", unit="none", start=None, pick="max", reduce="sum", mirrored=False, order="max first",
-    transposed=False, padded=False,
+    transposed=False, padded=False, empty="zero",
 ) -> Tensor:  # fmt: skip
     """The scores with all that a learner may change in them."""
     regions = l2_normalise(regions) if unit in ("both", "regions") else regions
     words = l2_normalise(words) if unit in ("both", "words") else words
     rows = []
-    for mine in _slices(region_counts, cut_regions):
-        row = []
-        for own in _slices(word_counts, cut_words):
+    for picture, mine in enumerate(_slices(region_counts, cut_regions)):
+        row, before = [], picture * len(words) if cut_words == "going on" else len(regions)
+        for own, count in zip(_slices(word_counts, cut_words, before), word_counts, strict=True):
+            if count == 0 and empty != "zero":
+                row += [words.new_tensor(-torch.inf)] * (empty == "infinite")
+                continue
             dots = regions[mine] @ words[own].T / (regions.shape[1] ** 0.5 if unit == "scaled" else 1)  # of one pair
             begin = 0.0 if padded and len(dots) < max(region_counts) else start
             row.append(_one_pair(dots.T if mirrored else dots, begin, pick, reduce, order))
@@ -141,6 +148,8 @@ CUTS = {  # {s}: one of a set's elements, {x}: a set
     "each {x} takes the first {s} of the next one, too: a slice ends before its stop": "long",
     "each {x} begins one {s} too early": "early start",
     "every {x} begins and ends one {s} too late": "late",
+    "each {x} begins at the last {s} of the one before it: go on by the whole count": "overlap",
+    "the start moves on by one {s} from {x} to {x}: go on by the count": "by one",
     "a {s} is skipped between two {x}s: the next one begins where the one before it ends": "gaps",
     "the {s}s are read from the back: {x} 0 comes first": "backwards",
     "the {s}s are not cut at all: each {x} has only its own": "everything",
@@ -172,6 +181,12 @@ TOGGLES = {
     "pictures and captions are exchanged: (N, M) is asked for": {"transposed": True},
     **{told.format(s="region", x="picture"): {"cut_regions": how} for told, how in CUTS.items()},
     **{told.format(s="word", x="caption"): {"cut_words": how} for told, how in CUTS.items()},
+    "the words are read on from where the regions ended: set the start back to 0 for them": {"cut_words": "stale"},
+    "the words of each picture are read on from where the one before ended: set the start back to 0 for each": {
+        "cut_words": "going on"
+    },
+    "a caption without a word is left out: it has a column, too, of 0": {"empty": "skipped"},
+    "a caption without a word gives NaN or minus infinity: it scores 0": {"empty": "infinite"},
 }
 
 
@@ -196,12 +211,24 @@ def library_packed(regions: Tensor, region_counts: list[int], words: Tensor, wor
     return alignment_scores(sets[0][0], sets[1][0], sets[0][1], sets[1][1])
 
 
+def _steps(regions: Tensor, region_counts: list[int], words: Tensor, word_counts: list[int]) -> str:
+    """How the last score comes about, where all that came before must have been counted rightly."""
+    mine, own = (_slices(counts, "right")[-1] for counts in (region_counts, word_counts))
+    best = (regions[mine] @ words[own].T).amax(dim=0)
+    summands = " + ".join(f"({value:.4g})" for value in best.tolist()) or "nothing"
+    return (
+        f"the last picture has regions {mine.start} to {mine.stop - 1}, the last caption the words from {own.start} "
+        f"on; their score adds up the best dot product of each word, {summands} = {float(best.sum()):.4g}"
+    )
+
+
 EXERCISE = Exercise(
     "packed-mrsw",
     library=library_packed,
     example=Case(SMALL, worked=torch.tensor([[1.8, 0.28], [1.0, 0.8]])),
     cases=packed_cases,
     specification=packed_specification,
+    steps=_steps,
     family=(_packed, TOGGLES),
     gradients=("regions", "words"),
     rehearsal=Rehearsal(batch_of_the_lesson, calls=3200),

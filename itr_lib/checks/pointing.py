@@ -72,6 +72,8 @@ def _by_place(alignments: Tensor, right: Tensor, pick: str) -> Tensor:
     level = alignments == alignments.amax(dim=0 if pick == "columns" else 1, keepdim=True)
     if pick == "columns":
         return ~(level & ~right).any(dim=0)
+    if pick == "all on top":
+        return (level == (right & (alignments > -torch.inf))).all(dim=1)
     if pick == "level share":
         return (level & right).sum(dim=1) / level.sum(dim=1)
     if pick == "questions":
@@ -89,7 +91,9 @@ def _hits(alignments: Tensor, right: Tensor, ties: str, pick: str, fill: float) 
         best, rival = _extremes(alignments, right, fill)
     if pick == "padding":  # the smallest number of all
         return right.gather(1, alignments.argmin(dim=1, keepdim=True))[:, 0]
-    if pick in ("columns", "level share", "questions") or pick.startswith("top"):
+    if pick == "level with its axis":
+        return ~((alignments == alignments.amax(dim=0)) & ~right).any(dim=1)
+    if pick in ("columns", "level share", "questions", "all on top") or pick.startswith("top"):
         return _by_place(alignments, right, pick)
     if pick == "above mean":
         mean = alignments.masked_fill(~real, 0).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True)
@@ -176,6 +180,10 @@ TOGGLES = {
     },
     "the maximum goes over the questions (axis 0), and a hit is counted for each region: a question, a row, has its "
     "own best region": {"pick": "columns"},
+    "the maximum goes over the questions (axis 0): each question, a row, has its own best region, dim=1": {
+        "pick": "level with its axis"
+    },
+    "you asked for all right regions to be level with the best: one is enough": {"pick": "all on top"},
     "of level regions the share that is right counts: a wrong one that is level makes a miss": {"pick": "level share"},
     "questions without a right region are left out: they count, as a miss with a chance of 0": {
         "hits_of": "asked",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -90,9 +91,8 @@ def _pool(
     how = names[NAMES.index(how)]
     by_word, said, shown = mrsw(alignments, region_mask, word_mask), word_mask.sum(dim=1), region_mask.sum(dim=1)
     divisors = _divisors(said, shown, word_mask.shape[1])
-    mean = by_word / divisors[divisor]
     if how in ("MrSw", "MrAVGw"):
-        return mean if how == "MrAVGw" or sum_is == "MrAVGw" else by_word
+        return by_word / divisors[divisor] if how == "MrAVGw" or sum_is == "MrAVGw" else by_word
     by_region = _mwsr(alignments, region_mask, word_mask, mrsw, mirror) / divisors[mirror_divisor]
     if how == "MwSr":
         return by_region
@@ -101,14 +101,20 @@ def _pool(
         "mean": lambda: (by_word + by_region) / 2,
         "MrSw": lambda: by_word,
         "MwSr": lambda: by_region,
-        "MrAVGw": lambda: mean + by_region,
-        "both means": lambda: mean + by_region / shown[:, None],
+        "MrAVGw": lambda: by_word / divisors[divisor] + by_region,
+        "both means": lambda: by_word / divisors[divisor] + by_region / shown[:, None],
         "larger": lambda: torch.maximum(by_word, by_region),
         "product": lambda: by_word * by_region,
         "difference": lambda: by_word - by_region,
         "twice": lambda: 2 * by_word,
         "twice MwSr": lambda: 2 * by_region,
     }[symm]()
+
+
+def _exchanged() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Two of the four names taken for each other."""
+    for one, other in combinations(NAMES, 2):
+        yield f"{one} and {other} are exchanged", tuple({one: other, other: one}.get(name, name) for name in NAMES)
 
 
 TOGGLES = {
@@ -154,11 +160,16 @@ TOGGLES = {
     "MwSr is divided by the number of regions: it is a sum": {"mirror_divisor": "regions"},
     "MwSr is divided by the number of words: it is a sum over regions": {"mirror_divisor": "words"},
     "how is not used, so every name gives MrSw": {"names": ("MrSw",) * 4},
-    "MrSw and MwSr are exchanged: MrSw takes the maximum over regions and adds over words": {
-        "names": ("MwSr", "MrAVGw", "MrSw", "Symm")
+    **{
+        f"every name gives {name}: compare how with the names as they are spelt, capitals and all": {
+            "names": (name,) * 4
+        }
+        for name in NAMES[1:]
     },
-    "MrSw and MrAVGw are exchanged: AVG is the mean": {"names": ("MrAVGw", "MrSw", "MwSr", "Symm")},
-    "MwSr and Symm are exchanged": {"names": ("MrSw", "MrAVGw", "Symm", "MwSr")},
+    **{
+        f"{told}: Mr is the maximum over regions, Sw the sum over words, AVGw the mean": {"names": names}
+        for told, names in _exchanged()
+    },
     "Symm is the mean of MrSw and MwSr: add the two": {"symm": "mean"},
     "Symm is MrSw alone: add MwSr": {"symm": "MrSw"},
     "Symm is MwSr alone: add MrSw": {"symm": "MwSr"},
@@ -186,6 +197,11 @@ TOGGLES = {
 }
 
 
+def _in_mwsr_alone(options: dict) -> Callable:
+    """MwSr as it comes with these options; Symm, which was written for itself, is right."""
+    return lambda how, **inputs: _pool(how=how, **inputs, **(options if how == "MwSr" else {}))
+
+
 def library_poolings(
     alignments: Tensor, region_mask: Tensor, word_mask: Tensor, how: str, mrsw: Callable = library_mrsw
 ) -> Tensor:
@@ -198,12 +214,29 @@ def library_poolings(
     return by_word + library_poolings(alignments, region_mask, word_mask, "MwSr", mrsw) if how == "Symm" else by_word
 
 
+def _steps(alignments: Tensor, region_mask: Tensor, word_mask: Tensor, how: str, mrsw: Callable) -> str:
+    """How the score of picture 0 with caption 0 comes about."""
+    real, parts = alignments[0, 0, region_mask[0]][:, word_mask[0]], []
+    if how != "MwSr":
+        parts.append(f"its {real.shape[1]} words find {float(real.amax(dim=0).sum()):.4g} in all")
+    if how in ("MwSr", "Symm"):
+        parts.append(f"its {real.shape[0]} regions find {float(real.amax(dim=1).sum()):.4g} in all")
+    score = float(pool_specification(alignments, region_mask, word_mask, how, mrsw)[0, 0])
+    return f"in [0, 0], {' and '.join(parts)}, so that {how} is {score:.4g}"
+
+
 EXERCISE = Exercise(
     "poolings",
     library=library_poolings,
     example=Case(SMALL | {"how": "Symm"}, worked=torch.tensor([[2.9]])),
     cases=pool_cases,
     specification=pool_specification,
+    steps=_steps,
+    mistakes={
+        f"{told} (Symm has it right)": _in_mwsr_alone(options)
+        for told, options in TOGGLES.items()
+        if options.keys() <= {"mirror", "mirror_divisor"}
+    },
     family=(_pool, TOGGLES),
     gradients=("alignments",),
     rehearsal=Rehearsal(lambda: cosines_of_the_lesson() | {"how": "Symm", "mrsw": library_mrsw}, calls=2000),

@@ -128,6 +128,9 @@ def _read(
     filled = values.nan_to_num(neginf=torch.inf) if pick == "min" else values
     values = values.abs() if size else values
     best = (filled.argmin(dim=0) if pick == "min" else values.argmax(dim=0)).tolist()
+    if marks == "values":
+        read = heat_map_specification(alignment, overlap, floor, gap)
+        return torch.where(read < 0, read, alignment.amax(dim=0))
     answers = []
     for column, place in zip(values.T.tolist(), best, strict=True):
         several = _several(column, place, overlap, gap, rivals, same, near, floor)
@@ -242,6 +245,7 @@ TOGGLES = {
     "-1 is given for both: two places are -2": {"marks": (NOWHERE, NOWHERE)},
     "-2 is given for both: nowhere is -1": {"marks": (SEVERAL, SEVERAL)},
     "0 stands for nowhere, but it is a box: nowhere is -1": {"marks": (0, SEVERAL)},
+    "the best alignments are given back: the numbers of their boxes are asked for (argmax)": {"marks": "values"},
     "the boxes are counted from 1: count from 0": {"shift": 1},
 }
 

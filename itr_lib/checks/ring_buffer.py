@@ -18,7 +18,7 @@ from itr_lib.checks._rings import RING_TOGGLES, Ring, Shown
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
 from itr_lib.checks.wrong import own_line
-from itr_lib.momentum import FeatureQueue
+from itr_lib.momentum import FeatureQueue, to_device
 
 OLD_CHANGED = (
     "keys you gave out earlier changed with a later enqueue: a slice is a view of the storage; return a copy, as "
@@ -28,12 +28,19 @@ INPUT_KEPT = "the queue changes when the tensor that was enqueued is changed aft
 GRAPH_KEPT = "the stored keys carry a gradient: detach() what you store, or the graph of every batch is kept"
 NOT_IN_STEP = "the ids are not in step with the keys: write both to the same places, and read both in the same order"
 
+ANY_NUMBER = "Any number of keys must do, 0 too, and more than size; places wrap round: (came + torch.arange(n)) % size"
+ELSEWHERE = (
+    "The keys are on the GPU, and something from the CPU meets them: make it where the storage is, "
+    "device=self.stored.device"
+)
+
 Script = tuple[int, int, list[int]]  # size, width, and how many keys come in each batch
 
 
 def scripts() -> Iterator[Script]:
     """The docstring's example; then queues of several sizes, a single place among them, and batches of any length."""
     yield 4, 1, [3, 3]
+    yield 3, 2, [0, 2, 4]  # asked while it is empty, as at the first step of a training
     for size, dim in ((5, 3), (1, 2), (8, 4), (4, 1)):
         later = torch.randint(0, 2 * size + 2, (9,), generator=generator(size)).tolist()
         yield size, dim, [2, 1, 0, 2, size, 1, size + 2, 3, *later, 1]
@@ -59,8 +66,13 @@ class RingBuffer:
 
 
 def ring_properties(inputs: Inputs, run: Callable[..., Any]) -> None:
-    """What came out of all scripts beside a deque; then whether the queue keeps its own memory."""
-    played = [(script, _play(run(size=script[0], dim=script[1]), script)) for script in scripts()]
+    """What came out of all scripts beside a deque, also on a GPU; then whether the queue keeps its own memory."""
+    devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    played = [
+        (script, _play(to_device(run(size=script[0], dim=script[1]), device), script, device))
+        for device in devices
+        for script in scripts()
+    ]
     for script, shown in played:
         for step, (mine, right) in enumerate(zip(shown, _wanted(script), strict=True)):
             if mine != right:
@@ -90,12 +102,12 @@ def _wanted(script: Script) -> list[Shown]:
     return shown
 
 
-def _play(ring: Any, script: Script) -> list[Shown]:
-    """What the learner's class holds after each batch."""
+def _play(ring: Any, script: Script, device: str) -> list[Shown]:
+    """What the learner's class holds after each batch of keys from a device."""
     shown = []
     for rows in _batches(script):
         keys, ids = _tensors(rows, script[1])
-        _call(ring, "enqueue", script, keys.clone(), ids.clone())
+        _call(ring, "enqueue", script, keys.to(device, copy=True), ids.to(device, copy=True))
         found = _call(ring, "keys", script), _call(ring, "ids", script)
         for name, value, ndim in zip(("keys", "ids"), found, (2, 1), strict=True):
             if not isinstance(value, Tensor):
@@ -155,11 +167,11 @@ def _call(ring: Any, name: str, script: Script, *values: Tensor) -> Any:
         if isinstance(error, NotImplementedError) and "not implemented for" not in str(error):
             raise
         with_keys = f"{len(values[0])} keys came to" if values else "it was asked of"
+        hint = ELSEWHERE if "same device" in str(error) else ANY_NUMBER
         line = own_line(error)
         raise AssertionError(
             f"your {name} stopped with {type(error).__name__}: {error}\n" + (f"    {line}\n" if line else "") +
-            f"{with_keys} a queue of size {script[0]}. Any number of keys must do, 0 too, and more than size; places "
-            "wrap round: (came + torch.arange(n)) % size"
+            f"{with_keys} a queue of size {script[0]}. {hint}"
         ) from error  # fmt: skip
 
 

@@ -29,11 +29,11 @@ def _sets(seed: int, batch: int, width: int, dim: int, shift: float = 0.0, scale
 def pool_cases() -> Iterator[Case]:
     """Sets of different sizes, padding anywhere, a set of one, all signs and sizes, and weights of any sum."""
     yield Case(_sets(5, 2, 4, 3, full=True))
-    yield Case(_sets(0, 3, 5, 4), "some places are padding")
-    yield Case(_sets(1, 1, 4, 3, shift=-3.0), "real values are negative, and some places are padding")
-    yield Case(_sets(2, 4, 7, 2, shift=3.0), "real values are positive, and some places are padding")
+    yield Case(_sets(0, 3, 5, 4), "some tokens are padding")
+    yield Case(_sets(1, 1, 4, 3, shift=-3.0), "real values are negative, and some tokens are padding")
+    yield Case(_sets(2, 4, 7, 2, shift=3.0), "real values are positive, and some tokens are padding")
     yield Case(_sets(3, 2, 1, 3), "a set holds one vector")
-    yield Case(_sets(4, 2, 5, 3, shift=-6.0, scale=1000.0), "real values lie far below -1000")
+    yield Case(_sets(4, 2, 5, 3, shift=-6.0, scale=1e4), "real values lie far below -10,000")
     loose = _sets(6, 3, 5, 2, shift=-1.0)
     yield Case({**loose, "weights": 3 * loose["weights"]}, "the weights do not sum to 1")
 
@@ -73,8 +73,10 @@ def _pool(
 
 
 def _finished(ordered: Tensor, fill: float | None, after: str, mask: Tensor) -> Tensor:
-    """What becomes of padding after the sort, or of ranks."""
+    """What becomes of padding after the sort, or of places."""
     if after == "filled" and fill is not None and abs(fill) > 1e20:
+        ordered = ordered.masked_fill(ordered == fill, 0)
+    if after == "zeroed":  # by its value
         ordered = ordered.masked_fill(ordered == fill, 0)
     if after == "old mask":
         ordered = ordered.masked_fill(~mask[..., None], 0)
@@ -131,11 +133,11 @@ TOGGLES = {
     },
     "absolute values decide the order: sort the values as they are": {"order": "by size"},
     "only the largest value is used, times the first weight: add the others with theirs": {"use": "one"},
-    "all sets get the weights of the first, sorted: weights[b, k] belongs to set b and rank k": {
+    "all sets get the weights of the first, sorted: weights[b, k] belongs to set b and place k": {
         "use": "first, sorted",
     },
     "the mask is turned round: masked_fill fills where it is True, so give it ~mask": {"turned": True},
-    "after the sort padding stands last, and your mask of the old places no longer fits": {"after": "old mask"},
+    "after the sort padding stands last, and your mask, in the old order, no longer fits": {"after": "old mask"},
     "-inf times a weight of 0 is NaN: after the sort set to 0 what is -inf (padding stands last now, your mask no "
     "longer fits)": {"after": "infinite"},
     "you sorted along the features (dim=-1): each dimension is sorted over the set, dim=1": {"axis": 2, "fill": 0.0},
@@ -143,18 +145,28 @@ TOGGLES = {
     "padding took part in the sort as 0, and stands before the negative values: fill it with -inf first": {"fill": 0.0},
     "padding took part as it came: fill it with -inf before the sort": {"fill": None},
     "padding took part in the sort as 1, before the smaller values: fill it with -inf first": {"fill": 1.0},
-    "padding took part in the sort as -1, before lower values: fill it with -inf first": {"fill": -1.0},
-    "padding took part in the sort as -100, and real values lie below: fill it with -inf first": {"fill": -100.0},
-    "padding took part in the sort as -1000, and real values lie below: fill it with -inf first": {"fill": -1000.0},
+    **{
+        f"padding took part in the sort as {fill}, and real values lie below: fill it with -inf first": {
+            "fill": float(fill),
+        }
+        for fill in (-1, -10, -100, -1000, -10000)
+    },
+    "padding became -1 for the sort, then 0, and real values lie below: fill it with -inf before the sort": {
+        "fill": -1.0, "after": "zeroed",
+    },
+    "padding became a low number for the sort, then 0, and real values lie below: only -inf is sure to be last": {
+        "fill": -10000.0, "after": "zeroed",
+    },
     "padding was filled with +inf, so it stands first: fill it with -inf": {"fill": 1e30},
     "negative values became 0: only padding is set to 0, after the sort": {"after": "relu"},
-    "rank 0 is left out: weights and ranks both begin at 0": {"after": "late"},
-    "the weights are one rank too late: weight 0 belongs to the largest value": {"after": "shifted"},
+    "place 0 is left out: weights and places both begin at 0": {"after": "late"},
+    "the weights are one place too late: weight 0 belongs to the largest value": {"after": "shifted"},
     "only the largest value is used, with all the weights": {"order": "top"},
-    "sort returns values and places, and you took the places: take .values": {"order": "places"},
+    "sort returns values and where they stood, and you took the latter: take .values": {"order": "places"},
     "you sorted by absolute values, and lost the signs: sort the values as they are": {"order": "size"},
-    "the weights are sorted, too: they are given rank by rank, take them as they are": {"use": "sorted"},
-    "you took weights[mask]: weights belong to ranks, the first ones to the real values, weights[:size]": {
+    "the weights are sorted, too: they are given place by place, take them as they are": {"use": "sorted"},
+    "you took weights[mask]: weights belong to places after the sort, the first ones, weights[:size], to the real "
+    "values": {
         "use": "compressed",
     },
     "nothing is sorted here: weight k belongs to the k-th largest value, not to token k": {"order": "none"},

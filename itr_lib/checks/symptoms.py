@@ -61,6 +61,27 @@ def name(trials: list[Trial], wrong: list[Trial], answer: Callable, specificatio
     )
 
 
+def part(wrong: list[Trial]) -> str | None:
+    """Which rows are missing, where each wrong result holds the first, all but one, or one more than all of them."""
+    rows = [(as_kind(trial.outcome.value, trial.expected), trial.expected) for trial in wrong]
+    if any(trial.outcome.error for trial in wrong) or not all(is_array(v) and v.ndim for pair in rows for v in pair):
+        return None
+    pairs = [(double(mine), double(right)) for mine, right in rows]
+    kinds: dict[str, Callable[[Tensor, Tensor], bool]] = {
+        "it holds the first only; is the return inside the loop?": lambda mine, right: (
+            len(mine) == 1 < len(right) and same(mine, right[:1])
+        ),
+        "the last is missing; does a range leave it out?": lambda mine, right: same(mine, right[:-1]),
+        "the first is missing; counting starts at 0": lambda mine, right: same(mine, right[1:]),
+        "it goes on for one too many at its end": lambda mine, right: (
+            len(mine) == len(right) + 1 and same(mine[:-1], right)
+        ),
+    }
+    told = next((told for told, holds in kinds.items() if all(holds(*pair) for pair in pairs)), None)
+    mine, right = (tuple(value.shape) for value in pairs[0])
+    return told and f"your result has shape {mine}, expected {right}: {told}"
+
+
 def _pair(trial: Trial) -> tuple[Tensor, Tensor] | None:
     """Result and expectation as numbers of one shape, or None."""
     value = as_kind(trial.outcome.value, trial.expected)

@@ -119,7 +119,9 @@ def _expect_lists(result: Any) -> list[np.ndarray]:
         raise AssertionError("your function returned a dict: return a list of batches")
     batches = [np.asarray(batch) for batch in result]
     if not batches:
-        raise AssertionError("your list of batches is empty")
+        raise AssertionError(
+            "your list of batches is empty: pictures may have fewer than five captions, batches fewer than batch_size"
+        )
     if any(batch.ndim == 0 for batch in batches):
         raise AssertionError("your list holds single captions: cut it into batches, a list of lists")
     if any(batch.ndim != 1 for batch in batches):

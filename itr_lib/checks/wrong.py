@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import linecache
 import sysconfig
+import textwrap
 import traceback
 from pathlib import Path
 
+WIDTH = 100  # characters, of a cell's output in JupyterLab on a laptop
 _FOREIGN = tuple(
     str(Path(folder).resolve())
     for folder in (Path(__file__).parents[1], *map(sysconfig.get_path, ("stdlib", "platlib", "purelib")))
@@ -18,7 +20,12 @@ class WrongAnswer(AssertionError):
 
     def _render_traceback_(self) -> list[str]:
         """IPython shows these lines in place of a traceback, whose frames would all be the check's own."""
-        return str(self).splitlines()
+        return [line for text in str(self).splitlines() for line in _wrapped(text)]
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines that fit a notebook, which would break them within a word; a line of code stays as it is."""
+    return [text] if text.startswith(" ") else textwrap.wrap(text, WIDTH, break_long_words=False)
 
 
 def own_line(error: BaseException) -> str:

@@ -18,17 +18,24 @@ def box_geometry(boxes: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 5"]:
 def transformer(
     dim: int, layers: int, heads: int, dropout: float, feed_forward: int | None = None
 ) -> nn.TransformerEncoder:
-    """A stack of transformer-encoder layers over ``(batch, tokens, dim)``, feed-forward by default 2 ``dim`` wide."""
-    layer = nn.TransformerEncoderLayer(dim, heads, feed_forward or 2 * dim, dropout, batch_first=True)
-    return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+    """A stack of transformer-encoder layers over ``(batch, tokens, dim)``, feed-forward by default 2 ``dim`` wide.
+
+    Raises ``ValueError`` where ``heads`` does not divide ``dim``.
+    """
+    return nn.TransformerEncoder(_layer(dim, heads, dropout, feed_forward), layers, enable_nested_tensor=False)
+
+
+def _layer(dim: int, heads: int, dropout: float, feed_forward: int | None) -> nn.TransformerEncoderLayer:
+    if heads < 1 or dim % heads:
+        raise ValueError(f"heads is {heads}, expected a divisor of the width {dim}: each takes an equal part")
+    return nn.TransformerEncoderLayer(dim, heads, feed_forward or 2 * dim, dropout, batch_first=True)
 
 
 class FirstToken(nn.TransformerEncoder):
     """A stack that returns its first token alone, (B, 1, D): the last layer computes nothing for the others."""
 
     def __init__(self, dim: int, layers: int, heads: int, dropout: float, feed_forward: int | None = None):
-        layer = nn.TransformerEncoderLayer(dim, heads, feed_forward or 2 * dim, dropout, batch_first=True)
-        super().__init__(layer, layers, enable_nested_tensor=False)
+        super().__init__(_layer(dim, heads, dropout, feed_forward), layers, enable_nested_tensor=False)
 
     def forward(
         self,

@@ -43,7 +43,7 @@ def best_of_five_folds(scores: Scores, image_of_caption: Owners) -> float:
 
 
 def misses_as_hits(scores: Scores, image_of_caption: Owners) -> float:
-    """Only the first ten places are looked at, and a picture that is not there keeps the rank 0 it began with."""
+    """Only the ten best pictures are looked at, and one that is not among them keeps the rank 0 it began with."""
     ranks = image_ranks(scores, image_of_caption)
     return percent(np.where(ranks > SHORTLIST, 0, ranks) <= 1)
 

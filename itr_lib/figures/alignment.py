@@ -43,6 +43,7 @@ def alignment_heatmap(
     """Regions by words; the region that wins a word is framed and its value written out.
 
     Regions that win a word come first, in the order of their words, then the best of the others, ``most`` in all.
+    Without ``winners`` nothing is framed, and regions keep their own order.
     ``scale``: the alignments of the darkest and of the brightest colour, for maps that are to be compared.
 
     Raises:
@@ -50,6 +51,7 @@ def alignment_heatmap(
     """
     values = as_alignment(alignment, words)
     rows = _regions_that_matter(values, most)
+    rows = rows if winners else sorted(rows)
     figure, axis = plt.subplots(figsize=(min(9.0, 2.6 + 0.52 * len(words)), 1.7 + 0.27 * len(rows)))
     shown = np.where(np.isfinite(values[rows]), values[rows], np.nan)
     low, high = scale or (None, None)
@@ -63,7 +65,7 @@ def alignment_heatmap(
     axis.tick_params(rotation=0, labelsize=9, length=0)
     if max(map(len, words)) * len(words) > 60:
         plt.setp(axis.get_xticklabels(), rotation=40, ha="right", rotation_mode="anchor")
-    axis.set_title(title)
+    figure.suptitle(title, x=0.01, ha="left")  # above the colour bar, too, which a title of the axes runs into
     return figure
 
 

@@ -16,7 +16,7 @@ from matplotlib.text import Annotation
 
 LONGEST = 400  # letters: about twenty-five seconds read aloud
 MORE = "There is more in the figure."
-SPOKEN = {"→": " to ", "✓": "right: ", "✗": "wrong: ", "▸": "marked: ", "·": ""}
+SPOKEN = {"→": " to ", "✓": "right: ", "✗": "wrong: ", "▸": ", preferred: ", "·": ", "}
 
 
 def alt_text(figure: Figure) -> str:
@@ -70,8 +70,18 @@ def _images(axis: Axes) -> Iterator[str]:
         rows, columns = values.shape
         row, column = np.unravel_index(int(values.argmax()), values.shape)
         scale = f"coloured from {_number(low)} to {_number(high)} ({drawn.get_cmap().name})"
-        highest = f"highest {_number(values.max())} in row {row}, column {column}"
+        highest = f"highest {_number(values.max())} in {_cell(axis, int(row), int(column), values.shape)}"
         yield f"Heat map of {rows} by {columns} (rows by columns), {scale}, {highest}"
+
+
+def _cell(axis: Axes, row: int, column: int, shape: tuple[int, int]) -> str:
+    """A cell by the names of its row and column, where the axes have names for all of them."""
+    rows, columns = (
+        [_plain(tick.get_text()) for tick in ticks()] for ticks in (axis.get_yticklabels, axis.get_xticklabels)
+    )
+    if (len(rows), len(columns)) == shape and all(re.search(r"[^\W\d]", name) for name in rows + columns):
+        return f"{rows[row]}, {columns[column]}"
+    return f"row {row}, column {column}"
 
 
 def _tables(axis: Axes) -> Iterator[str]:
@@ -128,7 +138,13 @@ def _points(axis: Axes) -> Iterator[str]:
 
 
 def _course(line: Line2D) -> str:
-    """``"from 6.5 to 25.6"``, with its peak or its lowest point where that lies clearly between the ends."""
+    """``"from 6.5 to 25.6"``, with its peak or its lowest point where that lies clearly between the ends.
+
+    Of an upright line, where it stands: ``"at step 160"``.
+    """
+    across = np.asarray(line.get_xdata(), dtype=float)
+    if len(across) > 1 and np.ptp(across) == 0:
+        return f"at {_plain(line.axes.get_xlabel())} {_number(across[0])}".replace("  ", " ")
     values = np.asarray(line.get_ydata(), dtype=float)
     values = values[np.isfinite(values)]
     if not len(values):
@@ -178,18 +194,19 @@ def _plain(text: str) -> str:
     text = re.sub(r"\\(?:mathbf|mathrm|text|hat)\b", "", text)
     for sign, word in SPOKEN.items():
         text = text.replace(sign, word)
-    return " ".join(re.sub(r"[$\\{}_^]", "", text).split()).rstrip(".: ")
+    text = re.sub(r"\s+,", ",", " ".join(re.sub(r"[$\\{}_^]", "", text).split()))
+    return text.lstrip(", ").rstrip(".: ")
 
 
 def _shortened(sentences: Sequence[str]) -> str:
-    """As many sentences as fit; a single one that is too long is cut at a word."""
+    """As many sentences as fit; the next one ends at a word, with an ellipsis, if some of it fits."""
     told = ""
     for sentence in sentences:
-        first = sentence[0].upper() if sentence[0].isascii() else sentence[0]  # a Greek letter is a name
-        longer = f"{told} {first}{sentence[1:]}.".strip()
+        sentence = sentence[0].upper() + sentence[1:] if sentence[0].isascii() else sentence  # a Greek letter is a name
+        longer = f"{told} {sentence}{'' if sentence[-1] in '?!…' else '.'}".strip()
         if len(longer) > LONGEST - len(MORE) - 1:
             room = LONGEST - len(MORE) - len(told) - 4
-            cut = f"{first}{sentence[1:]}"[:room].rsplit(" ", 1)[0].rstrip(",;:") if room > 40 else ""
-            return f"{told} {cut}{'. ' if cut else ''}{MORE}".strip()
+            cut = sentence[:room].rsplit(" ", 1)[0].rstrip(",;:. ") + " … " if room > 40 else ""
+            return f"{told} {cut}{MORE}".strip()
         told = longer
     return told

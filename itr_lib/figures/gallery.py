@@ -125,18 +125,23 @@ def caption_gallery(data: RetrievalData, scores: Scores, images: Sequence[int], 
 
 
 def pair_figure(data: RetrievalData, scores: Scores, pair: int, title: str = "") -> Figure:
-    """Two twins side by side, over the scores of both captions; ``▸`` marks the picture that a caption prefers."""
+    """Two twins side by side, over the scores of both captions; ``▸`` marks the picture that a caption prefers.
+
+    Where a caption scores the same with both pictures, neither has the mark.
+    """
     values = as_array(scores)
     rows = [2 * pair, 2 * pair + 1]
     figure, axes = plt.subplots(1, 2, figsize=(7.4, 3.5))
     for axis, image in zip(axes, rows, strict=True):
         picture(axis, data, image)
         lines = [
-            f"{'▸' if values[image, c] > values[image ^ 1, c] else ' '} {values[image, c]:+.3f}  {data.captions[c]}"
+            f"{'▸' if values[image, c] > values[image ^ 1, c] else '·'} {values[image, c]:+.3f}  {data.captions[c]}"
             for c in rows
         ]
         wrapped = [textwrap.fill(line, 52, subsequent_indent="      ") for line in lines]
         axis.text(0, -0.04, "\n".join(wrapped), va="top", fontsize=8, transform=axis.transAxes)
+    if any("▸" in text.get_text() for axis in axes for text in axis.texts):
+        figure.supxlabel("▸ the picture that the caption prefers", x=0.01, ha="left", fontsize=8, color=REFERENCE)
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 

@@ -218,7 +218,7 @@ def seed_lines(
             axis.plot(range(len(runs)), values, "o-", ms=5, lw=1.5, label=f"seed {seed}")
         axis.set(xlim=(-0.4, len(runs) - 0.6), ylabel=f"{metric_name(metric, ' ')} (%)")
         axis.set_xticks(range(len(runs)), list(runs))
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.05 * max(run[metric] for found in runs.values() for run in found) or 1)
         axis.grid(axis="y", alpha=0.2)
     axes[0][0].legend(frameon=False, fontsize=9)
     figure.suptitle(title, x=0.01, ha="left")
@@ -261,7 +261,7 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], titl
     """Training loss and validation R@1 against the epoch, a line a run (``History.epochs``)."""
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.2))
     for (name, epochs), colour in zip(histories.items(), cycle(COLOURS), strict=False):
-        steps = np.arange(1, len(epochs) + 1)
+        steps = np.arange(len(epochs))  # counted from 0, as everywhere
         axes[0].plot(steps, [e["loss"] for e in epochs], "o-", ms=3, color=colour, label=name)
         axes[1].plot(steps, [e["t2i_r1"] for e in epochs], "o-", ms=3, color=colour, label=f"{name}, text to image")
         axes[1].plot(steps, [e["i2t_r1"] for e in epochs], "s--", ms=3, color=colour, label=f"{name}, image to text")

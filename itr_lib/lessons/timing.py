@@ -71,29 +71,6 @@ def bill(
     return pd.DataFrame.from_dict(rows, orient="index", columns=[*units, "kept (MiB)"]).round(1)
 
 
-@torch.inference_mode()
-def time_of_all(function: Callable[[Any], Tensor], images: Encoded, budget: float = 40.0) -> tuple[float, int]:
-    """Seconds of ``function`` on all of ``images``, and on how many it was timed.
-
-    ``images`` is what :func:`itr_lib.inference.encode` returned. Where all of them would take longer than ``budget``
-    seconds, some are timed, and the rest is added in proportion.
-    """
-    total = len(images if isinstance(images, Tensor) else images[0])
-    few = max(1, total // 50)
-
-    def first(count: int) -> Any:
-        return rows_of(images, torch.arange(count))
-
-    guess = best_time(lambda: function(first(few)), repeats=1) * total / few
-    timed = total if guess < budget else max(1, int(total * budget / 2 / guess))
-    some = first(timed)
-    if guess < budget / 20:
-        return best_time(lambda: function(some)), timed
-    began = perf_counter()
-    function(some).sum().item()
-    return (perf_counter() - began) * total / timed, timed
-
-
 def milliseconds(ask: Callable[[Any], object], queries: Sequence[Any], warm: int = 5) -> float:
     """The median time of ``ask(query)`` of all queries, one by one; the first ``warm`` were asked once before."""
     times = []
@@ -104,13 +81,26 @@ def milliseconds(ask: Callable[[Any], object], queries: Sequence[Any], warm: int
     return 1e3 * float(np.median(times[len(queries[:warm]) :]))
 
 
+@torch.inference_mode()
 def query_milliseconds(
-    models: Mapping[str, nn.Module], tokenizer: PreTrainedTokenizerBase, data: RetrievalData, device: str = "cpu"
+    models: Mapping[str, nn.Module],
+    tokenizer: PreTrainedTokenizerBase,
+    data: RetrievalData,
+    device: str = "cpu",
+    queries: int = 100,
 ) -> dict[str, float]:
-    """What a caption's ranking of all images costs by model, in milliseconds; everything is encoded beforehand."""
+    """What it takes a caption to rank all images and name the first ten, by model: the median in milliseconds.
+
+    ``queries`` captions ask one by one, as people do who search; all images and captions are encoded beforehand.
+    """
+    rows = np.linspace(0, len(data.captions) - 1, min(queries, len(data.captions)), dtype=int)
     times = {}
     for name, model in models.items():
         images, captions = encode(model.to(device), tokenizer, data, device=device)
-        seconds, _ = time_of_all(lambda some, model=model, captions=captions: model.scores(some, captions), images, 8.0)
-        times[name] = 1e3 * seconds / len(data.captions)
+
+        def first_ten(caption: Encoded, model: nn.Module = model, images: Encoded = images) -> list:
+            scores = model.scores(images, caption)[:, 0]
+            return scores.topk(min(10, len(scores))).indices.tolist()  # a GPU answers only when it is asked
+
+        times[name] = milliseconds(first_ten, [rows_of(captions, torch.tensor([row])) for row in rows])
     return times

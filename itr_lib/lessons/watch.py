@@ -73,9 +73,13 @@ class KeyWatch:
             for m, keys in self.seen.items()
         }
 
+    def nearest_age(self, age: float) -> int:
+        """Of :meth:`ages`, the one that is nearest to ``age`` steps."""
+        return min(self.ages(), key=lambda seen: abs(seen - age))
+
     def at_age(self, age: float) -> dict[float, float]:
-        """Momentum -> :meth:`kept` at the age that is nearest to ``age`` steps."""
-        place = int(np.abs(np.array(self.ages()) - age).argmin())
+        """Momentum -> :meth:`kept` at the nearest age."""
+        place = self.ages().index(self.nearest_age(age))
         return {m: values[place] for m, values in self.kept().items()}
 
     def other_captions(self) -> float:

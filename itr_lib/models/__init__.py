@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
@@ -81,8 +83,12 @@ def save_model(model: nn.Module, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"model": name, **asdict(cast(ModelConfig, model.config))}
     text = json.dumps(settings, indent=2, default=lambda number: number.item())  # numpy's, from `dim=widths[0]`
-    (folder / "config.json").write_text(text + "\n")
-    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors")
+    with tempfile.TemporaryDirectory(dir=folder) as unfinished:  # a process that dies leaves no half of a file
+        config, weights = Path(unfinished, "config.json"), Path(unfinished, "model.safetensors")
+        config.write_text(text + "\n", encoding="utf-8")
+        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, weights)
+        for file in (weights, config):
+            os.replace(file, folder / file.name)
 
 
 def load_model(folder: str | Path) -> nn.Module:

@@ -58,7 +58,8 @@ def cosine_scores(
         (N, M) scores between -1 and 1, up to rounding.
 
     Raises:
-        ValueError: for other numbers of axes, different D, vectors that are not floats, or two kinds of float.
+        ValueError: for other numbers of axes, a D that differs or is 0, vectors that are not floats, or two kinds of
+            float.
     """
     expect_dims("images", images, "images", "dim")
     expect_dims("captions", captions, "captions", "dim")
@@ -215,6 +216,8 @@ def _check_alike(first_name: str, first: Tensor, second_name: str, second: Tenso
         raise ValueError(
             f"{second_name} has vectors of {second.shape[-1]} numbers, expected {first.shape[-1]} as in {first_name}"
         )
+    if first.shape[-1] == 0:
+        raise ValueError(f"{first_name} and {second_name} have vectors of 0 numbers, expected 1 or more")
     if (first.dtype, first.device) != (second.dtype, second.device):
         raise ValueError(
             f"{second_name} is {second.dtype} on {second.device}, "
