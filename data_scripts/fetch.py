@@ -28,25 +28,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Say what the data set is and fetch it; the exit status is 1 where something is missing, 130 after Ctrl-C."""
     options = _options(arguments)
     try:
-        place = _place(options)
-        parts = _chosen(place.source, options.parts)
-        print(introduction(place, parts))
-        if options.say:
-            print(*_steps(parts), sep="\n")
-            return 0
-        with _alone(place.root):
-            fetch(place, parts)
+        _run(options)
+        return 0
     except KeyboardInterrupt:
         print("\nfetch: stopped. The same command goes on from here.", file=sys.stderr)
         return 130
     except Missing as missing:
         print(f"\n{missing}", file=sys.stderr)
-        return 1
     except (OSError, ValueError) as error:
-        whole = isinstance(error, OSError) and error.strerror and error.filename is None  # our own sentence
-        print(f"fetch: {error.strerror if whole else error}", file=sys.stderr)
-        return 1
-    return 0
+        ours = isinstance(error, OSError) and error.strerror and error.filename is None  # a sentence, after a number
+        print(f"fetch: {error.strerror if ours else error}", file=sys.stderr)
+    return 1
+
+
+def _run(options: argparse.Namespace) -> None:
+    place = _place(options)
+    parts = _chosen(place.source, options.parts)
+    print(introduction(place, parts))
+    if options.say:
+        print("\n".join(_steps(parts)))
+    else:
+        with _alone(place.root):
+            fetch(place, parts)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

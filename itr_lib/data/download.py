@@ -145,7 +145,7 @@ def _until_whole(url: str, goal: _Goal) -> None:
         furthest = max(furthest, _length(goal.part))
         if tries == TRIES:
             raise _NextAddress(f"{why} ({TRIES} times)")
-        time.sleep(goal.pause * 2**tries)
+        time.sleep(goal.pause * 2 ** max(tries - 1, 0))
 
 
 def _reason(error: Exception, goal: _Goal) -> str:
