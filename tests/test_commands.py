@@ -1,7 +1,7 @@
 """Every command is a function of its arguments, says what is wrong with them, and runs on the smallest input there is.
 
 Those that others test: benchmarks in test_benchmarks.py, extract_features and inspect_karpathy in test_karpathy.py,
-train_clip in test_guides.py, expect and the course's own commands in test_course.py.
+fetch in test_fetch.py, train_clip in test_guides.py, expect and the course's own commands in test_course.py.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ def test_help_says_how_the_command_is_called(name: str, capsys) -> None:
         ("expect", ["--seeds", "-1"], "seed is -1"),
         ("extract_features", ["--images", "x", "--out", "x.npy"], "--out must end in .npz"),
         ("extract_features", ["--images", "x", "--out", "x.npz", "--device", "gpu"], "invalid choice: 'gpu'"),
+        ("fetch", [], "required: name"),
+        ("fetch", ["imagenet"], "invalid choice: 'imagenet'"),
         ("inspect_karpathy", [], "required: --root"),
         ("inspect_karpathy", ["--root", "x", "--splits", "dev"], "invalid choice: 'dev'"),
         ("leaderboard", ["--data", "mnist"], "nothing is recorded for mnist"),
@@ -83,6 +85,7 @@ def test_arguments_that_will_not_do_get_a_sentence(name: str, arguments: list[st
     "name, arguments, sentence",
     [
         ("extract_features", ["--images", "{folder}", "--out", "x.npz"], "holds no picture"),
+        ("fetch", ["coco", "--from", "{folder}/file"], "there is no such folder"),
         ("inspect_karpathy", ["--root", "{folder}"], "holds no dataset_flickr8k.json"),
         ("train_clip", ["--out", "{folder}/file"], "is a file: give a folder"),
     ],

@@ -32,8 +32,8 @@ FLOORS = """
 # The same within data/: the door (its __init__) stands on top of it.
 DATA_FLOORS = """
     unicode
-    dataset boxes cache tokenisation
-    batches scenes photographs
+    dataset boxes cache tokenisation download
+    batches archives scenes photographs
     augment load
     questions
 """
