@@ -92,6 +92,20 @@ def _unit(vectors: Tensor, over: str, power: str, zero: str | float) -> Tensor:
     return vectors / (length if zero == "nan" else _away_from_0(length, zero))
 
 
+CHANGES = {  # of the cosines, at the end
+    "relu": torch.relu,
+    "abs": torch.abs,
+    "distance": lambda a: 1 - a,
+    "square": torch.square,
+    "unit": lambda a: (1 + a) / 2,
+    "negative": torch.neg,
+    "softmax": lambda a: a.softmax(dim=2),
+    "angle": lambda a: a.clamp(-1, 1).acos(),
+    "words": lambda a: a.softmax(dim=3),
+    "straight": lambda a: (2 - 2 * a).clamp(min=0).sqrt(),
+}
+
+
 def _alignments(
     regions: Tensor, words: Tensor, sides="both", over="vector", power="root", zero="safe", axes="nmrw",
     reduce="sum", last="", region_power=None, word_power=None,
@@ -119,11 +133,7 @@ def _alignments(
     else:
         result = torch.einsum(f"nrd,mwd->{axes}", regions, words)
     result = result / {"sum": 1, "mean": regions.shape[-1], "root": regions.shape[-1] ** 0.5}[reduce]
-    changes = {"relu": torch.relu, "abs": torch.abs, "distance": lambda a: 1 - a, "square": torch.square}
-    changes |= {"unit": lambda a: (1 + a) / 2, "negative": torch.neg, "softmax": lambda a: a.softmax(dim=2)}
-    changes |= {"angle": lambda a: a.clamp(-1, 1).acos(), "words": lambda a: a.softmax(dim=3)}
-    changes |= {"straight": lambda a: (2 - 2 * a).clamp(min=0).sqrt()}
-    return changes[last](result) if last else result
+    return CHANGES[last](result) if last else result
 
 
 TOGGLES = {

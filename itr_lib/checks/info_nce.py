@@ -67,12 +67,10 @@ def _nce(
         if target == "diagonal":
             asked = log_share.diagonal()
             asked = asked.exp().mean().log() if over == "log of mean" else asked
-        elif target == "siblings":
-            asked = log_share[same_image]
-        elif target == "kept":
-            asked = log_share[~left_out]
-        elif target == "all":
-            asked = log_share.mean(dim=1)
+        elif target in ("siblings", "kept", "all"):
+            asked = {"siblings": log_share[same_image], "kept": log_share[~left_out], "all": log_share.mean(dim=1)}[
+                target
+            ]
         else:
             goal = _goal(scores, temperature, same_image, target)
             goal = goal if direction == 0 else goal.T

@@ -68,17 +68,15 @@ def _slices(counts: list[int], how: str, others: int = 0) -> list[slice]:
     total, ends = sum(counts), torch.tensor(counts).cumsum(0).tolist()
     starts = [end - count for end, count in zip(ends, counts, strict=True)]
     pairs = list(enumerate(zip(starts, ends, strict=True)))
-    size = -(-total // len(counts))
+    up, down = -(-total // len(counts)), total // len(counts)
     return {
         "right": [slice(a, b) for _, (a, b) in pairs],
         "grow": [slice(0, b) for _, (a, b) in pairs],
         "to the end": [slice(a, None) for _, (a, b) in pairs],
         "from 0": [slice(0, count) for count in counts],
         "lengths": [slice(sum(counts[i - 1 : i]), sum(counts[i - 1 : i]) + count) for i, count in enumerate(counts)],
-        "equal": [slice(i * size, (i + 1) * size) for i in range(len(counts))],
-        "equal, down": [
-            slice(i * (total // len(counts)), (i + 1) * (total // len(counts))) for i in range(len(counts))
-        ],
+        "equal": [slice(i * up, (i + 1) * up) for i in range(len(counts))],
+        "equal, down": [slice(i * down, (i + 1) * down) for i in range(len(counts))],
         "border": [slice(a + (a > 0), b + 1) for _, (a, b) in pairs],
         "dealt": [slice(i, None, len(counts)) for i in range(len(counts))],
         "short": [slice(a, max(b - 1, a)) for _, (a, b) in pairs],

@@ -95,14 +95,10 @@ def _hits(alignments: Tensor, right: Tensor, ties: str, pick: str, fill: float) 
         return ~((alignments == alignments.amax(dim=0)) & ~right).any(dim=1)
     if pick in ("columns", "level share", "questions", "all on top") or pick.startswith("top"):
         return _by_place(alignments, right, pick)
-    if pick == "above mean":
-        mean = alignments.masked_fill(~real, 0).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True)
-        return ((alignments > mean) & good).any(dim=1)
-    if pick == "means":
-        means = [alignments.masked_fill(~some, 0).sum(dim=1) / some.sum(dim=1) for some in (good, real & ~right)]
-        return means[0] > means[1].nan_to_num(nan=-torch.inf)
-    if pick == "mean of right":
-        return alignments.masked_fill(~good, 0).sum(dim=1) / good.sum(dim=1) > rival
+    if pick in ("above mean", "means", "mean of right"):
+        of_real, of_right, of_wrong = (_mean(alignments, some) for some in (real, good, real & ~right))
+        above = ((alignments > of_real[:, None]) & good).any(dim=1)
+        return {"above mean": above, "means": of_right > of_wrong, "mean of right": of_right > rival}[pick]
     if pick == "every":
         return alignments.masked_fill(~good, torch.inf).amin(dim=1) > rival
     if pick == "shares":
@@ -114,6 +110,11 @@ def _hits(alignments: Tensor, right: Tensor, ties: str, pick: str, fill: float) 
     if ties == "argmax":
         return right.gather(1, alignments.argmax(dim=1, keepdim=True))[:, 0]
     return best >= rival if ties == "hit" else best > rival
+
+
+def _mean(alignments: Tensor, some: Tensor) -> Tensor:
+    """Over some of a question's regions; minus infinity where there are none."""
+    return (alignments.masked_fill(~some, 0).sum(dim=1) / some.sum(dim=1)).nan_to_num(nan=-torch.inf)
 
 
 def _chance(alignments: Tensor, right: Tensor, chance: str) -> float:
