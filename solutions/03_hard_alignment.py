@@ -1,4 +1,4 @@
-# %% [markdown] run_minutes=5
+# %% [markdown] run_minutes=3
 # # 03 · Hard alignment: attend to all regions, or take the best one
 #
 # In lesson 02 each word took its best region and threw the others away. Is that a waste? SCAN (2018) thought so. It lets a word *attend* to all regions at once, and compares the word with their mixture. CHAN (2023) goes back to the best region, and says why: the mixture collects what does not belong to the word.
