@@ -716,7 +716,7 @@ if board:
 # %% [markdown]
 # Read it from the left. Every one-vector model ranks in the same time, since it does the same work. Two stages find nearly what both readings find, in a fraction of the time.
 #
-# What was timed? One caption at a time asks, and waits for its ten best pictures, as a user would. (Lesson 04 scored all captions in one product and divided the time by their number: that takes far less a caption, and serves an evaluation.)
+# What was timed? One caption at a time asks, and waits for its ten best pictures, as a user would. The pictures' vectors were made ready beforehand, as a search engine keeps them. (Lesson 04's model brings them to length 1 anew for each caption, which takes longer than the products.)
 #
 # TERAN finds more than TGDT, whose branches had three epochs of the seven. With *longer branches* two stages find {{k50_t2i_r1: longer branches}} %, as much as TERAN with everything aligned ({{t2i_r1: TERAN}} %). This is what the barrier is good for: **on top of a good TERAN you can set a first stage, and the TERAN stays as it is.**
 #
