@@ -90,7 +90,7 @@ def write_bands(path: Path, data: str, found: Values, widen: bool) -> None:
     for lesson, metrics in found.items():
         old = expected.get(lesson, {}) if widen else {}
         new = {name: band(values) for name, values in metrics.items()}
-        expected[lesson] = {name: widened(old.get(name, one), one) for name, one in new.items()}
+        expected[lesson] = old | {name: widened(old.get(name, one), one) for name, one in new.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(bands, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -328,7 +328,7 @@ def test_exit_statuses() -> None:
 
 def test_two_lessons_at_a_time_share_the_cores_and_one_that_fails_stops_no_other(course, capsys, monkeypatch) -> None:
     course(HEAD + "\n# %%\nraise RuntimeError('the last line')\n", name="01_fails")
-    repo = course(HEAD + "print('threads', os.environ['OMP_NUM_THREADS'])\n" + TAIL)
+    repo = course(HEAD + "print('threads', os.environ['OMP_NUM_THREADS'])\n" + CHECK + EXERCISE + TAIL)
     build(repo)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     results = run(Options(profile="smoke", jobs=2), repo)
@@ -340,6 +340,7 @@ def test_two_lessons_at_a_time_share_the_cores_and_one_that_fails_stops_no_other
     shown = capsys.readouterr().out
     assert "2 lessons, 2 at a time, threads for each: 3" in shown and "RuntimeError: the last line" in shown
     assert "[1/2] " in shown and "[2/2] " in shown
+    assert list(sections((repo / "runs" / "smoke" / "my_answers.py").read_text())) == ["mean-of-two"]
     summary = json.loads((repo / "runs" / "smoke" / "summary.json").read_text())
     assert [result["lesson"] for result in summary["results"]] == ["00_small", "01_fails"]
     monkeypatch.setattr(builder, "REPO", repo)

@@ -20,11 +20,11 @@ import papermill
 from IPython.core.inputtransformer2 import TransformerManager
 from papermill.exceptions import PapermillExecutionError
 
-from itr_lib.course.answered import filled, read_answers, slug_to_fill
+from itr_lib.course.answered import filled, read_answers, slug_to_fill, solved
 from itr_lib.course.bands import Bands, load_bands, out_of_band, unbanded
 from itr_lib.course.build import FOLDERS, REPO, as_text, read_notebook, relative
 from itr_lib.course.kernels import QUIET, environment, watch_memory
-from itr_lib.course.source import is_appendix
+from itr_lib.course.source import is_appendix, lesson_sources, read_source
 from itr_lib.lessons.machine import choose_device
 from itr_lib.lessons.start import expect_settings
 
@@ -108,7 +108,8 @@ def run(options: Options, repo: Path = REPO, out: Path | None = None, strict_tim
     """Run the chosen lessons, ``options.jobs`` at a time; one that fails does not stop the others.
 
     Executed copies, metrics and ``summary.json`` go to ``out`` (default :meth:`Options.folder`), and ``my_answers.py``,
-    which starts anew: a lesson finds there what the checks of those before it have kept.
+    which starts anew: a lesson finds there what the checks of those before it have kept. Solutions that run side by
+    side find the answers of all lessons there.
     Raises ``ValueError`` on a lesson, a data set or a device that is not there, on a number of jobs below 1, on a band
     that is no band, and on answers that will not do.
     """
@@ -124,6 +125,9 @@ def run(options: Options, repo: Path = REPO, out: Path | None = None, strict_tim
     (out / ANSWERS).unlink(missing_ok=True)
     if options.answers:
         notebooks = _with_answers(notebooks, options, repo, out / "answered")
+    if options.jobs > 1 and options.copies == "solutions":  # then a lesson finds the answers of all the others
+        (out / ANSWERS).write_text(solved(map(read_source, lesson_sources(repo))), encoding="utf-8")
+        notebooks.reverse()  # the last lessons take longest, and are better begun first
     work = [(path, options, out, bands.get(path.stem, {}), strict_time) for path in notebooks]
     for result in _side_by_side(work, options.jobs) if options.jobs > 1 else _one_by_one(work):
         results = sorted([*results, result], key=lambda r: r.lesson)
