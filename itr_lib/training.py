@@ -26,7 +26,8 @@ from itr_lib.checkpoint import (
     save_checkpoint,
     set_random_state,
 )
-from itr_lib.data.batches import epoch_order, pair_batch, steps_per_epoch
+from itr_lib.data.augment import drop_features, drop_regions
+from itr_lib.data.batches import ImageBatch, epoch_order, pair_batch, steps_per_epoch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import TokenisedCaptions, tokenise
 from itr_lib.encoders.text import TextEncoder
@@ -47,6 +48,8 @@ class TrainConfig:
     A pretrained text model learns at ``pretrained_rate`` times the rate of the rest; at 0 it is frozen: no gradient,
     no dropout. The learning rate climbs over ``warmup_steps``, stays, and falls to a tenth after ``decay_after`` of the
     epochs. With the ``precision`` ``"bfloat16"`` encoders compute in 16 bits; weights, scores and losses stay float32.
+    ``drop_regions`` and ``drop_features`` are shares of what a model does not get to see of an image at a step: where
+    pictures are few it learns them by heart otherwise.
     """
 
     epochs: int
@@ -60,6 +63,8 @@ class TrainConfig:
     unique_images: bool = True
     seed: int = 0
     precision: str = "float32"
+    drop_regions: float = 0.0
+    drop_features: float = 0.0
 
     def __post_init__(self) -> None:
         expect_count("epochs", self.epochs)
@@ -196,7 +201,9 @@ class _Run:
         for part in self.frozen:
             part.eval()
         for step, captions in enumerate(batches):
-            loss = objective(seen, pair_batch(data, tokens, captions, self.device), epoch)
+            batch = pair_batch(data, tokens, captions, self.device)
+            batch = batch._replace(images=_seen_in_part(batch.images, config))
+            loss = objective(seen, batch, epoch)
             self.optimizer.zero_grad()
             loss.backward()
             norms.append(clip_grad_norm_(self.model.parameters(), config.clip_norm))
@@ -231,6 +238,12 @@ class _Run:
         self.history.epochs = state["history"]
         self.best = {name: value.to(self.device) for name, value in state["best"].items()}
         set_random_state(state["random"], self.device)
+
+
+def _seen_in_part(images: ImageBatch, config: TrainConfig) -> ImageBatch:
+    if config.drop_regions:
+        images = drop_regions(images, config.drop_regions)
+    return drop_features(images, config.drop_features) if config.drop_features else images
 
 
 def _pretrained_text(model: nn.Module) -> list[nn.Module]:

@@ -6,6 +6,7 @@ Randomness comes from torch's global generator of the batch's device, as dropout
 from __future__ import annotations
 
 import torch
+from torch.nn.functional import dropout
 
 from itr_lib.data.batches import CaptionBatch, ImageBatch, words_only
 
@@ -19,6 +20,16 @@ def drop_regions(batch: ImageBatch, share: float) -> ImageBatch:
     lot = torch.rand(batch.mask.shape, device=batch.mask.device).masked_fill(~batch.mask, -1)
     kept = batch.mask & ((lot >= share) | (lot == lot.amax(dim=1, keepdim=True)))
     return batch._replace(mask=kept)
+
+
+def drop_features(batch: ImageBatch, share: float) -> ImageBatch:
+    """Dropout on what comes in: each feature is 0 with probability ``share``, for all regions of an image alike.
+
+    What stays is scaled up, so that sums keep their size.
+    """
+    _expect_share(share)
+    ones = torch.ones_like(batch.features[:, :1])  # a lot a feature, not one a feature and region: cheap, and as good
+    return batch._replace(features=batch.features * dropout(ones, share))
 
 
 def corrupt_words(batch: CaptionBatch, share: float, mask_token: int, vocabulary_size: int) -> CaptionBatch:

@@ -17,12 +17,19 @@ def box_geometry(boxes: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 5"]:
 
 def transformer(
     dim: int, layers: int, heads: int, dropout: float, feed_forward: int | None = None
-) -> nn.TransformerEncoder:
+) -> nn.Module:
     """A stack of transformer-encoder layers over ``(batch, tokens, dim)``, feed-forward by default 2 ``dim`` wide.
 
-    Raises ``ValueError`` where ``heads`` does not divide ``dim``.
+    Of no ``layers`` it returns the tokens as they came. Raises ``ValueError`` where ``heads`` does not divide ``dim``.
     """
+    if layers == 0:
+        return _AsTheyCame()
     return nn.TransformerEncoder(_layer(dim, heads, dropout, feed_forward), layers, enable_nested_tensor=False)
+
+
+class _AsTheyCame(nn.Module):
+    def forward(self, tokens: Float[Tensor, "batch tokens dim"], src_key_padding_mask: Tensor) -> Tensor:
+        return tokens
 
 
 def _layer(dim: int, heads: int, dropout: float, feed_forward: int | None) -> nn.TransformerEncoderLayer:

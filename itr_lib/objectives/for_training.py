@@ -101,7 +101,7 @@ class TwoLevelObjective:
 
     The hinges count all negatives in the first ``warmup_epochs``, then the hardest. With a ``temperature`` the global
     vectors learn by InfoNCE instead, a mean over the two directions where the hinges are their sum; None: the paper's
-    hinge. A weight of 0 leaves its part out.
+    hinge. Local scores have a ``local_temperature`` of their own. A weight of 0 leaves its part out.
     """
 
     margin: float = 0.2
@@ -111,28 +111,31 @@ class TwoLevelObjective:
     local_weight: float = 1.0
     warmup_epochs: int = 1
     temperature: float | None = None
+    local_temperature: float | None = None
     mask_same_image: bool = True
 
     def __call__(self, model: Model, batch: Batch, epoch: int) -> Float[Tensor, ""]:
         """Loss of one batch in the given epoch (counted from 0), per query."""
         images, captions = model.encode_images(batch.images), model.encode_captions(batch.captions)
-        same_image = batch.same_image if self.mask_same_image else None
-        negatives = "all" if epoch < self.warmup_epochs else "hardest"
-        hinge = {"margin": self.margin, "negatives": negatives, "same_image": same_image}
         size, loss = len(batch.image_ids), images.whole.new_zeros(())
         if self.global_weight:
             scores = model.global_scores(images, captions)
-            if self.temperature is None:
-                pairs = triplet_loss(scores, **hinge) / size
-            else:
-                pairs = info_nce(scores, temperature=self.temperature, same_image=same_image)
-            loss = loss + self.global_weight * pairs
+            loss = loss + self.global_weight * self._pairs(scores, self.temperature, batch, epoch)
         if self.intra_weight:
             within = images.whole @ images.whole.T, captions.whole @ captions.whole.T
             loss = loss + self.intra_weight * consistency_loss(*within, margin=self.intra_margin) / size
         if self.local_weight:
-            loss = loss + self.local_weight * triplet_loss(model.local_scores(images, captions), **hinge) / size
+            scores = model.local_scores(images, captions)
+            loss = loss + self.local_weight * self._pairs(scores, self.local_temperature, batch, epoch)
         return loss
+
+    def _pairs(self, scores: Tensor, temperature: float | None, batch: Batch, epoch: int) -> Float[Tensor, ""]:
+        """The hinge, or InfoNCE where it has a temperature."""
+        same_image = batch.same_image if self.mask_same_image else None
+        if temperature is not None:
+            return info_nce(scores, temperature=temperature, same_image=same_image)
+        negatives = "all" if epoch < self.warmup_epochs else "hardest"
+        return triplet_loss(scores, margin=self.margin, negatives=negatives, same_image=same_image) / len(scores)
 
 
 def _scores(model: Model, batch: Batch) -> Float[Tensor, "batch batch"]:
