@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import dropout
 
-from itr_lib.data.batches import CaptionBatch, ImageBatch, words_only
+from itr_lib.data.batches import Batch, CaptionBatch, ImageBatch, words_only
 
 # Of the words that are chosen: VSE-infinity's released code masks half, replaces a tenth and drops the rest.
 MASKED, REPLACED = 0.5, 0.1
@@ -30,6 +30,12 @@ def drop_features(batch: ImageBatch, share: float) -> ImageBatch:
     _expect_share(share)
     ones = torch.ones_like(batch.features[:, :1])  # a lot a feature, not one a feature and region: cheap, and as good
     return batch._replace(features=batch.features * dropout(ones, share))
+
+
+def seen_in_part(batch: Batch, regions: float, features: float) -> Batch:
+    """A batch whose images lose these shares of their regions and features; at 0 nothing is drawn."""
+    images = drop_regions(batch.images, regions) if regions else batch.images
+    return batch._replace(images=drop_features(images, features) if features else images)
 
 
 def corrupt_words(batch: CaptionBatch, share: float, mask_token: int, vocabulary_size: int) -> CaptionBatch:

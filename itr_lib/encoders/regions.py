@@ -15,9 +15,7 @@ def box_geometry(boxes: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 5"]:
     return torch.stack([x1, y1, x2, y2, (x2 - x1) * (y2 - y1)], dim=-1)
 
 
-def transformer(
-    dim: int, layers: int, heads: int, dropout: float, feed_forward: int | None = None
-) -> nn.Module:
+def transformer(dim: int, layers: int, heads: int, dropout: float, feed_forward: int | None = None) -> nn.Module:
     """A stack of transformer-encoder layers over ``(batch, tokens, dim)``, feed-forward by default 2 ``dim`` wide.
 
     Of no ``layers`` it returns the tokens as they came. Raises ``ValueError`` where ``heads`` does not divide ``dim``.
