@@ -137,7 +137,9 @@ def _squash(processor: Any) -> tuple[int, int] | None:
     final = dict(processor.crop_size) if cut else size
     height, width = (final.get(side) or final.get("shortest_edge") for side in ("height", "width"))
     if not height or not width:
-        raise ValueError(f"a {type(processor).__name__} prepares pictures of no fixed size ({final}): crop=True keeps it")
+        raise ValueError(
+            f"a {type(processor).__name__} prepares pictures of no fixed size ({final}): crop=True keeps it"
+        )
     return None if size.get("height") and not cut else (height, width)
 
 
