@@ -15,6 +15,12 @@ FAR = 0.8
 NO_CORNERS = "boxes whose second corner lies left of the first or above it: expected (x1, y1, x2, y2), not (x, y, w, h)"
 
 
+def are_numbers(values, count: int) -> bool:
+    """Whether JSON gave a list of so many numbers that are finite, not NaN, and no nonsense."""
+    plain = isinstance(values, list) and len(values) == count
+    return plain and all(type(value) in (int, float) and abs(value) < 1e9 for value in values)
+
+
 def relative_boxes(
     boxes: Real[np.ndarray, "boxes 4"], size: tuple[float, float]
 ) -> tuple[Float[np.ndarray, "boxes 4"], str | None]:

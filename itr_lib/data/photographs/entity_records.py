@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from itr_lib.data.boxes import MAX_REGIONS, SHOWN, iou
-from itr_lib.data.photographs.box_units import NO_CORNERS, SLACK, expect_corners, not_corners
+from itr_lib.data.photographs.box_units import NO_CORNERS, SLACK, are_numbers, expect_corners, not_corners
 from itr_lib.data.photographs.pictures import find_file, is_file, picture_size
 from itr_lib.data.photographs.problems import Problems, read_json
 from itr_lib.data.unicode import composed, half_character
@@ -144,7 +144,7 @@ def _well_formed(entry) -> bool:
         return False
     size, entities, phrases = (entry.get(key) for key in ("size", "entities", "phrases"))
     return (
-        _numbers(size, 2)
+        are_numbers(size, 2)
         and min(size) > 0
         and isinstance(entities, dict)
         and all(isinstance(one, dict) and isinstance(one.get("boxes"), list) for one in entities.values())
@@ -155,13 +155,7 @@ def _well_formed(entry) -> bool:
 
 def _phrase_well_formed(phrase: dict) -> bool:
     span, whole = phrase.get("span"), isinstance(phrase.get("s"), int)
-    return whole and _numbers(span, 2) and all(isinstance(at, int) for at in span) and isinstance(phrase.get("e"), str)
-
-
-def _numbers(values, count: int) -> bool:
-    """A list of so many numbers that are finite, not NaN, and no nonsense?"""
-    plain = isinstance(values, list) and len(values) == count
-    return plain and all(type(value) in (int, float) and abs(value) < 1e9 for value in values)
+    return whole and are_numbers(span, 2) and all(isinstance(at, int) for at in span) and isinstance(phrase.get("e"), str)
 
 
 def _captions(record: dict, problems: Problems) -> dict[int, list[str]]:
@@ -189,7 +183,7 @@ def _boxes_by_entity(filename: str, entry: dict, problems: Problems) -> dict[str
     for entity, about in entry["entities"].items():
         boxes_of[entity] = []
         for box in about["boxes"]:
-            if not _numbers(box, 4):
+            if not are_numbers(box, 4):
                 sentence = f"A box of entity {entity} of {filename!r} is {box!r}: expected four numbers."
                 problems.add("box that is none", filename, sentence)
                 continue
@@ -213,7 +207,7 @@ def _misfit(path: Path, entry: dict) -> str | None:
     A copy scaled down is fine: boxes are divided by the entry's own ``size``.
     """
     width, height = entry["size"]
-    boxes = np.array([box for one in entry["entities"].values() for box in one["boxes"] if _numbers(box, 4)])
+    boxes = np.array([box for one in entry["entities"].values() for box in one["boxes"] if are_numbers(box, 4)])
     if len(boxes):
         beyond = (boxes.reshape(-1, 2, 2) / (width, height)).max(axis=(1, 2)) > 1 + SLACK
         if 2 * beyond.sum() >= len(boxes):
