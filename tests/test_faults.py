@@ -16,7 +16,7 @@ from itr_lib.data.photographs import features as feature_files
 from itr_lib.data.photographs.box_units import relative_boxes
 from itr_lib.data.photographs.entities import load_entities
 from itr_lib.data.photographs.features import load_arrays, read_features
-from itr_lib.data.photographs.karpathy import load_folder
+from itr_lib.data.photographs.layouts import load_folder
 from itr_lib.data.photographs.pictures import open_photograph, picture_size
 from itr_lib.data.photographs.problems import Problems
 from itr_lib.lessons.markdown import plain_dollars

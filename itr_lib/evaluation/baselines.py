@@ -89,5 +89,6 @@ def _sparse_cosine(images: sparse.csr_array, captions: sparse.csr_array) -> Floa
 
 
 def _mean_features(data: RetrievalData) -> Float[Tensor, "images features"]:
+    data.expect_features()
     total = data.features.astype(np.float64).sum(axis=1)
     return torch.from_numpy(total / data.region_mask.sum(axis=1, keepdims=True))

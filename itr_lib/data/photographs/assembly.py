@@ -16,7 +16,7 @@ import numpy as np
 
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.photographs.features import read_features
-from itr_lib.data.photographs.folders import feature_names
+from itr_lib.data.photographs.folders import PICTURES, feature_names
 from itr_lib.data.photographs.pictures import find_file, is_file, open_row, picture_is_there, picture_size
 from itr_lib.data.photographs.problems import Problem, Problems, by_cause
 from itr_lib.data.photographs.records import SPLITS, Record, Regions, Source
@@ -62,7 +62,7 @@ def assemble(
     splits: Sequence[str] | None = None,
     images: Path | None = None,
     features=None,
-    boxes: Path | None = None,
+    boxes: Sequence[Path] = (),
     decode: bool = False,
 ) -> PhotographData:
     """The data of a source.
@@ -74,7 +74,7 @@ def assemble(
         splits: which to take; None: all that are there.
         images: the folder of pictures; None: do without.
         features: a feature file or folder; None: the source's own, or none.
-        boxes: a file of labelled boxes, the regions of pictures without features.
+        boxes: files of labelled boxes, the regions of pictures without features.
         decode: decode each picture whole instead of reading its header.
 
     Raises:
@@ -82,7 +82,7 @@ def assemble(
     """
     wanted = _present(splits, source)
     records = [record for record in source.records if record.split in wanted]
-    path_of: PathOf | None = images and functools.partial(_path, images)
+    path_of: PathOf | None = images and functools.partial(picture_path, images)
     if source.regions and features is None:
         parts = {split: _own_regions(source, split, records) for split in wanted}
     else:
@@ -110,13 +110,14 @@ def _present(splits: Sequence[str] | None, source: Source) -> tuple[str, ...]:
     return tuple(split for split in known if (split in splits if splits else counts[split]))
 
 
-def _path(images: Path, record: Record) -> Path:
-    """Where a picture lies: COCO's files name a sub-folder, which a copy of the pictures may lack."""
-    nested = find_file(images / record.folder, record.filename)
-    return nested if not record.folder or is_file(nested) else find_file(images, record.filename)
+def picture_path(images: Path, record: Record) -> Path:
+    """Where a picture lies. COCO's files name a sub-folder, which a copy may lack; some files leave ``.jpg`` out."""
+    name = record.filename if Path(record.filename).suffix.lower() in PICTURES else f"{record.filename}.jpg"
+    nested = find_file(images / record.folder, name)
+    return nested if not record.folder or is_file(nested) else find_file(images, name)
 
 
-def _regions(records: list[Record], features, boxes: Path | None, path_of: PathOf | None, problems: Problems):
+def _regions(records: list[Record], features, boxes: Sequence[Path], path_of: PathOf | None, problems: Problems):
     """Features where there are some, else boxes, else nothing."""
     if features is None:
         return boxes_of_records(boxes, records, problems) if boxes else Regions.none(len(records))

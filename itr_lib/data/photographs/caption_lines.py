@@ -17,13 +17,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from itr_lib.data.photographs.folders import find_files
+from itr_lib.data.photographs.folders import Listing
 from itr_lib.data.photographs.problems import Problems, read_lines
 from itr_lib.data.photographs.records import (
     Record,
     Source,
     expect_some,
-    plain,
     split_by_name,
     usable_captions,
     usable_name,
@@ -41,8 +40,8 @@ BROKEN = re.compile(r"\s*(\d+)\s+(\S.*)")  # number and caption, the bar between
 Split = Callable[[str], tuple[str, str] | None]  # a line -> file name and caption
 
 
-def read_caption_lines(path: Path, root: Path, problems: Problems) -> Source:
-    """The images of a file with one caption a line; ``root``: where lists of splits are looked for."""
+def read_caption_lines(path: Path, listing: Listing, problems: Problems) -> Source:
+    """The images of a file with one caption a line; ``listing``: where lists of splits may be."""
     said: dict[str, list[str]] = defaultdict(list)
     for number, line in _captions(path):
         where = f"line {number} of {path}"
@@ -55,7 +54,7 @@ def read_caption_lines(path: Path, root: Path, problems: Problems) -> Source:
     usable = {name: usable_captions(texts, name, str(path), problems) for name, texts in said.items()}
     records = tuple(Record(name, "", captions) for name, captions in usable.items() if captions)
     expect_some(records, path, problems)
-    listed = split_lists(root)
+    listed = split_lists(listing)
     records, note = _by_list(records, listed, path, problems) if listed else split_by_name(records)
     return Source(f"one caption a line, {path}", path.stem, records, (note,))
 
@@ -112,11 +111,11 @@ def _by_comma(before: int) -> Split:
     return split
 
 
-def split_lists(root: Path) -> dict[str, str]:
-    """The split of each image that a list names, by its file name without its ending; empty where there are no lists."""
+def split_lists(listing: Listing) -> dict[str, str]:
+    """The split of each image that a list names, by its file name without its ending."""
     listed = {}
     for split, names in LISTS.items():
-        paths = [path for name in names for path in find_files(root, name)]
+        paths = [path for name in names for path in listing.files(name)]
         for line in read_lines(paths[0]) if paths else ():
             stem = Path(composed(line.strip())).stem
             if stem and listed.setdefault(stem, split) != split:
@@ -129,7 +128,7 @@ def _by_list(records: tuple[Record, ...], listed: dict[str, str], path: Path, pr
     split_of = {record.filename: listed.get(Path(record.filename).stem) for record in records}
     kept = tuple(replace(one, split=split_of[one.filename]) for one in records if split_of[one.filename])
     if not kept:
-        raise ValueError(f"the lists of splits beside {path} name none of its {len(records):,} images: another data set?")
+        raise ValueError(f"the lists of splits beside {path} name none of its {len(records):,} images")
     for stem in sorted(listed.keys() - {Path(record.filename).stem for record in records}):
         problems.add("image of a list without captions", stem, f"Image {stem!r} of a list of splits is not in {path}.")
     rest = len(records) - len(kept)

@@ -36,7 +36,7 @@ def _read_part(path: Path, problems: Problems) -> list[Record]:
     content = read_json(path)
     lists = [content.get(key) for key in ("images", "annotations")] if isinstance(content, dict) else [None]
     if not all(isinstance(one, list) for one in lists):
-        raise ValueError(f"{path} is not in COCO's format: expected an object with the lists 'images' and 'annotations'")
+        raise ValueError(f"{path} is not in COCO's format: expected an object with lists 'images' and 'annotations'")
     images, annotations = lists
     part = path.stem.removeprefix("captions_")  # train2017
     names = _names(images, path, problems)
@@ -67,7 +67,7 @@ def _names(images: list, path: Path, problems: Problems) -> dict[int, tuple[str,
             sentence = f"{where.capitalize()} lacks 'id' or 'file_name'."
             problems.add("record of another format", f"image {number}", sentence)
         elif image in names:
-            problems.add("id that stands twice", str(image), f"Id {image} stands twice in {path}: the first one counts.")
+            problems.add("id that stands twice", str(image), f"Id {image} stands twice in {path}: the first counts.")
         elif filename := usable_name(name, where, problems):
             sides = [one.get(key) for key in ("width", "height")]
             whole = all(type(side) in (int, float) and side > 0 for side in sides)

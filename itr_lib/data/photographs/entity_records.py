@@ -155,7 +155,8 @@ def _well_formed(entry) -> bool:
 
 def _phrase_well_formed(phrase: dict) -> bool:
     span, whole = phrase.get("span"), isinstance(phrase.get("s"), int)
-    return whole and are_numbers(span, 2) and all(isinstance(at, int) for at in span) and isinstance(phrase.get("e"), str)
+    counted = are_numbers(span, 2) and all(isinstance(at, int) for at in span)
+    return whole and counted and isinstance(phrase.get("e"), str)
 
 
 def _captions(record: dict, problems: Problems) -> dict[int, list[str]]:

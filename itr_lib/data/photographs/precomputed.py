@@ -1,6 +1,6 @@
 """The layout of SCAN (Lee et al., ECCV 2018), which VSE-infinity, CHAN and others use: features beside captions.
 
-Of each split a folder holds ``<split>_ims.npy`` (N, R, D), ``<split>_caps.txt`` with five captions an image, one a line,
+Of each split a folder holds ``<split>_ims.npy`` (N, R, D), ``<split>_caps.txt`` with five lines, captions, an image,
 and mostly ``<split>_ids.txt``. Nothing but the order ties them together, so the counts must agree to the line. Some
 copies have each image, or each id, five times, once a caption: then one of five is kept. ``dev`` is val; of COCO,
 ``testall`` is the 5,000 test images and ``test`` the first 1,000 of them.
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from itr_lib.data.photographs.folders import visible
 from itr_lib.data.photographs.problems import Problems, read_json, read_lines
 from itr_lib.data.photographs.records import Record, Regions, Source, expect_some, usable_captions, usable_name
+from itr_lib.data.rows import Rows, finite_rows, map_npy, read_if_small
 
 CAPTIONS = 5  # an image, in every file of this layout
 SAMPLED = 32  # images whose repeats are compared
@@ -29,7 +29,7 @@ def read_precomputed(folder: Path, problems: Problems) -> Source:
     Raises:
         ValueError: counts that do not fit, ids that stand twice, features that are none.
     """
-    parts = [path.name.removesuffix("_caps.txt") for path in visible(folder) if path.name.endswith("_caps.txt")]
+    parts = [path.name.removesuffix("_caps.txt") for path in sorted(folder.glob("[!.]*_caps.txt"))]
     names = {part: NAMES.get(part, part) for part in parts}
     notes = []
     if {"test", "testall"} <= names.keys():
@@ -48,16 +48,17 @@ def read_precomputed(folder: Path, problems: Problems) -> Source:
     missing = [part for part, split in names.items() if arrays[split] is None]
     if missing:
         notes.append(f"No features: {', '.join(f'{part}_ims.npy' for part in missing)} is missing; captions were read.")
-    regions = None if len(missing) == len(parts) else _regions_of(arrays)
-    return Source(f"SCAN's layout, {folder}", folder.name.removesuffix("_precomp"), tuple(records), tuple(notes), regions)
+    regions = None if len(missing) == len(parts) else _regions_of(arrays, folder, problems)
+    title = folder.name.removesuffix("_precomp")
+    return Source(f"SCAN's layout, {folder}", title, tuple(records), tuple(notes), regions)
 
 
 def has_features(folder: Path) -> bool:
     """Whether the folder brings features along."""
-    return any(path.name.endswith("_ims.npy") for path in visible(folder))
+    return any(folder.glob("[!.]*_ims.npy"))
 
 
-def _read_part(folder: Path, part: str) -> tuple[list[str] | None, list[list[str]], np.ndarray | None]:
+def _read_part(folder: Path, part: str) -> tuple[list[str] | None, list[list[str]], Rows | None]:
     """Ids, captions and features of the images of one split, each once; None where there are none."""
     captions = read_lines(folder / f"{part}_caps.txt")
     ids, rows = _ids(folder / f"{part}_ids.txt"), _features(folder / f"{part}_ims.npy")
@@ -72,7 +73,7 @@ def _read_part(folder: Path, part: str) -> tuple[list[str] | None, list[list[str
         raise ValueError(f"{folder / f'{part}_ids.txt'} names {twice!r} twice: which captions are its own is not known")
     if rows is not None and len(rows) > images:
         _expect_repeats(rows, folder / f"{part}_ims.npy")
-        rows = rows[::CAPTIONS]
+        rows = rows.take(np.arange(0, len(rows), CAPTIONS))
     return ids, [captions[start : start + each] for start in range(0, len(captions), each)], rows
 
 
@@ -104,39 +105,27 @@ def _ids(path: Path) -> list[str] | None:
     return ids
 
 
-def _features(path: Path) -> np.ndarray | None:
+def _features(path: Path) -> Rows | None:
     """The array on disk, (N, R, D); it stays there."""
-    if not path.is_file():
-        return None
-    try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # damaged bytes raise nearly anything
-        raise ValueError(f"{path} cannot be read as a numpy array ({error}): it is damaged; download it again") from error
-    rows = rows[:, None] if rows.ndim == 2 else rows
-    if rows.ndim != 3 or rows.dtype.kind != "f" or 0 in rows.shape:
-        raise ValueError(
-            f"{path} has shape {rows.shape} and type {rows.dtype}: expected floats of shape (images, regions, dimensions)"
-        )
-    return rows
+    return Rows([map_npy(path)]) if path.is_file() else None
 
 
 def _one_of_five(ids: list[str], path: Path) -> list[str]:
     """Ids that stand five times, once each."""
     for start in range(0, len(ids), CAPTIONS):
-        if len(set(ids[start : start + CAPTIONS])) > 1:
-            raise ValueError(
-                f"lines {start + 1} to {start + CAPTIONS} of {path} are {ids[start : start + CAPTIONS]}: expected one id"
-                " five times, or each id once"
-            )
+        five = ids[start : start + CAPTIONS]
+        if len(set(five)) > 1:
+            lines = f"lines {start + 1} to {start + CAPTIONS} of {path}"
+            raise ValueError(f"{lines} are {five}: expected one id five times, or each id once")
     return ids[::CAPTIONS]
 
 
-def _sample(rows: np.ndarray) -> np.ndarray:
+def _sample(rows: Rows) -> np.ndarray:
     """First rows of fives spread over the file."""
     return np.unique(np.linspace(0, len(rows) // CAPTIONS - 1, SAMPLED).astype(int)) * CAPTIONS
 
 
-def _repeated(rows: np.ndarray) -> np.ndarray:
+def _repeated(rows: Rows) -> np.ndarray:
     """For sampled fives, whether their rows are equal."""
     if len(rows) % CAPTIONS:
         return np.zeros(1, bool)
@@ -144,7 +133,7 @@ def _repeated(rows: np.ndarray) -> np.ndarray:
     return np.array([(five == five[0]).all() for five in fives])
 
 
-def _expect_repeats(rows: np.ndarray, path: Path) -> None:
+def _expect_repeats(rows: Rows, path: Path) -> None:
     repeated = _repeated(rows)
     if not repeated.all():
         start = int(_sample(rows)[repeated.argmin()])
@@ -178,16 +167,22 @@ def _records(part: str, split: str, ids, captions, files: dict[str, str], proble
     return records
 
 
-def _regions_of(arrays: dict[str, np.ndarray | None]):
+def _regions_of(arrays: dict[str, Rows | None], folder: Path, problems: Problems):
     """What gives the features of some records of a split; each region has the whole picture as its box."""
 
     def regions(split: str, records: Sequence[Record]) -> Regions:
         rows = arrays[split]
         if rows is None:
             return Regions.none(len(records))
-        features = rows if len(records) == len(rows) else rows[[int(record.number) for record in records]]
-        shape = features.shape[:2]
-        boxes = np.broadcast_to(np.float32([0, 0, 1, 1]), (*shape, 4))
-        return Regions(np.arange(len(records)), features, boxes, np.ones(shape, bool))
+        features = rows.take(np.array([int(record.number or 0) for record in records]))
+        finite = finite_rows(features)
+        for row in np.flatnonzero(~finite):
+            name = records[row].filename
+            sentence = f"Features of {name!r} in {folder}: NaN or infinite values, or some too large for 32 bits."
+            problems.add("features that cannot be used", name, sentence)
+        kept = np.flatnonzero(finite)
+        shape = (len(kept), features.shape[1])
+        boxes = np.tile(np.float32([0, 0, 1, 1]), (*shape, 1))
+        return Regions(kept, read_if_small(features.take(kept)), boxes, np.ones(shape, bool))
 
     return regions

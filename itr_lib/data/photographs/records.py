@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from itr_lib.data.photographs.problems import Problems
+from itr_lib.data.rows import Rows, take_rows
 from itr_lib.data.unicode import composed, half_character
 
 SPLITS = ("train", "val", "test")
@@ -57,7 +58,7 @@ class Regions:
     """
 
     rows: Int[np.ndarray, " found"]
-    features: Float[np.ndarray, "found regions features"]
+    features: Float[np.ndarray | Rows, "found regions features"]
     boxes: Float[np.ndarray, "found regions 4"]
     mask: Bool[np.ndarray, "found regions"]
     labels: Shaped[np.ndarray, "found regions"] | None = None
@@ -72,7 +73,8 @@ class Regions:
         """Some of them, in the order given."""
         chosen = np.asarray(chosen, int)
         labels = None if self.labels is None else self.labels[chosen]
-        return Regions(self.rows[chosen], self.features[chosen], self.boxes[chosen], self.mask[chosen], labels)
+        features = take_rows(self.features, chosen)
+        return Regions(self.rows[chosen], features, self.boxes[chosen], self.mask[chosen], labels)
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,9 @@ def split_by_name(records: Sequence[Record]) -> tuple[tuple[Record, ...], str]:
     order = sorted(records, key=lambda record: hashlib.sha256(record.filename.encode()).digest())
     split = {record.filename: "test" if at < held else "val" for at, record in enumerate(order[: 2 * held])}
     sentence = (
-        f"These files tell no split. The images stand in the order of the SHA-256 of their file names: the first {held:,}"
-        f" are test, the next {held:,} val, the others train. It is no split of a paper: figures on it compare with no"
-        " published ones. Karpathy's dataset_<name>.json in the same folder brings the field's split."
+        f"These files tell no split. In the order of the SHA-256 of the file names the first {held:,} images are test,"
+        f" the next {held:,} val, the others train. It is no split of a paper: figures on it compare with no published"
+        " ones. Karpathy's dataset_<name>.json in the same folder brings the field's split."
     )
     return tuple(replace(record, split=split.get(record.filename, "train")) for record in records), sentence
 

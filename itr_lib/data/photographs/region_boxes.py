@@ -68,9 +68,9 @@ def _seen(boxes: np.ndarray, labels: Sequence[str], name: str, path: Path, probl
     return LabelledBoxes(boxes[covers], tuple(label for label, seen in zip(labels, covers, strict=True) if seen))
 
 
-def boxes_of_records(path: Path, records: Sequence[Record], problems: Problems) -> Regions:
+def boxes_of_records(paths: Sequence[Path], records: Sequence[Record], problems: Problems) -> Regions:
     """The boxes of all records, padded; an image without any is kept, with no region."""
-    read = read_boxes(path, problems)
+    read = {name: boxes for path in paths for name, boxes in read_boxes(path, problems).items()}
     own = [read.get(record.filename) for record in records]
     width = max((len(one.labels) for one in own if one), default=0)
     longest = max((len(label) for one in own if one for label in one.labels), default=1)
