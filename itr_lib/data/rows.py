@@ -90,7 +90,7 @@ class Rows:
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self[:].astype(dtype or self.dtype, copy=False)
 
-    def take(self, index: Int[np.ndarray, " some"]) -> Rows:
+    def take(self, index: Int[np.ndarray, " some"] | Sequence[int]) -> Rows:
         """Some rows, in the order given: still on disk."""
         return Rows(self.parts, self.index[index], None if self.mask is None else self.mask[index])
 
@@ -121,9 +121,9 @@ class Rows:
         else:
             got = np.zeros((len(rows), width, self.shape[2]), self.dtype)
             for number in parts:
-                places = np.flatnonzero(which == number)
-                some = self.parts[number][index[places] - self.starts[number], :width]
-                got[places, : some.shape[1]] = some
+                there = self.parts[number][:, :width]  # nothing is read yet
+                for place in np.flatnonzero(which == number):  # row by row: each is copied once
+                    got[place, : there.shape[1]] = there[index[place] - self.starts[number]]
         if self.mask is not None:
             got[~self.mask[rows, :width]] = 0
         return got
@@ -139,7 +139,7 @@ def read_if_small(rows: Rows) -> np.ndarray | Rows:
     return rows[:] if rows.nbytes <= SMALL_BYTES else rows
 
 
-def take_rows(features: np.ndarray | Rows, index: Int[np.ndarray, " some"]) -> np.ndarray | Rows:
+def take_rows(features: np.ndarray | Rows, index: Int[np.ndarray, " some"] | Sequence[int]) -> np.ndarray | Rows:
     """Some rows of an array; of :class:`Rows` without reading them."""
     return features.take(index) if isinstance(features, Rows) else features[index]
 
