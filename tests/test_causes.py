@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from itr_lib.evaluation import CAUSES, corrected_recall, rare_words, recall_by_cause, wilson_interval
+from itr_lib.checks import library
+from itr_lib.evaluation import CAUSES, corrected_recall, fold_metrics, rare_words, recall_by_cause, wilson_interval
 from itr_lib.evaluation.relevance import words_of
 
 
@@ -76,3 +77,14 @@ def test_rare_words_are_counted_in_the_training_captions_alone():
 def test_causes_are_words_as_captions_have_them_and_share_none():
     words = [word for some in CAUSES.values() for word in some]
     assert len(words) == len(set(words)) and all(words_of(word) == [word] for word in words)
+
+
+@pytest.mark.parametrize("folds", [1, 2, 5])
+def test_the_folds_of_the_exercise_are_those_of_the_metrics(folds):
+    rng = np.random.default_rng(folds)
+    owner = rng.permutation(np.repeat(np.arange(20), rng.integers(1, 6, 20)))
+    scores = torch.tensor(rng.normal(size=(20, len(owner))).round(1))  # some are level
+    wanted = fold_metrics(scores, owner, folds)
+    for k in (1, 5, 10):
+        found = library("fold-recall")(scores, torch.tensor(owner), folds, k)
+        assert found == pytest.approx(getattr(wanted, f"t2i_r{k}"))
