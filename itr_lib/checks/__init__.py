@@ -74,6 +74,8 @@ LESSONS = {
     "05": ("two-stage-search", "honest-rank", "token-guidance", "cmc", "choose-k", "pareto-front"),
     # what TGDT is made of
     "05a": ("structure-agreement", "local-weight"),
+    # photographs
+    "06": ("whole-picture", "pool-boxes", "fold-recall", "corrected-recall", "recall-by-cause", "parameter-groups"),
 }
 
 
