@@ -91,13 +91,13 @@ def read_features(path, names: Sequence[str], problems: Problems, size_of: SizeO
     rows, entries, boxes = _usable(asked, path, problems, size_of)
     if not entries:
         raise ValueError(_none_usable(path, problems.found[before:]))
-    regions = part.shape[1] if part else max(entry.shape[0] for entry in entries)
+    regions = max(entry.shape[0] for entry in entries) if part is None else part.shape[1]
     mask, corners = np.zeros((len(rows), regions), bool), np.zeros((len(rows), regions, 4), np.float32)
     for row, (entry, own) in enumerate(zip(entries, boxes, strict=True)):
         mask[row, : len(entry.mask)] = entry.mask
         corners[row, : len(entry.mask)][entry.mask] = own
     places = [entry.place for entry in entries]
-    features = Rows([part], np.array(places), mask) if part else Rows([_Files.of(entries)])
+    features = Rows([_Files.of(entries)]) if part is None else Rows([part], np.array(places), mask)
     return RegionFeatures(np.array(rows), read_if_small(features), corners, mask)
 
 
@@ -163,7 +163,11 @@ def _from_file(path: Path, names: Sequence[str], problems: Problems) -> tuple[Pa
     keys = [composed(Path(str(key)).name) for key in arrays["filenames"].ravel().astype(str)]
     images, regions, dim = part.shape
     if images != len(keys):
-        raise ValueError(f"'features' of {path} has {images} rows: expected one for each of its {len(keys)} file names")
+        shape = (images, dim) if regions == 1 else part.shape
+        raise ValueError(
+            f"'features' of {path} has shape {shape}: expected floats of shape ({len(keys)}, D) or ({len(keys)}, R, D),"
+            f" one row for each of its {len(keys)} file names"
+        )
     boxes, mask = arrays.get("boxes"), _mask(arrays, (images, regions), path)
     if boxes is not None and boxes.shape != (images, regions, 4):
         raise ValueError(f"'boxes' of {path} has shape {boxes.shape}, expected {(images, regions, 4)}")
