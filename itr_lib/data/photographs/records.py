@@ -122,7 +122,7 @@ def usable_name(name: str, where: str, problems: Problems) -> str | None:
     path = PurePosixPath(name.replace("\\", "/"))
     if half_character(name) or "\0" in name or path.is_absolute() or ".." in path.parts or path.name in ("", "."):
         sentence = f"{where.capitalize()} names the picture {name!r}: expected the name of a file in the image folder."
-        problems.add("file name that is none", where, sentence)
+        problems.add("file name that is none", name, sentence)
         return None
     return composed(name)
 
