@@ -171,22 +171,15 @@ def test_records_of_flickr8k_come_back(shared_data, tmp_path):
     stems = {one["filename"].removesuffix(".jpg"): one for one in chosen}
     entries = {stem: truth[f"{stem}.jpg"] for stem in stems}
     tokens = {stem: [said["tokens"] for said in one["sentences"]] for stem, one in stems.items()}
-    for path, what in {
-        "original": None,
-        "json": {"images": {f"{stem}.jpg": one for stem, one in entries.items()}},
-    }.items():
-        folder = tmp_path / path
+    folders = [tmp_path / "original", tmp_path / "json"]
+    for folder in folders:
         folder.mkdir()
         (folder / "images").symlink_to(root / "images")
-        if what is None:
-            write(folder, entries, tokens, {stem: one["split"] for stem, one in stems.items()})
-        else:
-            (folder / "entities.json").write_text(json.dumps(what))
-            (folder / "dataset_flickr8k.json").write_text(json.dumps({"images": chosen}))
+    write(folders[0], entries, tokens, {stem: one["split"] for stem, one in stems.items()})
+    as_json = {"images": {f"{stem}.jpg": one for stem, one in entries.items()}}
+    (folders[1] / "entities.json").write_text(json.dumps(as_json))
+    (folders[1] / "dataset_flickr8k.json").write_text(json.dumps({"images": chosen}))
     problems = [Problems(), Problems()]
-    read = [
-        read_pictures(tmp_path / path, None, None, own)[1]
-        for path, own in zip(("original", "json"), problems, strict=True)
-    ]
+    read = [read_pictures(folder, None, None, own)[1] for folder, own in zip(folders, problems, strict=True)]
     expect_same(*read)
     assert sum(map(len, read[0].values())) > 150 and len(problems[0].found) == len(problems[1].found)
