@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -143,7 +145,7 @@ def test_each_layout_gives_each_image_its_own_captions(layout, tmp_path):
     found = said(data)
     assert len(found) == images and all(sorted(EVERYBODY[one]) == sorted(texts) for one, texts in found.items())
     assert data.problems == () and "Read: " in data.notes[0]
-    assert __import__("re").search(told, data.notes[0])
+    assert re.search(told, data.notes[0])
     if layout not in ("scan", "karpathy"):
         assert data["train"].picture(0).size == (60, 40)
     splits = load_splits("flickr8k" if layout != "coco" else "coco", str(tmp_path / "data"))
@@ -384,3 +386,50 @@ def test_numbers_of_another_folder_are_no_image_numbers(tmp_path):
         np.save(tmp_path / "features" / f"{row}.npy", np.ones((1, 4), np.float32))
     with pytest.raises(ValueError, match="usable features for none of the images"):
         load_folder("flickr8k", tmp_path)
+
+
+# --- real files ------------------------------------------------------------------------------------------------------
+
+
+def test_coco_mini_loads_with_pictures_and_labelled_boxes(shared_data):
+    splits = load_splits("coco", str(shared_data / "coco_mini"), strict=True)
+    assert len(splits.train) + len(splits.val) == 50 and len(splits.test) == 51
+    data = load_folder("coco", shared_data / "coco_mini", strict=True)
+    boxes = json.loads((shared_data / "coco_mini" / "boxes.json").read_text())["images"]
+    for part in data.splits.values():
+        for row, name in enumerate(part.image_ids):
+            size, objects = boxes[name]["size"], boxes[name]["objects"]
+            assert part.region_labels[row][part.region_mask[row]].tolist() == [one["label"] for one in objects]
+            expected = np.array([one["box"] for one in objects]) / (size + size)
+            np.testing.assert_allclose(part.boxes[row][part.region_mask[row]], expected.clip(0, 1), atol=1e-6)
+    assert max(data["val"].picture(0).size) > 200
+    with pytest.raises(ValueError, match="'coco'/'train' has captions and no image features: extract them"):
+        image_batch(splits.train, np.arange(2))
+
+
+def test_flickr30k_text_loads_as_captions(shared_data):
+    root = shared_data / "flickr30k_text"
+    splits = load_splits("flickr30k", str(root), strict=True)
+    assert [len(part) for part in (splits.train, splits.val, splits.test)] == [29000, 1014, 1000]
+    assert splits.test.image_ids == tuple((root / "test_ids.txt").read_text().split())
+    lines = (root / "test_caps.txt").read_text().split("\n")[:-1]
+    assert splits.test.captions_of(999) == [" ".join(line.split()) for line in lines[-5:]]
+    tokens = tokenise(train_tokenizer(splits.test.captions, vocabulary_size=500), splits.test.captions)
+    assert len(tokens.ids) == 5000 and "No features: " in splits.notes
+    with pytest.raises(ValueError, match="'flickr30k'/'test' has captions and no image features"):
+        image_batch(splits.test, np.arange(2))
+
+
+def test_kaggles_files_of_real_captions(shared_data, tmp_path):
+    """Flickr8k's own captions and pictures under Kaggle's names give what Karpathy's file gives."""
+    root = shared_data / "flickr8k"
+    images = json.loads((root / "dataset_flickr8k.json").read_text())["images"][::7]
+    lines = [(one["filename"], said["raw"].strip()) for one in images for said in one["sentences"]]
+    (tmp_path / "Images").symlink_to(root / "images")
+    with (tmp_path / "captions.txt").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([("image", "caption"), *lines])
+    data = load_folder("flickr8k", tmp_path)
+    found = {name: part.captions_of(row) for part in data.splits.values() for row, name in enumerate(part.image_ids)}
+    for one in images:
+        texts = [" ".join(said["raw"].split()) for said in one["sentences"]]
+        assert found[one["filename"]] == [text for text in texts if text]
