@@ -178,7 +178,7 @@ def corrupt(layout: str, root: Path, times: int, seed: int) -> dict[str, int]:
                 counts["skipped" if data.problems else "read"] += 1
         except (OSError, ValueError) as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
-            ours = "itr_lib" in last.filename and len(str(error)) > 30 and not THEIRS.search(str(error).split(" (")[0])
+            ours = "itr_lib" in last.filename and len(str(error)) > 20 and not THEIRS.search(str(error).split(" (")[0])
             assert ours, f"damage {number} of seed {seed} to {path.relative_to(root)} ({layout}): {last} says {error!r}"
             str(error).encode()
             counts["refused"] += 1

@@ -23,6 +23,7 @@ from itr_lib.data.photographs.records import Source
 
 TRIED = 100  # images whose pictures are looked for, before a folder of pictures is taken for theirs
 KNOWN = ("flickr8k", "flickr30k", "coco")
+WHY = {"karpathy": "the field's split", "precomputed": "a split with its features"}
 EXPECTED = (
     "dataset_<name>.json (Karpathy), captions.txt or results.csv (Kaggle), Flickr8k.token.txt, captions_val2017.json"
     " (COCO), or test_caps.txt (SCAN)"
@@ -164,8 +165,9 @@ def _both(found: dict[str, list[Path]], root: Path) -> str:
 def _left(found: dict[str, list[Path]], chosen: str) -> list[str]:
     """What else was there, and how to have it."""
     further = found["captions"][1:] if chosen == "captions" else []
+    why = WHY.get(chosen, "the layout asked for")
     return [f"Not read: {path}." for path in further] + [
-        f"Not read: {paths[0]}, captions in another layout; layout={layout!r} reads them."
+        f"Not read: {paths[0]}, since what was read is {why}; layout={layout!r} reads it."
         for layout, paths in found.items()
         if layout != chosen
     ]
