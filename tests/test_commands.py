@@ -1,7 +1,8 @@
 """Every command is a function of its arguments, says what is wrong with them, and runs on the smallest input there is.
 
 Those that others test: benchmarks in test_benchmarks.py, extract_features and inspect_karpathy in test_karpathy.py,
-fetch in test_fetch.py, train_clip in test_guides.py, expect and the course's own commands in test_course.py.
+feature_memory in test_rows.py, fetch in test_fetch.py, train_clip in test_guides.py, expect and the course's own
+commands in test_course.py.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def test_help_says_how_the_command_is_called(name: str, capsys) -> None:
         ("expect", ["--lessons", "99"], "there is no lesson '99'"),
         ("expect", ["--data", "mnist"], "data is 'mnist'"),
         ("expect", ["--seeds", "-1"], "seed is -1"),
+        ("feature_memory", ["--gigabytes", "0"], "--gigabytes must be above 0"),
         ("extract_features", ["--images", "x", "--out", "x.npy"], "--out must end in .npz"),
         ("extract_features", ["--images", "x", "--out", "x.npz", "--device", "gpu"], "invalid choice: 'gpu'"),
         ("fetch", [], "required: name"),

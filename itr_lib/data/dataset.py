@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from itr_lib.data.rows import Rows, take_rows
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -41,7 +43,8 @@ class RetrievalData:
         image_ids: one string an image (a file name, a scene number), unique.
         captions: the captions of all images, one string each.
         image_of_caption: for each caption the row of its image; every image has at least one.
-        features: region vectors, zero where padded; float16 or float32.
+        features: region vectors, zero where padded; float16 or float32. :class:`~itr_lib.data.rows.Rows` where they
+            stay on disk: indexed by rows first, they give arrays.
         boxes: ``(x1, y1, x2, y2)`` divided by picture width and height, y downwards; zero where padded.
         region_mask: True = a real region.
         open_picture: row -> RGB picture (drawn or read from disk when asked for), or None without pictures.
@@ -55,7 +58,7 @@ class RetrievalData:
     image_ids: tuple[str, ...]
     captions: tuple[str, ...]
     image_of_caption: Int[np.ndarray, " captions"]
-    features: Float[np.ndarray, "images regions features"]
+    features: Float[np.ndarray | Rows, "images regions features"]
     boxes: Float[np.ndarray, "images regions 4"]
     region_mask: Bool[np.ndarray, "images regions"]
     open_picture: Callable[[int], Image] | None = field(default=None, repr=False)
@@ -134,7 +137,7 @@ class RetrievalData:
             image_ids=tuple(self.image_ids[i] for i in images),
             captions=tuple(self.captions[c] for c in order),
             image_of_caption=position[self.image_of_caption[order]],
-            features=self.features[images],
+            features=take_rows(self.features, images),
             boxes=self.boxes[images],
             region_mask=self.region_mask[images],
             open_picture=opener and partial(_open_taken, opener, images),

@@ -19,6 +19,7 @@ from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.photographs.features import RegionFeatures, read_features
 from itr_lib.data.photographs.pictures import find_file, is_file, open_row, picture_is_there, picture_size
 from itr_lib.data.photographs.problems import Problem, Problems, by_cause, read_json
+from itr_lib.data.rows import take_rows
 from itr_lib.data.unicode import composed, half_character
 
 SPLITS = ("train", "val", "test")
@@ -249,7 +250,7 @@ def _assemble(name, split, records: list[_Record], found: RegionFeatures, chosen
         image_ids=tuple(image.filename for image in images),
         captions=tuple(caption for image in images for caption in image.captions),
         image_of_caption=np.repeat(np.arange(len(images)), counts),
-        features=found.features[chosen],
+        features=take_rows(found.features, chosen),
         boxes=found.boxes[chosen],
         region_mask=found.mask[chosen],
         open_picture=paths and functools.partial(open_row, paths),
