@@ -1,8 +1,8 @@
-"""Boxes that others drew on photographs: ``boxes.json`` with objects, ``entities.json`` of Entities, or COCO's
-``instances_*.json``.
+"""Boxes that others drew on photographs: ``boxes.json`` with objects, ``entities.json`` of Flickr30k Entities, or
+``instances_*.json`` of COCO (:func:`itr_lib.data.photographs.coco.objects_of`).
 
-The first two are an object ``images`` by file name, with the ``size`` (width, height) that boxes were drawn on, in its pixels:
-``{"size": [640, 480], "objects": [{"label": "dog", "box": [x1, y1, x2, y2]}]}``, or ``entities`` as in
+The first two are an object ``images`` by file name, with the ``size`` (width, height) that boxes were drawn on, in its
+pixels: ``{"size": [640, 480], "objects": [{"label": "dog", "box": [x1, y1, x2, y2]}]}``, or ``entities`` as in
 :mod:`itr_lib.data.photographs.entities`.
 """
 
