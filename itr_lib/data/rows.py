@@ -7,6 +7,7 @@ some of its rows in some order; what is asked for comes as a plain array.
 from __future__ import annotations
 
 import functools
+import math
 import mmap
 import os
 from collections.abc import Iterator, Sequence
@@ -119,9 +120,10 @@ class Rows:
         if len(parts) == 1 and self.parts[parts[0]].shape[1] >= width:
             got = self.parts[parts[0]][index - self.starts[parts[0]], :width].astype(self.dtype, copy=False)
         else:
-            got = np.zeros((len(rows), width, self.shape[2]), self.dtype)
+            got = np.empty((len(rows), width, self.shape[2]), self.dtype)
             for number in parts:
                 there = self.parts[number][:, :width]  # nothing is read yet
+                got[which == number, there.shape[1] :] = 0
                 for place in np.flatnonzero(which == number):  # row by row: each is copied once
                     got[place, : there.shape[1]] = there[index[place] - self.starts[number]]
         if self.mask is not None:
@@ -131,7 +133,7 @@ class Rows:
     @property
     def nbytes(self) -> int:
         """What all of it would take in memory."""
-        return int(np.prod(self.shape)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def read_if_small(rows: Rows) -> np.ndarray | Rows:
@@ -182,20 +184,22 @@ class Mapped:
 
     def __getitem__(self, key) -> np.ndarray:
         expect_unchanged(self.path, self.stamp)
-        return np.asarray(self._map[key])
+        return self._opened[1][key]
 
     @functools.cached_property
-    def _map(self) -> np.memmap:
-        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape)
+    def _opened(self) -> tuple[mmap.mmap, np.ndarray]:
+        with open(self.path, "rb") as file:
+            opened = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        numbers = np.frombuffer(opened, self.dtype, math.prod(self.shape), self.offset)
+        return opened, numbers.reshape(self.shape)
 
     def __getstate__(self) -> dict:
-        return {name: value for name, value in self.__dict__.items() if name != "_map"}
+        return {name: value for name, value in self.__dict__.items() if name != "_opened"}
 
     def forget(self) -> None:
         """Give back the memory of what was read; it is read again when it is asked for."""
-        opened = self.__dict__.get("_map")
-        if opened is not None and hasattr(mmap, "MADV_DONTNEED"):
-            opened._mmap.madvise(mmap.MADV_DONTNEED)
+        if "_opened" in self.__dict__ and hasattr(mmap, "MADV_DONTNEED"):
+            self._opened[0].madvise(mmap.MADV_DONTNEED)
 
 
 def map_npy(path: str | Path, offset: int = 0, size: int | None = None) -> Mapped:
@@ -216,7 +220,7 @@ def map_npy(path: str | Path, offset: int = 0, size: int | None = None) -> Mappe
             order = "column by column" if by_column else "row by row"
             raise ValueError(f"shape {shape}, type {dtype}, {order}: expected floats (N, D) or (N, R, D), row by row")
         there = (stamp[0] - offset if size is None else size) - (begin - offset)
-        needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        needed = math.prod(shape) * dtype.itemsize
         if there != needed:
             raise ValueError(f"{there:,} bytes of numbers, where shape {shape} needs {needed:,}")
     except Exception as error:  # a damaged header raises nearly anything: SyntaxError, TokenError, UnicodeDecodeError

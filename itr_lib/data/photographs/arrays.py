@@ -82,7 +82,7 @@ def _named(path: Path, *let_through: type[Exception]) -> Iterator[None]:
 def _is_by_row(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
     with opened.open(info) as member:
         shape, by_column, dtype = read_header(member)
-    if dtype.kind != "f" or len(shape) not in (2, 3):
+    if dtype.kind != "f" or len(shape) not in (2, 3) or 0 in shape:
         raise ValueError(f"{info.filename} has shape {shape} and type {dtype}: expected floats (N, D) or (N, R, D)")
     return not by_column
 

@@ -163,7 +163,11 @@ def _from_file(path: Path, names: Sequence[str], problems: Problems) -> tuple[Pa
     keys = [composed(Path(str(key)).name) for key in arrays["filenames"].ravel().astype(str)]
     images, regions, dim = part.shape
     if images != len(keys):
-        raise ValueError(f"'features' of {path} has {images} rows: expected one for each of its {len(keys)} file names")
+        shape = (images, dim) if regions == 1 else part.shape
+        raise ValueError(
+            f"'features' of {path} has shape {shape}: expected floats of shape ({len(keys)}, D) or ({len(keys)}, R, D),"
+            f" one row for each of its {len(keys)} file names"
+        )
     boxes, mask = arrays.get("boxes"), _mask(arrays, (images, regions), path)
     if boxes is not None and boxes.shape != (images, regions, 4):
         raise ValueError(f"'boxes' of {path} has shape {boxes.shape}, expected {(images, regions, 4)}")
