@@ -345,6 +345,12 @@ def test_two_layouts_with_features_ask_which(tmp_path):
     assert load_splits("flickr8k", str(tmp_path), layout="karpathy").train.feature_dim == 8
 
 
+@pytest.mark.parametrize("name", ["scenes", "entities"])
+def test_what_has_no_choice_takes_none(name, tmp_path):
+    with pytest.raises(ValueError, match=f"with '{name}' there is no choice"):
+        load_splits(name, str(tmp_path), layout="coco")
+
+
 def test_a_folder_with_nothing_known_says_what_was_expected(tmp_path):
     with pytest.raises(ValueError, match="no folder: expected one with dataset_<name>.json"):
         load_splits("flickr8k", str(tmp_path / "nowhere"))

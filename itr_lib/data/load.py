@@ -69,6 +69,8 @@ def load_splits(
         ValueError: for another profile, or when the data cannot be read; ``strict``: at the first bad record.
     """
     expect_choice("profile", profile, tuple(PROFILES))
+    if name in ("scenes", "entities") and (features, layout) != (None, None):
+        raise ValueError(f"features and layout choose among files of photographs: with {name!r} there is no choice")
     if name == "scenes":
         return _drawn(profile, seed)
     if name == "entities":

@@ -28,7 +28,7 @@ def read_coco(paths: Sequence[Path], problems: Problems) -> Source:
                 problems.add("file name that stands twice", record.filename, sentence)
             else:
                 records[record.filename] = record
-    expect_some(records, paths[0], problems)
+    expect_some(list(records.values()), paths[0], problems)
     named = ", ".join(str(path) for path in paths)
     return Source(f"COCO's captions, {named}", "coco", tuple(records.values()), (NOTE,))
 

@@ -93,7 +93,7 @@ def read_karpathy(path: Path, problems: Problems) -> Source:
             problems.add("file name that stands twice", record.filename, sentence)
         elif record:
             records[record.filename] = record
-    expect_some(records, path, problems)
+    expect_some(list(records.values()), path, problems)
     title = str(content.get("dataset") or path.stem.removeprefix("dataset_"))
     return Source(f"Karpathy's JSON, {path}", title, tuple(records.values()))
 
