@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -23,6 +23,7 @@ SMALL_BYTES = 2**28  # what is simply read
 EXPONENT = np.uint16(0x7C00)  # of a float16: all bits set in NaN and infinity
 
 
+@runtime_checkable
 class Part(Protocol):
     """Some rows in one place: a file that is mapped, a folder of files, or an array in memory."""
 

@@ -16,11 +16,11 @@ import numpy as np
 
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.photographs.features import read_features
-from itr_lib.data.photographs.folders import PICTURES, feature_names
+from itr_lib.data.photographs.folders import feature_names
+from itr_lib.data.photographs.given_boxes import read_boxes
 from itr_lib.data.photographs.pictures import find_file, is_file, open_row, picture_is_there, picture_size
 from itr_lib.data.photographs.problems import Problem, Problems, by_cause
 from itr_lib.data.photographs.records import SPLITS, Record, Regions, Source
-from itr_lib.data.photographs.region_boxes import boxes_of_records
 
 PathOf = Callable[[Record], Path]
 
@@ -112,20 +112,37 @@ def _present(splits: Sequence[str] | None, source: Source) -> tuple[str, ...]:
 
 def picture_path(images: Path, record: Record) -> Path:
     """Where a picture lies. COCO's files name a sub-folder, which a copy may lack; some files leave ``.jpg`` out."""
-    name = record.filename if Path(record.filename).suffix.lower() in PICTURES else f"{record.filename}.jpg"
-    nested = find_file(images / record.folder, name)
-    return nested if not record.folder or is_file(nested) else find_file(images, name)
+    for folder in dict.fromkeys((record.folder, "")):
+        for name in (record.filename, f"{record.filename}.jpg"):
+            if is_file(path := find_file(images / folder, name)):
+                return path
+    return images / record.filename
 
 
 def _regions(records: list[Record], features, boxes: Sequence[Path], path_of: PathOf | None, problems: Problems):
     """Features where there are some, else boxes, else nothing."""
     if features is None:
-        return boxes_of_records(boxes, records, problems) if boxes else Regions.none(len(records))
+        return _boxes(boxes, records, problems) if boxes else Regions.none(len(records))
     names = feature_names(features, records)
     record_of = dict(zip(names, records, strict=True))
     size_of = path_of and (lambda key: record_of[key].size or picture_size(path_of(record_of[key])))
     found = read_features(features, names, problems, size_of)
     return Regions(found.rows, found.features, found.boxes, found.mask)
+
+
+def _boxes(paths: Sequence[Path], records: Sequence[Record], problems: Problems) -> Regions:
+    """The labelled boxes of all records, padded; an image without any is kept, with no region."""
+    read = {name: given for path in paths for name, given in read_boxes(path, problems).items()}
+    own = [read.get(record.filename) for record in records]
+    width = max((len(one.labels) for one in own if one), default=0)
+    longest = max((len(label) for one in own if one for label in one.labels), default=1)
+    boxes, mask = np.zeros((len(records), width, 4), np.float32), np.zeros((len(records), width), bool)
+    labels = np.zeros((len(records), width), f"U{max(1, longest)}")
+    for row, one in enumerate(own):
+        if one:
+            real = len(one.labels)
+            boxes[row, :real], mask[row, :real], labels[row, :real] = one.boxes, True, one.labels
+    return Regions(np.arange(len(records)), np.zeros((len(records), width, 0), np.float16), boxes, mask, labels)
 
 
 def _own_regions(source: Source, split: str, records: list[Record]) -> tuple[list[Record], Regions]:

@@ -1,4 +1,4 @@
-"""COCO's own caption files: ``captions_train2017.json`` and ``captions_val2017.json``, or those of 2014.
+"""COCO's own files: ``captions_train2017.json``, ``captions_val2017.json`` and ``instances_*.json``, or those of 2014.
 
 Each is an object with ``images`` (``id``, ``file_name``) and ``annotations`` (``image_id``, ``caption``). The pictures
 of a part lie in a folder of its name, ``train2017``. COCO keeps the captions of its test pictures to itself, and the
@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from itr_lib.data.photographs.box_units import are_numbers
 from itr_lib.data.photographs.problems import Problems, read_json
-from itr_lib.data.photographs.records import Record, Source, expect_some, usable_captions, usable_name
+from itr_lib.data.photographs.records import Record, Source, capital, expect_some, usable_captions, usable_name
 
 NOTE = "COCO's own split: its val is what there is to report on. The papers' 5,000 test images are Karpathy's split."
 
@@ -27,7 +28,7 @@ def read_coco(paths: Sequence[Path], problems: Problems) -> Source:
                 problems.add("file name that stands twice", record.filename, sentence)
             else:
                 records[record.filename] = record
-    expect_some(records, paths[0], problems)
+    expect_some(list(records.values()), paths[0], problems)
     named = ", ".join(str(path) for path in paths)
     return Source(f"COCO's captions, {named}", "coco", tuple(records.values()), (NOTE,))
 
@@ -64,7 +65,7 @@ def _names(images: list, path: Path, problems: Problems) -> dict[int, tuple[str,
         where = f"image {number} of {path}"
         image, name = (one.get(key) if isinstance(one, dict) else None for key in ("id", "file_name"))
         if type(image) is not int or not isinstance(name, str):
-            sentence = f"{where.capitalize()} lacks 'id' or 'file_name'."
+            sentence = f"{capital(where)} lacks 'id' or 'file_name'."
             problems.add("record of another format", f"image {number}", sentence)
         elif image in names:
             problems.add("id that stands twice", str(image), f"Id {image} stands twice in {path}: the first counts.")
@@ -73,3 +74,36 @@ def _names(images: list, path: Path, problems: Problems) -> dict[int, tuple[str,
             whole = all(type(side) in (int, float) and side > 0 for side in sides)
             names[image] = (filename, tuple(sides) if whole else None)
     return names
+
+
+def objects_of(content: dict, path: Path, problems: Problems) -> dict[str, dict]:
+    """Size and objects of each picture of COCO's ``instances_*.json``, their boxes as corners."""
+    if not all(isinstance(content.get(key), list) for key in ("images", "categories")):
+        raise ValueError(f"{path} is no file of COCO's instances: expected the lists 'images' and 'categories' too")
+    names, sizes, labels = {}, {}, {}
+    for number, one in enumerate(content["images"]):
+        keys = ("id", "file_name", "width", "height")
+        image, name, *size = (one.get(key) if isinstance(one, dict) else None for key in keys)
+        if type(image) is int and isinstance(name, str):
+            names[image], sizes[name] = name, size
+        else:
+            sentence = f"Image {number} of {path} lacks 'id' or 'file_name': its boxes are not known."
+            problems.add("record of another format", f"image {number}", sentence)
+    for one in content["categories"]:
+        if isinstance(one, dict) and type(one.get("id")) is int:
+            labels[one["id"]] = one.get("name")
+    found = defaultdict(list)
+    for number, one in enumerate(content["annotations"]):
+        keys = ("image_id", "category_id", "bbox")
+        image, category, box = (one.get(key) if isinstance(one, dict) else None for key in keys)
+        if not (_known(image, names) and _known(category, labels) and are_numbers(box, 4)):
+            sentence = f"Annotation {number} of {path} needs 'image_id' and 'category_id' that are known, and 'bbox'."
+            problems.add("annotation that cannot be used", f"annotation {number}", sentence)
+            continue
+        x, y, width, height = box
+        found[names[image]].append({"label": labels[category], "box": [x, y, x + width, y + height]})
+    return {name: {"size": sizes[name], "objects": own} for name, own in found.items()}
+
+
+def _known(key, names: dict) -> bool:
+    return type(key) is int and key in names

@@ -1,7 +1,8 @@
-"""Boxes that others drew on photographs: ``boxes.json`` with objects, or ``entities.json`` of Flickr30k Entities.
+"""Boxes that others drew on photographs: ``boxes.json`` with objects, ``entities.json`` of Flickr30k Entities, or
+``instances_*.json`` of COCO (:func:`itr_lib.data.photographs.coco.objects_of`).
 
-Both are an object ``images`` by file name, with the ``size`` (width, height) that boxes were drawn on, in its pixels:
-``{"size": [640, 480], "objects": [{"label": "dog", "box": [x1, y1, x2, y2]}]}``, or ``entities`` as in
+The first two are an object ``images`` by file name, with the ``size`` (width, height) that boxes were drawn on, in its
+pixels: ``{"size": [640, 480], "objects": [{"label": "dog", "box": [x1, y1, x2, y2]}]}``, or ``entities`` as in
 :mod:`itr_lib.data.photographs.entities`.
 """
 
@@ -16,10 +17,18 @@ import numpy as np
 from jaxtyping import Float
 
 from itr_lib.data.boxes import MAX_REGIONS, SHOWN, iou
-from itr_lib.data.photographs.box_units import expect_corners, expect_whole_pictures, not_corners, relative_boxes
+from itr_lib.data.photographs.box_units import (
+    are_numbers,
+    expect_corners,
+    expect_whole_pictures,
+    not_corners,
+    relative_boxes,
+)
+from itr_lib.data.photographs.coco import objects_of
 from itr_lib.data.photographs.problems import Problems, read_json
 from itr_lib.data.unicode import composed
 
+KINDS = ("objects", "entities")  # where the boxes stand
 FLIPPED = "box that ends before it begins"
 
 
@@ -42,10 +51,12 @@ def read_boxes(path: Path, problems: Problems) -> dict[str, GivenBoxes]:
         raise ValueError(f"{str(path)!r} does not exist: give a boxes.json, or Flickr30k Entities' entities.json")
     content = read_json(path)
     images = content.get("images") if isinstance(content, dict) else None
+    if isinstance(images, list) and isinstance(content.get("annotations"), list):
+        images = objects_of(content, path, problems)
     if not isinstance(images, dict) or not images:
         raise ValueError(
             f"{path} is in another format: expected an object 'images' with 'size' and 'objects' (or"
-            " 'entities') by file name"
+            " 'entities') by file name, or COCO's instances_*.json"
         )
     found = {composed(name): _of_picture(composed(name), entry, problems) for name, entry in images.items()}
     flipped = len({problem.record for problem in problems.found if problem.cause == FLIPPED})
@@ -59,10 +70,8 @@ def read_boxes(path: Path, problems: Problems) -> dict[str, GivenBoxes]:
 
 def _of_picture(name: str, entry, problems: Problems) -> GivenBoxes | None:
     size = entry.get("size") if isinstance(entry, dict) else None
-    if not _numbers(size, 2) or min(size) <= 0 or not any(isinstance(entry.get(k), (list, dict)) for k in KINDS):
-        problems.add(
-            "boxes of another format", name, f"The entry of {name!r} lacks 'size', or 'objects' or 'entities'."
-        )
+    if not are_numbers(size, 2) or min(size) <= 0 or not any(isinstance(entry.get(k), (list, dict)) for k in KINDS):
+        problems.add("boxes of another format", name, f"The entry of {name!r} lacks 'size', 'objects' or 'entities'.")
         return None
     labelled = [(label, box) for label, box in _labelled(entry) if _usable(name, box, size, problems)]
     if not labelled:
@@ -77,9 +86,6 @@ def _of_picture(name: str, entry, problems: Problems) -> GivenBoxes | None:
     return GivenBoxes(tuple(size), boxes, tuple(labels))
 
 
-KINDS = ("objects", "entities")
-
-
 def _labelled(entry: dict) -> Iterator[tuple[str, list[float]]]:
     """Label and box of each object; of entities each box once, by place, for several may share it."""
     if isinstance(entry.get("objects"), list):
@@ -90,12 +96,12 @@ def _labelled(entry: dict) -> Iterator[tuple[str, list[float]]]:
     for one in entry["entities"].values():
         kind = next(iter(one.get("types") or [""]), "") if isinstance(one, dict) else ""
         for box in one.get("boxes") or [] if isinstance(one, dict) else [None]:
-            kinds.setdefault(tuple(box) if _numbers(box, 4) else repr(box), (str(kind), box))
-    yield from sorted(kinds.values(), key=lambda pair: tuple(pair[1]) if _numbers(pair[1], 4) else ())
+            kinds.setdefault(tuple(box) if are_numbers(box, 4) else repr(box), (str(kind), box))
+    yield from sorted(kinds.values(), key=lambda pair: tuple(pair[1]) if are_numbers(pair[1], 4) else ())
 
 
 def _usable(name: str, box, size, problems: Problems) -> bool:
-    if not _numbers(box, 4):
+    if not are_numbers(box, 4):
         problems.add("box that is none", name, f"A box of {name!r} is {box!r}: expected four numbers.")
         return False
     corners = np.array([box], float)
@@ -120,13 +126,7 @@ def _weights(entry: dict, boxes: np.ndarray, size) -> Float[np.ndarray, " boxes"
         meant[phrase.get("e") if isinstance(phrase, dict) else None] += 1
     weights = np.zeros(len(boxes))
     for entity, about in entry["entities"].items():
-        own = [box for box in about.get("boxes", []) if _numbers(box, 4)] if isinstance(about, dict) else []
+        own = [box for box in about.get("boxes", []) if are_numbers(box, 4)] if isinstance(about, dict) else []
         if own and meant[entity]:
             weights += meant[entity] * (iou(boxes, np.array(own) / [*size, *size]) >= SHOWN).any(axis=1)
     return weights
-
-
-def _numbers(values, count: int) -> bool:
-    """A list of so many numbers that are finite, not NaN, and no nonsense?"""
-    plain = isinstance(values, list) and len(values) == count
-    return plain and all(type(value) in (int, float) and abs(value) < 1e9 for value in values)
