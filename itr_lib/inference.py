@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from itr_lib.data.batches import caption_batch, image_batch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import TokenisedCaptions, tokenise
-from itr_lib.encoders.tokens import Encoded
+from itr_lib.encoders.tokens import Encoded, GlobalTokens
 from itr_lib.evaluation import retrieval_metrics
 from itr_lib.models.contract import Kind, RetrievalModel
 
@@ -112,6 +112,15 @@ def evaluate(
     """Retrieval metrics of a split, see :func:`itr_lib.evaluation.retrieval_metrics`; ``tokens`` as for ``encode``."""
     scores = score(model, tokenizer, data, device=device, tokens=tokens)
     return retrieval_metrics(scores, data.image_of_caption).as_dict()
+
+
+@torch.no_grad()
+def readings_of(model: nn.Module, images: Encoded, captions: Encoded) -> dict[str, Float[Tensor, "images captions"]]:
+    """The scores of a model, under the name ``""``, and of one with two readings each: ``"global"``, ``"local"``."""
+    if not isinstance(images, GlobalTokens):
+        return {"": model.scores(images, captions).float().cpu()}
+    whole, local = (part(images, captions).float().cpu() for part in (model.global_scores, model.local_scores))
+    return {"": whole + model.local_weight * local, "global": whole, "local": local}
 
 
 def _expect_contract(model: nn.Module) -> RetrievalModel:

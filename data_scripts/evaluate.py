@@ -1,0 +1,232 @@
+"""Measure a trained model on a split: from the folder that `data_scripts.train` wrote to a table, and JSON.
+
+Every image of the split is ranked for every caption and the other way round. A model with two readings (TGDT) is also
+measured by its global reading alone, and in two stages: a shortlist by the global reading, ranked anew by both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from itr_lib.data import load_folder, load_splits, load_tokenizer
+from itr_lib.data.dataset import RetrievalData
+from itr_lib.encoders.tokens import Encoded
+from itr_lib.evaluation import retrieval_metrics, two_stage_metrics
+from itr_lib.inference import encode, readings_of, rows_of
+from itr_lib.lessons.machine import choose_device
+from itr_lib.models import load_model
+from itr_lib.validation import expect_choice, expect_count
+
+PROTOCOLS = ("full", "folds")
+FOLDS = 5
+SHORTLIST = 50  # TGDT's released code: 50 captions for an image
+COLUMNS = ("i2t_r1", "i2t_r5", "i2t_r10", "i2t_medr", "t2i_r1", "t2i_r5", "t2i_r10", "t2i_medr", "rsum")
+
+
+def measure(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    data: RetrievalData,
+    *,
+    protocol: str = "full",
+    shortlist: int = SHORTLIST,
+    device: str = "cpu",
+) -> dict:
+    """All there is to say of a model on a split, as JSON keeps it.
+
+    ``metrics`` are those of :func:`itr_lib.evaluation.retrieval_metrics` on the model's own scores; a model with two
+    readings has ``global`` and ``two_stages`` beside it, the latter with its ``shortlist``.
+
+    Args:
+        model: as :mod:`itr_lib.models` has them.
+        tokenizer: the model's own.
+        data: the split.
+        protocol: ``"full"``, the whole split is one gallery; ``"folds"``, the mean over five parts of it in their
+            order, each a gallery of its own (the COCO 1K of the papers is that of the 5,000 test images).
+        shortlist: of the search in two stages.
+        device: ``"cpu"`` or ``"cuda"``.
+
+    Raises:
+        ValueError: for another protocol, a shortlist below 1, or fewer images than folds.
+    """
+    expect_choice("protocol", protocol, PROTOCOLS)
+    expect_count("shortlist", shortlist)
+    images, captions = encode(model, tokenizer, data, device=device)
+    found = [_metrics(model, *gallery, shortlist) for gallery in _galleries(images, captions, data, protocol)]
+    mean = {
+        reading: {name: float(np.mean([one[reading][name] for one in found])) for name in first}
+        for reading, first in found[0].items()
+    }
+    if "two_stages" in mean:
+        mean["two_stages"] = {"shortlist": shortlist, **mean["two_stages"]}
+    return {
+        "data": data.name,
+        "split": data.split,
+        "images": len(data),
+        "captions": len(data.captions),
+        "protocol": protocol,
+        **mean,
+    }
+
+
+def _galleries(
+    images: Encoded, captions: Encoded, data: RetrievalData, protocol: str
+) -> Iterator[tuple[Encoded, Encoded, np.ndarray]]:
+    """Images, captions, and for each of these the row of its image: of one gallery after the other."""
+    owner = data.image_of_caption
+    if protocol == "full":
+        yield images, captions, owner
+        return
+    if len(data) < FOLDS:
+        raise ValueError(f"split {data.split!r} holds {len(data)} images, expected at least the {FOLDS} folds")
+    device = (images if isinstance(images, torch.Tensor) else images[0]).device
+    for rows in np.array_split(np.arange(len(data)), FOLDS):
+        own = np.flatnonzero((owner >= rows[0]) & (owner <= rows[-1]))
+        chosen = (rows_of(side, torch.from_numpy(at).to(device)) for side, at in ((images, rows), (captions, own)))
+        yield *chosen, owner[own] - rows[0]
+
+
+def _metrics(
+    model: nn.Module, images: Encoded, captions: Encoded, owner: np.ndarray, shortlist: int
+) -> dict[str, dict[str, float]]:
+    """Metrics of one gallery, a dictionary a reading."""
+    readings = readings_of(model, images, captions)
+    found = {"metrics": retrieval_metrics(readings[""], owner)}
+    if "global" in readings:
+        both = readings["global"], readings["local"]
+        found["global"] = retrieval_metrics(readings["global"], owner)
+        found["two_stages"] = two_stage_metrics(*both, owner, shortlist, local_weight=model.local_weight)
+    return {reading: metrics.as_dict() for reading, metrics in found.items()}
+
+
+def words_of(protocol: str, images: int, captions: int) -> str:
+    """What a protocol ranks, in words."""
+    if protocol == "full":
+        return f"{images:,} images and {captions:,} captions as one gallery"
+    return f"{images:,} images and {captions:,} captions in {FOLDS} parts, each a gallery of its own; the mean of these"
+
+
+def table_of(result: dict) -> str:
+    """What :func:`measure` found, a line a reading."""
+    names = {"metrics": "every pair", "global": "global reading alone", "two_stages": ""}
+    if "two_stages" in result:
+        names["metrics"] = "every pair, both readings"
+        names["two_stages"] = f"two stages, shortlist {result['two_stages']['shortlist']}"
+    width = max(map(len, names.values()))
+    heads = [f"{column.split('_')[-1].replace('r', 'R@') if '_r' in column else 'MedR'}" for column in COLUMNS[:-1]]
+    lines = [
+        f"{'':{width}} | {'image to text':^26} | {'text to image':^26} |",
+        f"{'':{width}} | {_cells(heads[:4])} | {_cells(heads[4:])} | {'rSum':>5}",
+    ]
+    for reading, name in names.items():
+        if reading in result:
+            cells = [f"{result[reading][column]:.1f}" for column in COLUMNS]
+            lines.append(f"{name:{width}} | {_cells(cells[:4])} | {_cells(cells[4:8])} | {cells[8]:>5}")
+    ranked = words_of(result["protocol"], result["images"], result["captions"])
+    return "\n".join([f"{result['data']}/{result['split']}: {ranked}", *lines])
+
+
+def _cells(texts: Sequence[str]) -> str:
+    return " ".join(f"{text:>{8 if at == 3 else 5}}" for at, text in enumerate(texts))
+
+
+def load_split(name: str, root: str, split: str, features: str | None, profile: str) -> RetrievalData:
+    """One split of a data set, and a word about what was skipped. Raises ``ValueError`` where it cannot be read."""
+    if name == "scenes":
+        splits = load_splits(name, profile=profile)
+        return {"val": splits.val, "test": splits.test}[split]
+    read = load_folder(name, root, features=features, splits=[split])
+    print(read.report())
+    return read[split]
+
+
+def load_run(run: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """The model and the tokenizer of a run. Raises ``ValueError`` where it is not finished, or no run."""
+    if not (run / "model.safetensors").is_file():
+        raise ValueError(
+            f"{str(run)!r} holds no trained model: expected the folder that data_scripts.train wrote (--out)"
+        )
+    return load_model(run), load_tokenizer(run / "tokenizer")
+
+
+def expect_width(model: nn.Module, data: RetrievalData) -> None:
+    """Raise ``ValueError`` where the features are not as wide as those that the model was trained on."""
+    expected = model.config.feature_dim
+    if data.feature_dim != expected:
+        raise ValueError(
+            f"the features of {data.name}/{data.split} have {data.feature_dim} numbers a region, and the model was"
+            f" trained on {expected}: give the features of the same encoder with --features"
+        )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is either whole or as it was."""
+    unfinished = path.with_name(f"{path.name}.part")
+    with open(unfinished, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+
+
+def evaluate_run(options: argparse.Namespace, device: str) -> dict:
+    """Load, encode, measure. Raises ``ValueError`` or ``OSError`` where something does not fit."""
+    model, tokenizer = load_run(options.run.expanduser())
+    data = load_split(options.data, options.root, options.split, options.features, options.profile)
+    expect_width(model, data)
+    settings = {"protocol": options.protocol, "shortlist": options.shortlist, "device": device}
+    return measure(model.to(device), tokenizer, data, **settings)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(prog="python -m data_scripts.evaluate", description=__doc__)
+    parser.add_argument("--run", type=Path, required=True, help="the folder that data_scripts.train wrote")
+    parser.add_argument("--split", choices=("val", "test"), default="test", help="which images (default: %(default)s)")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="full", help="one gallery, or five (COCO 1K)")
+    parser.add_argument("--shortlist", type=int, default=SHORTLIST, help="of two stages (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="write the numbers into this file, too")
+    add_data_arguments(parser)
+    options = parser.parse_args(arguments)
+    if options.shortlist < 1:
+        parser.error("--shortlist must be at least 1")
+    if options.json is not None and not options.json.expanduser().absolute().parent.is_dir():
+        parser.error(f"--json {options.json}: there is no such folder")
+    try:
+        device = choose_device(options.device)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        result = evaluate_run(options, device)
+        print(table_of(result))
+        if options.json is not None:
+            write_whole(options.json.expanduser(), json.dumps(result, indent=1) + "\n")
+    except (OSError, ValueError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """What says which data, and where to compute."""
+    parser.add_argument("--data", required=True, help="name of the data set: scenes, flickr8k, coco, ...")
+    parser.add_argument("--root", default="", help="the folder that holds it")
+    parser.add_argument("--features", help="feature file or folder, where the data set's folder holds none or several")
+    parser.add_argument(
+        "--profile", choices=("smoke", "quick", "full"), default="quick", help="size of the drawn scenes"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
