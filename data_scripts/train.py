@@ -73,8 +73,7 @@ def load_data(options: argparse.Namespace) -> Splits:
     """What to train on, to choose the epoch by, and to report."""
     if options.data == "scenes":
         return load_splits("scenes", profile=options.profile)
-    chosen = {"features": options.features} if options.features else {}
-    return load_splits(options.data, options.root, profile="full", **chosen)
+    return load_splits(options.data, options.root, profile="full", features=options.features)
 
 
 def about(splits: Splits, options: argparse.Namespace) -> dict:
