@@ -10,21 +10,20 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from itr_lib.data import load_folder, load_splits, load_tokenizer
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.encoders.tokens import Encoded
-from itr_lib.evaluation import retrieval_metrics, two_stage_metrics
+from itr_lib.evaluation import RetrievalMetrics, mean_over_folds, retrieval_metrics, two_stage_metrics
 from itr_lib.inference import encode, readings_of, rows_of
 from itr_lib.lessons.machine import choose_device
-from itr_lib.models import load_model
+from itr_lib.models import TwoStageModel, load_model
 from itr_lib.validation import expect_choice, expect_count
 
 PROTOCOLS = ("full", "folds")
@@ -57,56 +56,47 @@ def measure(
         device: ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        ValueError: for another protocol, a shortlist below 1, or fewer images than folds.
+        ValueError: for another protocol, a shortlist below 1, or images that do not divide into folds.
     """
     expect_choice("protocol", protocol, PROTOCOLS)
     expect_count("shortlist", shortlist)
-    images, captions = encode(model, tokenizer, data, device=device)
-    found = [_metrics(model, *gallery, shortlist) for gallery in _galleries(images, captions, data, protocol)]
-    mean = {
-        reading: {name: float(np.mean([one[reading][name] for one in found])) for name in first}
-        for reading, first in found[0].items()
-    }
-    if "two_stages" in mean:
-        mean["two_stages"] = {"shortlist": shortlist, **mean["two_stages"]}
-    return {
-        "data": data.name,
-        "split": data.split,
-        "images": len(data),
-        "captions": len(data.captions),
-        "protocol": protocol,
-        **mean,
-    }
+    readings = _Readings(model, *encode(model, tokenizer, data, device=device), 1 if protocol == "full" else FOLDS)
+    owner, weight = data.image_of_caption, getattr(model, "local_weight", 0.0)
+    found = {"metrics": readings.mean(owner, lambda scores, own: retrieval_metrics(scores[""], own))}
+    if isinstance(model, TwoStageModel):
+        found["global"] = readings.mean(owner, lambda scores, own: retrieval_metrics(scores["global"], own))
+        found["two_stages"] = {"shortlist": shortlist} | readings.mean(
+            owner,
+            lambda scores, own: two_stage_metrics(
+                scores["global"], scores["local"], own, shortlist, local_weight=weight
+            ),
+        )
+    about = {"data": data.name, "split": data.split, "images": len(data), "captions": len(data.captions)}
+    return about | {"protocol": protocol} | found
 
 
-def _galleries(
-    images: Encoded, captions: Encoded, data: RetrievalData, protocol: str
-) -> Iterator[tuple[Encoded, Encoded, np.ndarray]]:
-    """Images, captions, and for each of these the row of its image: of one gallery after the other."""
-    owner = data.image_of_caption
-    if protocol == "full":
-        yield images, captions, owner
-        return
-    if len(data) < FOLDS:
-        raise ValueError(f"split {data.split!r} holds {len(data)} images, expected at least the {FOLDS} folds")
-    device = (images if isinstance(images, torch.Tensor) else images[0]).device
-    for rows in np.array_split(np.arange(len(data)), FOLDS):
-        own = np.flatnonzero((owner >= rows[0]) & (owner <= rows[-1]))
-        chosen = (rows_of(side, torch.from_numpy(at).to(device)) for side, at in ((images, rows), (captions, own)))
-        yield *chosen, owner[own] - rows[0]
+class _Readings:
+    """The score matrices of each fold of a split, made once."""
 
+    def __init__(self, model: nn.Module, images: Encoded, captions: Encoded, folds: int):
+        self.model, self.images, self.captions, self.folds = model, images, captions, folds
+        self.made: dict[int, dict[str, Tensor]] = {}
+        self.device = (images if isinstance(images, Tensor) else images[0]).device
+        self.count = len(images if isinstance(images, Tensor) else images[0])
 
-def _metrics(
-    model: nn.Module, images: Encoded, captions: Encoded, owner: np.ndarray, shortlist: int
-) -> dict[str, dict[str, float]]:
-    """Metrics of one gallery, a dictionary a reading."""
-    readings = readings_of(model, images, captions)
-    found = {"metrics": retrieval_metrics(readings[""], owner)}
-    if "global" in readings:
-        both = readings["global"], readings["local"]
-        found["global"] = retrieval_metrics(readings["global"], owner)
-        found["two_stages"] = two_stage_metrics(*both, owner, shortlist, local_weight=model.local_weight)
-    return {reading: metrics.as_dict() for reading, metrics in found.items()}
+    def mean(self, owner: np.ndarray, measure: Callable[[dict[str, Tensor], Tensor], RetrievalMetrics]) -> dict:
+        """What ``measure`` says of the readings of a fold and its captions' images, the mean over folds."""
+
+        def of_fold(rows: Tensor, columns: Tensor, own: Tensor) -> RetrievalMetrics:
+            first = int(rows[0])
+            if first not in self.made:
+                sides = self.images, self.captions
+                if self.folds > 1:
+                    sides = [rows_of(*pair) for pair in zip(sides, (rows.to(self.device), columns.to(self.device)))]
+                self.made[first] = readings_of(self.model, *sides)
+            return measure(self.made[first], own)
+
+        return mean_over_folds(self.count, owner, self.folds, of_fold).as_dict()
 
 
 def words_of(protocol: str, images: int, captions: int) -> str:

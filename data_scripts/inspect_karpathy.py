@@ -6,7 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from itr_lib.data.photographs.karpathy import SPLITS, load_folder
+from itr_lib.data.photographs.layouts import load_folder
+from itr_lib.data.photographs.records import SPLITS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

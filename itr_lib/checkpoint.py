@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from inspect import isfunction
@@ -18,6 +18,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from itr_lib.data.dataset import RetrievalData
+from itr_lib.data.rows import chunks
 from itr_lib.data.tokenisation import TokenisedCaptions
 
 FORMAT = "checkpoint 2"  # 1 kept the generators of all GPUs that were visible; it is refused as another run's
@@ -112,12 +113,14 @@ def _how(objective: object) -> str:
     return f"{objective.__module__}.{objective.__qualname__}"
 
 
-def _contents(split: RetrievalData) -> list[str | np.ndarray]:
-    arrays = [split.features, split.boxes, split.region_mask, split.image_of_caption, split.guides]
-    return [repr(split.captions), *(array for array in arrays if array is not None)]
+def _contents(split: RetrievalData) -> Iterator[str | np.ndarray]:
+    yield repr(split.captions)
+    yield from chunks(split.features)
+    arrays = [split.boxes, split.region_mask, split.image_of_caption, split.guides]
+    yield from (array for array in arrays if array is not None)
 
 
-def _checksum(parts: list[str | np.ndarray]) -> str:
+def _checksum(parts: Iterable[str | np.ndarray]) -> str:
     total = 0
     for part in parts:
         total = zlib.crc32(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data, total)

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, CLIPModel
 from data_scripts import extract_features, train_clip
 from itr_lib.data import Splits, load_splits, tokenise
 from itr_lib.data.batches import image_batch
-from itr_lib.data.photographs.karpathy import load_folder
+from itr_lib.data.photographs.layouts import load_folder
 from itr_lib.data.scenes.rendering import render
 from itr_lib.data.scenes.worker import Job, draw
 from itr_lib.encoders.pretrained import load_image_model

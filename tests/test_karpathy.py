@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from data_scripts import extract_features, inspect_karpathy
-from itr_lib.data.photographs.karpathy import hold_out, load_folder, load_karpathy
+from itr_lib.data.photographs.karpathy import hold_out, load_karpathy
+from itr_lib.data.photographs.layouts import load_folder
 
 NAMES = [f"{number}.jpg" for number in range(6)]
 

@@ -1,6 +1,7 @@
 """Scores to numbers one can trust: recall, graded relevance, twins, pointing, and searches in two stages."""
 
 from itr_lib.evaluation import baselines
+from itr_lib.evaluation.folds import fold_metrics, mean_over_folds
 from itr_lib.evaluation.ndcg import ndcg
 from itr_lib.evaluation.pointing import (
     detector_ceiling,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.load import Splits
 from itr_lib.data.photographs.features import read_features
 from itr_lib.data.photographs.problems import Problems
+from itr_lib.data.rows import chunks
 from itr_lib.data.scenes.rendering import render
 from itr_lib.data.tokenisation import load_tokenizer, tokenise
 from itr_lib.encoders.pretrained import ImageEncoder, load_image_encoder
@@ -171,6 +173,6 @@ def _content(data: RetrievalData, clip: str) -> str:
     """Stands for a CLIP and the images: scenes of two seeds share their ids, but not their captions and regions."""
     own = Path(__file__).read_text(encoding="utf-8")
     total = hashlib.sha256(repr((own, clip, data.name, data.split, data.image_ids, data.captions)).encode())
-    for array in (data.features, data.boxes):
+    for array in itertools.chain(chunks(data.features), [data.boxes]):
         total.update(np.ascontiguousarray(array))
     return total.hexdigest()[:12]
