@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from data_scripts.evaluate import table_of, words_of
+from data_scripts.settings import TABLES, Tables, as_toml
 from data_scripts.sources import read_sources
 
 PAPERS = {
@@ -12,6 +13,7 @@ PAPERS = {
     "user": "USER (Zhang et al., IEEE TIP 33, 2024)",
     "tgdt": "TGDT (Liu et al., IEEE TIP 32, 2023)",
 }
+PRETRAINED = " The pretrained text model that the settings name is needed again when it is loaded."
 CARD = """# {model}, trained on {data}
 
 A model of image-text retrieval: {paper}, as `itr_lib.models.{model}` writes it, with {parameters:,} weights.
@@ -59,16 +61,15 @@ captions assume about people, so do not use it to identify or to judge them.
 """
 
 
-def model_card(metrics: dict, settings: str, data: dict, command: str) -> str:
+def model_card(metrics: dict, settings: Tables, command: str) -> str:
     """The card of a run, in Markdown.
 
     Args:
         metrics: as metrics.json keeps them.
-        settings: all of them, as TOML.
-        data: what the data were, the table ``[data]`` of settings.toml.
+        settings: as settings.toml keeps them.
         command: what made the run.
     """
-    reported, chosen, machine = metrics["reported"], metrics["chosen"], metrics["machine"]
+    reported, chosen, machine, data = metrics["reported"], metrics["chosen"], metrics["machine"], settings["data"]
     return CARD.format(
         model=metrics["model"],
         paper=PAPERS[metrics["model"]],
@@ -83,14 +84,14 @@ def model_card(metrics: dict, settings: str, data: dict, command: str) -> str:
         sizes=_sizes(data),
         regions=data["regions"],
         feature_dim=data["feature_dim"],
-        features="" if data["features"] == "none" else f", from `{data['features']}`",
+        features=_features(data["features"], settings["encoder"]),
         licence=licence_of(data["name"]),
         command=command,
         seconds=metrics["seconds"],
         machine=", ".join(f"{name} {value}" for name, value in machine.items()),
         caution=_again(machine),
-        settings=settings,
-        pretrained=_pretrained(settings),
+        settings=as_toml({table: settings[table] for table in TABLES}),
+        pretrained="" if settings["text"]["pretrained"] == "none" else PRETRAINED,
         train_images=data["train_images"],
     )
 
@@ -119,6 +120,12 @@ def _sizes(data: dict) -> str:
     return f"{data['name']}: {', '.join(said)}."
 
 
+def _features(file: str, encoder: dict) -> str:
+    if encoder:
+        return ", made by `extract_features` with " + ", ".join(f"{name} {value}" for name, value in encoder.items())
+    return "" if file == "none" else f", from `{file}`"
+
+
 def _split(name: str) -> str:
     return "a tenth of the training images, held out" if name == "dev" else f"the split {name!r}"
 
@@ -127,9 +134,3 @@ def _again(machine: dict) -> str:
     if machine["device"] == "cpu":
         return "With the same versions and as many threads the command gives the same weights, bit for bit."
     return "On a GPU the command gives weights that differ in the last digits, and metrics that differ a little."
-
-
-def _pretrained(settings: str) -> str:
-    if 'pretrained = "none"' in settings:
-        return ""
-    return " The pretrained text model that the settings name is needed again when it is loaded."

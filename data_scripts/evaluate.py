@@ -10,16 +10,16 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from itr_lib.data import load_folder, load_splits, load_tokenizer
+from data_scripts.encoder import expect_features, extract_alike
+from itr_lib.data import load_entities, load_folder, load_splits, load_tokenizer
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.encoders.tokens import Encoded
 from itr_lib.evaluation import RetrievalMetrics, mean_over_folds, retrieval_metrics, two_stage_metrics
 from itr_lib.inference import encode, readings_of, rows_of
 from itr_lib.lessons.machine import choose_device
@@ -27,6 +27,7 @@ from itr_lib.models import TwoStageModel, load_model
 from itr_lib.validation import expect_choice, expect_count
 
 PROTOCOLS = ("full", "folds")
+READINGS = ("metrics", "global", "two_stages")  # the first is every model's, the others of one with two readings
 FOLDS = 5
 SHORTLIST = 50  # TGDT's released code: 50 captions for an image
 COLUMNS = ("i2t_r1", "i2t_r5", "i2t_r10", "i2t_medr", "t2i_r1", "t2i_r5", "t2i_r10", "t2i_medr", "rsum")
@@ -60,43 +61,32 @@ def measure(
     """
     expect_choice("protocol", protocol, PROTOCOLS)
     expect_count("shortlist", shortlist)
-    readings = _Readings(model, *encode(model, tokenizer, data, device=device), 1 if protocol == "full" else FOLDS)
-    owner, weight = data.image_of_caption, getattr(model, "local_weight", 0.0)
-    found = {"metrics": readings.mean(owner, lambda scores, own: retrieval_metrics(scores[""], own))}
-    if isinstance(model, TwoStageModel):
-        found["global"] = readings.mean(owner, lambda scores, own: retrieval_metrics(scores["global"], own))
-        found["two_stages"] = {"shortlist": shortlist} | readings.mean(
-            owner,
-            lambda scores, own: two_stage_metrics(
-                scores["global"], scores["local"], own, shortlist, local_weight=weight
-            ),
-        )
+    images, captions = encode(model, tokenizer, data, device=device)
+    folds, made = 1 if protocol == "full" else FOLDS, {}
+
+    def of_fold(reading: str, rows: Tensor, columns: Tensor, own: Tensor) -> RetrievalMetrics:
+        first = int(rows[0])
+        if first not in made:  # the scores of a fold are made once, for all readings
+            some = images if folds == 1 else rows_of(images, rows.to(device))
+            made[first] = readings_of(model, some, captions if folds == 1 else rows_of(captions, columns.to(device)))
+        return _metrics(reading, made[first], own, shortlist, getattr(model, "local_weight", 0.0))
+
+    readings = READINGS if isinstance(model, TwoStageModel) else READINGS[:1]
+    found = {
+        reading: mean_over_folds(len(data), data.image_of_caption, folds, partial(of_fold, reading)).as_dict()
+        for reading in readings
+    }
+    if "two_stages" in found:
+        found["two_stages"] = {"shortlist": shortlist, **found["two_stages"]}
     about = {"data": data.name, "split": data.split, "images": len(data), "captions": len(data.captions)}
     return about | {"protocol": protocol} | found
 
 
-class _Readings:
-    """The score matrices of each fold of a split, made once."""
-
-    def __init__(self, model: nn.Module, images: Encoded, captions: Encoded, folds: int):
-        self.model, self.images, self.captions, self.folds = model, images, captions, folds
-        self.made: dict[int, dict[str, Tensor]] = {}
-        self.device = (images if isinstance(images, Tensor) else images[0]).device
-        self.count = len(images if isinstance(images, Tensor) else images[0])
-
-    def mean(self, owner: np.ndarray, measure: Callable[[dict[str, Tensor], Tensor], RetrievalMetrics]) -> dict:
-        """What ``measure`` says of the readings of a fold and its captions' images, the mean over folds."""
-
-        def of_fold(rows: Tensor, columns: Tensor, own: Tensor) -> RetrievalMetrics:
-            first = int(rows[0])
-            if first not in self.made:
-                sides = self.images, self.captions
-                if self.folds > 1:
-                    sides = [rows_of(*pair) for pair in zip(sides, (rows.to(self.device), columns.to(self.device)))]
-                self.made[first] = readings_of(self.model, *sides)
-            return measure(self.made[first], own)
-
-        return mean_over_folds(self.count, owner, self.folds, of_fold).as_dict()
+def _metrics(reading: str, scores: dict[str, Tensor], own: Tensor, shortlist: int, weight: float) -> RetrievalMetrics:
+    """Metrics of one gallery by one of its ``READINGS``."""
+    if reading == "two_stages":
+        return two_stage_metrics(scores["global"], scores["local"], own, shortlist, local_weight=weight)
+    return retrieval_metrics(scores["global" if reading == "global" else ""], own)
 
 
 def words_of(protocol: str, images: int, captions: int) -> str:
@@ -135,8 +125,11 @@ def load_split(name: str, root: str, split: str, features: str | None, profile: 
     if name == "scenes":
         splits = load_splits(name, profile=profile)
         return {"val": splits.val, "test": splits.test}[split]
-    read = load_folder(name, root, features=features, splits=[split])
+    read = load_entities(root) if name == "entities" else load_folder(name, root, features=features, splits=[split])
     print(read.report())
+    if split not in read.splits:
+        raise ValueError(f"{root!r} has no image of split {split!r}: it has {list(read.splits)}")
+    expect_features(read[split], root)
     return read[split]
 
 
@@ -155,7 +148,7 @@ def expect_width(model: nn.Module, data: RetrievalData) -> None:
     if data.feature_dim != expected:
         raise ValueError(
             f"the features of {data.name}/{data.split} have {data.feature_dim} numbers a region, and the model was"
-            f" trained on {expected}: give the features of the same encoder with --features"
+            f" trained on {expected}: give features of the same encoder with --features, or the pictures with --images"
         )
 
 
@@ -171,8 +164,11 @@ def write_whole(path: Path, text: str) -> None:
 
 def evaluate_run(options: argparse.Namespace, device: str) -> dict:
     """Load, encode, measure. Raises ``ValueError`` or ``OSError`` where something does not fit."""
-    model, tokenizer = load_run(options.run.expanduser())
-    data = load_split(options.data, options.root, options.split, options.features, options.profile)
+    run, features = options.run.expanduser(), options.features
+    model, tokenizer = load_run(run)
+    if options.images:
+        features = str(extract_alike(run, options.images, features and Path(features), options.root, device))
+    data = load_split(options.data, options.root, options.split, features, options.profile)
     expect_width(model, data)
     settings = {"protocol": options.protocol, "shortlist": options.shortlist, "device": device}
     return measure(model.to(device), tokenizer, data, **settings)
@@ -187,6 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shortlist", type=int, default=SHORTLIST, help="of two stages (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write the numbers into this file, too")
     add_data_arguments(parser)
+    parser.add_argument("--images", help="pictures to make features of first, by the encoder of the run's own")
     options = parser.parse_args(arguments)
     if options.shortlist < 1:
         parser.error("--shortlist must be at least 1")

@@ -22,6 +22,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from data_scripts.card import model_card
+from data_scripts.encoder import encoder_of, expect_features
 from data_scripts.evaluate import add_data_arguments, measure, table_of, write_whole
 from data_scripts.settings import Tables, as_toml, changed, differences, read_preset, recipe_of, tables_of
 from itr_lib.data import Splits, load_splits, load_tokenizer, train_tokenizer
@@ -45,26 +46,26 @@ def train_into(out: Path, options: argparse.Namespace, recipe: Recipe, device: s
     """
     splits = load_data(options)
     print(splits.notes)
-    claim(out, tables_of(recipe) | {"data": about(splits, options)})
+    expect_features(splits.train, options.root)
+    encoder = {} if options.data == "scenes" else encoder_of(options.root, options.features)
+    settings = tables_of(recipe) | {"data": about(splits, options), "encoder": encoder}
+    claim(out, settings)
     tokenizer = tokenizer_for(recipe.model.text, splits)
     model = recipe.build(splits.train, tokenizer)
     data = tokenizer, splits.train, splits.val
     history = train(model, recipe.objective, *data, recipe.training, device=device, folder=out, label=options.model)
-    result = measure(model, tokenizer, splits.test, device=device)
-    save_model(model, out)
-    save_tokenizer(tokenizer, out / "tokenizer")
     metrics = {
         "model": options.model,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "reported": result,
+        "reported": measure(model, tokenizer, splits.test, device=device),
         "chosen": chosen(splits, history),
         "epochs": history.epochs,
         "seconds": sum(epoch["seconds"] for epoch in history.epochs),
         "machine": machine(device),
     }
-    write_whole(
-        out / "README.md", model_card(metrics, as_toml(tables_of(recipe)), about(splits, options), command(options))
-    )
+    save_model(model, out)
+    save_tokenizer(tokenizer, out / "tokenizer")
+    write_whole(out / "README.md", model_card(metrics, settings, command(options)))
     write_whole(out / "metrics.json", json.dumps(metrics, indent=1) + "\n")  # last: with it a run is finished
     return metrics
 
