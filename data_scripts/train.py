@@ -30,30 +30,38 @@ from itr_lib.encoders.text import TextConfig
 from itr_lib.lessons.machine import choose_device, versions
 from itr_lib.lessons.recipes import Recipe
 from itr_lib.models import MODELS, save_model
+from itr_lib.parallel import gather_objects, rank, together, world
 from itr_lib.training import History, train
 
 SETTINGS = "settings.toml"
 HEAD = "# All settings of this run, as data_scripts.train resolved them. As a preset: --preset and this file.\n\n"
 
 
-def train_into(out: Path, options: argparse.Namespace, recipe: Recipe, device: str) -> dict:
-    """Train, or go on with what lies in ``out``, measure on the test split, and write all of it.
+def train_into(out: Path, options: argparse.Namespace, recipe: Recipe, device: str) -> dict | None:
+    """Train, or go on with what lies in ``out``, measure on the test split, and write all of it; returns the metrics.
+
+    Of several processes (``torchrun``) the first writes, and the others return None.
 
     Raises:
         OSError: data, a pretrained model or the folder cannot be read or written.
         ValueError: they do not fit, or ``out`` belongs to another run.
         FloatingPointError: the loss became NaN or infinite.
     """
-    splits = load_data(options)
-    print(splits.notes)
-    expect_features(splits.train, options.root)
-    encoder = {} if options.data == "scenes" else encoder_of(options.root, options.features)
-    settings = tables_of(recipe) | {"data": about(splits, options), "encoder": encoder}
-    claim(out, settings)
-    tokenizer = tokenizer_for(recipe.model.text, splits)
-    model = recipe.build(splits.train, tokenizer)
-    data = tokenizer, splits.train, splits.val
-    history = train(model, recipe.objective, *data, recipe.training, device=device, folder=out, label=options.model)
+    with together(device):
+        first, processes = rank() == 0, world()
+        splits = load_data(options)
+        if first:
+            print(splits.notes)
+        expect_features(splits.train, options.root)
+        encoder = {} if options.data == "scenes" else encoder_of(options.root, options.features)
+        settings = tables_of(recipe) | {"data": about(splits, options), "encoder": encoder}
+        claim(out, settings)
+        tokenizer = tokenizer_for(recipe.model.text, splits)
+        model = recipe.build(splits.train, tokenizer)
+        data = tokenizer, splits.train, splits.val
+        history = train(model, recipe.objective, *data, recipe.training, device=device, folder=out, label=options.model)
+    if not first:
+        return None
     metrics = {
         "model": options.model,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -61,11 +69,11 @@ def train_into(out: Path, options: argparse.Namespace, recipe: Recipe, device: s
         "chosen": chosen(splits, history),
         "epochs": history.epochs,
         "seconds": sum(epoch["seconds"] for epoch in history.epochs),
-        "machine": machine(device),
+        "machine": machine(device) | {"processes": processes},
     }
     save_model(model, out)
     save_tokenizer(tokenizer, out / "tokenizer")
-    write_whole(out / "README.md", model_card(metrics, settings, command(options)))
+    write_whole(out / "README.md", model_card(metrics, settings, command(options, processes)))
     write_whole(out / "metrics.json", json.dumps(metrics, indent=1) + "\n")  # last: with it a run is finished
     return metrics
 
@@ -88,27 +96,33 @@ def about(splits: Splits, options: argparse.Namespace) -> dict:
 
 
 def claim(out: Path, settings: Tables) -> None:
-    """Make the folder this run's, or see that it is. Raises ``ValueError`` where it is not."""
+    """Make the folder this run's, or see that it is. Raises ``ValueError`` where it is not, in every process."""
+    problem = gather_objects(_claimed(out, settings) if rank() == 0 else "")[0]
+    if problem:
+        raise ValueError(problem)
+
+
+def _claimed(out: Path, settings: Tables) -> str:
+    """What stands against using the folder; where nothing does, it is this run's now."""
     path = out / SETTINGS
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file: give a folder")
+        return f"--out {out} is a file: give a folder"
     if not path.is_file():
         if out.is_dir() and (found := sorted({entry.name for entry in out.iterdir()} - {".lock", f"{SETTINGS}.part"})):
-            raise ValueError(f"--out {out} holds something else, such as {found[0]!r}: give a new or an empty folder")
+            return f"--out {out} holds something else, such as {found[0]!r}: give a new or an empty folder"
         out.mkdir(parents=True, exist_ok=True)
         write_whole(path, HEAD + as_toml(settings))
-        return
+        return ""
     try:
-        there = tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read ({error}): give another folder") from error
-    if different := differences(there, settings):
+        different = differences(tomllib.loads(path.read_text(encoding="utf-8")), settings)
+    except (ValueError, AttributeError) as error:
+        return f"{path} cannot be read ({error}): give another folder"
+    if different:
         few = "; ".join(different[:3]) + ("; ..." if len(different) > 3 else "")
-        raise ValueError(f"--out {out} belongs to another run: {few}. Give another folder, or the same settings.")
+        return f"--out {out} belongs to another run: {few}. Give another folder, or the same settings."
     if (out / "metrics.json").is_file() and not (out / "training.pt").is_file():
-        raise ValueError(
-            f"--out {out} holds a finished run, and its checkpoint, training.pt, is gone: give another folder"
-        )
+        return f"--out {out} holds a finished run, and its checkpoint, training.pt, is gone: give another folder"
+    return ""
 
 
 def tokenizer_for(text: TextConfig, splits: Splits) -> PreTrainedTokenizerBase:
@@ -140,9 +154,10 @@ def machine(device: str) -> dict:
     return known | {"threads": torch.get_num_threads()} | versions()
 
 
-def command(options: argparse.Namespace) -> str:
+def command(options: argparse.Namespace, processes: int) -> str:
     """What to call to make the run again, with FOLDER and RUN for the folders."""
-    words = ["python -m data_scripts.train", "--model", options.model, "--preset", Path(options.preset).name]
+    caller = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
+    words = [caller, "-m data_scripts.train", "--model", options.model, "--preset", Path(options.preset).name]
     words += ["--data", options.data, "--out", "RUN"]
     words += ["--profile", options.profile] if options.data == "scenes" else ["--root", "FOLDER"]
     words += ["--features", f"FOLDER/{Path(options.features).name}"] if options.features else []
@@ -183,10 +198,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         metrics = train_into(out, options, recipe, device)
     except (OSError, ValueError, FloatingPointError) as error:
-        print(f"train: {error}", file=sys.stderr)
+        if rank() == 0:
+            print(f"train: {error}", file=sys.stderr)
         return 1
-    print(table_of(metrics["reported"]))
-    print(f"{out}: trained in {metrics['seconds']:.0f} s")
+    if metrics is not None:
+        print(table_of(metrics["reported"]))
+        print(f"{out}: trained in {metrics['seconds']:.0f} s")
     return 0
 
 

@@ -14,7 +14,7 @@ import pytest
 # From the ground up. A module imports from floors below its own, and within its own room; rooms on one floor do not
 # know each other.
 FLOORS = """
-    progress validation
+    progress validation parallel
     data
     encoders
     similarity
@@ -22,7 +22,7 @@ FLOORS = """
     objectives
     models
     evaluation
-    inference checkpoint
+    inference checkpoint training_view trained_parts
     training search
     figures
     checks

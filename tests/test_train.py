@@ -209,6 +209,29 @@ def test_killed_at_any_moment_it_ends_with_the_same_result(run, folder, tmp_path
     same_result(run, tmp_path / "run")
 
 
+@pytest.mark.slow
+def test_two_processes_train_one_model(run, folder, tmp_path, capfd):
+    """Slow: a launcher and two processes that import torch anew. Without dropout they end as one process does."""
+    calm = ["--set", "model.dropout=0", "--set", "text.dropout=0"]
+    alone, both = (command(folder, tmp_path / name, *calm) for name in ("alone", "both"))
+    assert train.main(alone) == 0
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    words = [*launcher, "-m", "data_scripts.train", *both]
+    assert subprocess.run(words, env=environment).returncode == 0
+    assert files(tmp_path / "both") == files(tmp_path / "alone")
+    first, second = metrics(tmp_path / "alone"), metrics(tmp_path / "both")
+    assert (first["machine"]["processes"], second["machine"]["processes"]) == (1, 2)
+    assert [epoch["loss"] for epoch in second["epochs"]] == pytest.approx(
+        [e["loss"] for e in first["epochs"]], rel=1e-3
+    )
+    card = (tmp_path / "both" / "README.md").read_text()
+    assert "torchrun --nproc-per-node 2 -m data_scripts.train --model vse" in card
+    capfd.readouterr()
+    assert subprocess.run([*words, "--set", "model.dim=64"], env=environment).returncode != 0
+    assert capfd.readouterr().err.count("belongs to another run") == 1, "one of the processes says it"
+
+
 def test_without_a_test_split_it_reports_on_val_and_chooses_on_a_tenth_of_train(tmp_path, capsys):
     root = karpathy(tmp_path / "data", {"train": 60, "val": 20})
     assert train.main(command(root, tmp_path / "run", "--epochs", "1")) == 0
