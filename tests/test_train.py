@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from toy import toy_data
+from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
-from data_scripts import evaluate, train
+from data_scripts import evaluate, extract_features, train
 from data_scripts.evaluate import measure
 from itr_lib import training
 from itr_lib.data import load_folder, load_tokenizer, train_tokenizer
@@ -258,7 +260,63 @@ def test_features_are_chosen_and_images_without_are_counted(folder, tmp_path, ca
     said = capsys.readouterr().out
     assert "5 skipped: no features (train0.jpg" in said
     card = (tmp_path / "run" / "README.md").read_text()
-    assert "--features FOLDER/few.npz" in card and "50 images trained on" in card
+    assert "--features FOLDER/few.npz" in card and "49 images trained on" in card
+
+
+def photographs(folder: Path, split: str, count: int) -> list[str]:
+    """Pictures of noise and what Karpathy's file says of them; returns their names."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    rng, names = np.random.default_rng(len(split)), [f"{split}{number}.png" for number in range(count)]
+    for name in names:
+        Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(folder / "images" / name)
+    path = folder / "dataset_toy.json"
+    known = json.loads(path.read_text())["images"] if path.exists() else []
+    new = [{"filename": name, "split": split, "sentences": [{"raw": f"picture w{name[-5]}"}]} for name in names]
+    path.write_text(json.dumps({"dataset": "toy", "images": known + new}))
+    return names
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    """An image model of random weights."""
+    folder = tmp_path_factory.mktemp("vit")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    torch.manual_seed(0)
+    ViTModel(ViTConfig(image_size=32, patch_size=8, **sizes)).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def test_from_photographs_to_metrics_in_one_command(vit, tmp_path, capsys):
+    home, elsewhere, run = tmp_path / "home", tmp_path / "elsewhere", tmp_path / "run"
+    for split, count in (("train", 20), ("val", 6)):
+        photographs(home, split, count)
+    made = ["--model", str(vit), "--regions", "grid", "--grid", "2", "--device", "cpu", "--workers", "0"]
+    assert extract_features.main(["--images", str(home / "images"), "--out", str(home / "grid"), *made]) == 0
+    assert train.main(command(home, run, "--epochs", "1")) == 0
+    assert f"extract_features` with model {vit}, regions grid, grid 2" in (run / "README.md").read_text()
+    photographs(elsewhere, "test", 8)
+    words = ["--run", str(run), "--data", "toy", "--root", str(elsewhere), "--device", "cpu", "--json"]
+    assert evaluate.main([*words, str(tmp_path / "x.json")]) == 1
+    assert "has no features" in capsys.readouterr().err
+    assert evaluate.main([*words, str(tmp_path / "x.json"), "--images", str(elsewhere / "images")]) == 0
+    found = json.loads((tmp_path / "x.json").read_text())
+    assert (found["split"], found["images"]) == ("test", 8)
+    assert evaluate.main([*words, str(tmp_path / "again.json")]) == 0, "the features are there now"
+    assert json.loads((tmp_path / "again.json").read_text()) == found
+    by_hand = ["--images", str(elsewhere / "images"), "--out", str(tmp_path / "by hand"), *made]
+    assert extract_features.main(by_hand) == 0
+    assert evaluate.main([*words, str(tmp_path / "hand.json"), "--features", str(tmp_path / "by hand")]) == 0
+    assert json.loads((tmp_path / "hand.json").read_text()) == found
+    capsys.readouterr()
+    assert evaluate.main([*words, str(tmp_path / "x.json"), "--images", str(tmp_path / "nowhere")]) == 1
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_features_of_unknown_make_cannot_be_made_again(run, folder, capsys):
+    words = ["--run", str(run), "--data", "toy", "--root", str(folder), "--images", str(folder)]
+    assert evaluate.main(words) == 1
+    assert "does not say how to make its features from pictures alone (it says nothing)" in capsys.readouterr().err
 
 
 # --- what is wrong gets a sentence -----------------------------------------------------------------------------------
@@ -319,7 +377,7 @@ def test_evaluate_says_what_does_not_fit(run, folder, tmp_path, capsys):
     assert "have 8 numbers a region, and the model was trained on 16" in capsys.readouterr().err
     (narrow / "regions.npz").unlink()
     assert evaluate.main([*words, str(narrow)]) == 1
-    assert "extract features" in capsys.readouterr().err
+    assert "has no features: make some with `python -m data_scripts.extract_features" in capsys.readouterr().err
     assert evaluate.main([*words, str(tmp_path / "nowhere")]) == 1
     assert "nowhere" in capsys.readouterr().err
     assert evaluate.main(["--run", str(tmp_path), "--data", "toy", "--root", str(folder)]) == 1
