@@ -16,9 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from itr_lib.data.batches import caption_batch, image_batch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import TokenisedCaptions, tokenise
-from itr_lib.encoders.tokens import Encoded, GlobalTokens
+from itr_lib.encoders.tokens import Encoded
 from itr_lib.evaluation import RetrievalMetrics, mean_over_folds, retrieval_metrics
-from itr_lib.models.contract import Kind, RetrievalModel
+from itr_lib.models.contract import Kind, RetrievalModel, TwoStageModel
 
 
 @torch.no_grad()
@@ -133,9 +133,10 @@ def evaluate(
 @torch.no_grad()
 def readings_of(model: nn.Module, images: Encoded, captions: Encoded) -> dict[str, Float[Tensor, "images captions"]]:
     """The scores of a model, under the name ``""``, and of one with two readings each: ``"global"``, ``"local"``."""
-    if not isinstance(images, GlobalTokens):
-        return {"": model.scores(images, captions).float().cpu()}
-    whole, local = (part(images, captions).float().cpu() for part in (model.global_scores, model.local_scores))
+    sides = cast(Any, (images, captions))
+    if not isinstance(model, TwoStageModel):
+        return {"": _expect_contract(model).scores(*sides).float().cpu()}
+    whole, local = (part(*sides).float().cpu() for part in (model.global_scores, model.local_scores))
     return {"": whole + model.local_weight * local, "global": whole, "local": local}
 
 
