@@ -14,6 +14,7 @@ from pathlib import Path
 from data_scripts import extraction
 from itr_lib.data.photographs.given_boxes import read_boxes
 from itr_lib.data.photographs.problems import Problem, Problems, by_cause
+from itr_lib.data.scenes.worker import usable_cores
 from itr_lib.encoders.detector import load_detector
 from itr_lib.encoders.pretrained import PRECISIONS, faster_precision, load_image_encoder
 from itr_lib.lessons.machine import choose_device
@@ -36,8 +37,8 @@ def parser_of_arguments() -> argparse.ArgumentParser:
     add("--regions", choices=REGIONS, default="whole", help="; ".join(f"{k}: {v}" for k, v in REGIONS.items()))
     add("--grid", type=int, default=4, help="n of --regions grid (default: %(default)s)")
     add("--boxes", type=Path, help="a boxes.json, or Flickr30k Entities' entities.json, for --regions boxes")
-    add("--batch-size", type=int, help="pictures at a time (default: 32, with a detector 4)")
-    add("--workers", type=int, default=1, help="processes that decode pictures ahead (default: %(default)s)")
+    add("--batch-size", type=int, help="pictures at a time (default: 8, on a GPU 32; with a detector 4)")
+    add("--workers", type=int, default=usable_cores() - 1, help="processes that decode ahead (default: %(default)s)")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add("--precision", default="auto", choices=("auto", *PRECISIONS), help="auto: bfloat16 where it is faster")
     return parser
@@ -46,8 +47,8 @@ def parser_of_arguments() -> argparse.ArgumentParser:
 def what_to_do(options: argparse.Namespace, device: str, problems: Problems) -> extraction.Extraction:
     """Load what the options name. Raises ``OSError`` and ``ValueError``."""
     regions, name = options.regions, str(options.model)
-    precision = faster_precision(name, device) if options.precision == "auto" else options.precision
-    batch = options.batch_size or (4 if regions == "detector" else 32)
+    precision = faster_precision(device) if options.precision == "auto" else options.precision
+    batch = options.batch_size or (4 if regions == "detector" else 8 if device == "cpu" else 32)
     settings = {"model": name, "regions": regions, "precision": precision, "batch": batch}
     if regions == "detector":
         detector = load_detector(name, device, precision=precision)

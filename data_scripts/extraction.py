@@ -246,9 +246,9 @@ class _Shard:
             return
         regions = describe(read.names, read.arrays)
         usable = np.isfinite(regions.features).all(axis=(1, 2))
-        for name in np.array(read.names)[~usable]:
-            sentence = f"The model makes NaN or infinity of {name!r}: use --precision float32."
-            self.problems.append(Problem("picture without numbers", str(name), sentence))
+        for name in (name for name, good in zip(read.names, usable, strict=True) if not good):
+            sentence = f"The model makes NaN or infinity of {name!r}: leave it out, or use --precision float32."
+            self.problems.append(Problem("picture without numbers", name, sentence))
         further = {key: array[usable] for key, array in regions.further.items()}
         self.parts.append(Regions(*(array[usable] for array in regions[:3]), further))
         self.names += [name for name, good in zip(read.names, usable, strict=True) if good]

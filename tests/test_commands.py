@@ -1,8 +1,8 @@
 """Every command is a function of its arguments, says what is wrong with them, and runs on the smallest input there is.
 
-Those that others test: benchmarks in test_benchmarks.py, extract_features in its own test, inspect_karpathy in
-test_karpathy.py, fetch in test_fetch.py, train and evaluate in test_train.py, train_clip in test_guides.py, expect and
-the course's own commands in test_course.py.
+Those that others test: benchmarks in test_benchmarks.py, extract_features in test_extraction.py, inspect_karpathy in
+test_karpathy.py, feature_memory in test_rows.py, fetch in test_fetch.py, train and evaluate in test_train.py, train_clip
+in test_guides.py, expect and the course's own commands in test_course.py.
 """
 
 from __future__ import annotations
@@ -59,8 +59,13 @@ def test_help_says_how_the_command_is_called(name: str, capsys) -> None:
         ("expect", ["--lessons", "99"], "there is no lesson '99'"),
         ("expect", ["--data", "mnist"], "data is 'mnist'"),
         ("expect", ["--seeds", "-1"], "seed is -1"),
-        ("extract_features", ["--images", "x", "--out", "x.npy"], "--out must end in .npz"),
-        ("extract_features", ["--images", "x", "--out", "x.npz", "--device", "gpu"], "invalid choice: 'gpu'"),
+        ("feature_memory", ["--gigabytes", "0"], "--gigabytes must be above 0"),
+        ("extract_features", ["--images", "x", "--out", "x", "--regions", "boxes"], "belong together"),
+        ("extract_features", ["--images", "x", "--out", "x", "--boxes", "x.json"], "belong together"),
+        ("extract_features", ["--images", "x", "--out", "x", "--grid", "0"], "must be at least 1"),
+        ("extract_features", ["--images", "x", "--out", "x", "--batch-size", "0"], "must be at least 1"),
+        ("extract_features", ["--images", "x", "--out", "x", "--workers", "-1"], "at least 0"),
+        ("extract_features", ["--images", "x", "--out", "x", "--device", "gpu"], "invalid choice: 'gpu'"),
         ("fetch", [], "required: name"),
         ("fetch", ["imagenet"], "invalid choice: 'imagenet'"),
         ("inspect_karpathy", [], "required: --root"),
@@ -98,7 +103,7 @@ def test_arguments_that_will_not_do_get_a_sentence(name: str, arguments: list[st
 @pytest.mark.parametrize(
     "name, arguments, sentence",
     [
-        ("extract_features", ["--images", "{folder}", "--out", "x.npz"], "holds no picture"),
+        ("extract_features", ["--images", "{folder}", "--out", "x"], "holds no picture"),
         ("fetch", ["coco", "--from", "{folder}/file"], "there is no such folder"),
         ("inspect_karpathy", ["--root", "{folder}"], "holds no dataset_flickr8k.json"),
         ("train", ["--model", "vse", "--data", "flickr8k", "--root", "{folder}", "--out", "x"], "{folder}"),

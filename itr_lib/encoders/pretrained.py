@@ -92,11 +92,17 @@ def load_image_encoder(
     return ImageEncoder(prepare, encode, model)
 
 
-def faster_precision(name: str | os.PathLike, device: str) -> str:
-    """``"bfloat16"`` where it is the faster one: on a GPU that has it, and in transformers on a CPU with AMX."""
+def faster_precision(device: str) -> str:
+    """The faster of the two: ``"bfloat16"`` on a GPU that has it, and on a CPU with AMX, where it is twice as fast.
+
+    Measured on one core of a Xeon with AMX, pictures a second: EfficientNet-lite0 15 and 28, ViT-B/16 2.9 and 7.0.
+    Other processors compute bfloat16 by way of float32.
+    """
     if device == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    return "float32"
+        has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_it = getattr(torch.cpu, "_is_amx_tile_supported", bool)()  # torch has no public name for it
+    return "bfloat16" if has_it else "float32"
 
 
 @torch.inference_mode()
@@ -131,6 +137,7 @@ class Preparation:
     squash: tuple[int, int] | None
 
     def __call__(self, pictures: Sequence[Image]) -> dict[str, np.ndarray]:
+        """RGB pictures to the model's arguments by name."""
         if self.squash is None:
             return dict(self.processor(images=list(pictures), return_tensors="np"))
         height, width = self.squash

@@ -90,13 +90,13 @@ def read_features(path, names: Sequence[str], problems: Problems, size_of: SizeO
     rows, entries, boxes = _usable(asked, path, problems, size_of)
     if not entries:
         raise ValueError(_none_usable(path, problems.found[before:]))
-    regions = part.shape[1] if part else max(entry.shape[0] for entry in entries)
+    regions = max(entry.shape[0] for entry in entries) if part is None else part.shape[1]
     mask, corners = np.zeros((len(rows), regions), bool), np.zeros((len(rows), regions, 4), np.float32)
     for row, (entry, own) in enumerate(zip(entries, boxes, strict=True)):
         mask[row, : len(entry.mask)] = entry.mask
         corners[row, : len(entry.mask)][entry.mask] = own
     places = [entry.place for entry in entries]
-    features = Rows([part], np.array(places), mask) if part else Rows([_Files.of(entries)])
+    features = Rows([_Files.of(entries)]) if part is None else Rows([part], np.array(places), mask)
     return RegionFeatures(np.array(rows), read_if_small(features), corners, mask)
 
 

@@ -20,6 +20,7 @@ from itr_lib.data.photographs.box_units import expect_corners, expect_whole_pict
 from itr_lib.data.photographs.problems import Problems, read_json
 from itr_lib.data.unicode import composed
 
+KINDS = ("objects", "entities")  # where the boxes stand
 FLIPPED = "box that ends before it begins"
 
 
@@ -60,9 +61,7 @@ def read_boxes(path: Path, problems: Problems) -> dict[str, GivenBoxes]:
 def _of_picture(name: str, entry, problems: Problems) -> GivenBoxes | None:
     size = entry.get("size") if isinstance(entry, dict) else None
     if not _numbers(size, 2) or min(size) <= 0 or not any(isinstance(entry.get(k), (list, dict)) for k in KINDS):
-        problems.add(
-            "boxes of another format", name, f"The entry of {name!r} lacks 'size', or 'objects' or 'entities'."
-        )
+        problems.add("boxes of another format", name, f"The entry of {name!r} lacks 'size', 'objects' or 'entities'.")
         return None
     labelled = [(label, box) for label, box in _labelled(entry) if _usable(name, box, size, problems)]
     if not labelled:
@@ -75,9 +74,6 @@ def _of_picture(name: str, entry, problems: Problems) -> GivenBoxes | None:
         problems.add(f"boxes beyond {MAX_REGIONS}", name, sentence)
         boxes, labels = boxes[kept], [labels[at] for at in kept]
     return GivenBoxes(tuple(size), boxes, tuple(labels))
-
-
-KINDS = ("objects", "entities")
 
 
 def _labelled(entry: dict) -> Iterator[tuple[str, list[float]]]:
