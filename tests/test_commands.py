@@ -1,8 +1,8 @@
 """Every command is a function of its arguments, says what is wrong with them, and runs on the smallest input there is.
 
 Those that others test: benchmarks in test_benchmarks.py, extract_features in test_extraction.py, inspect_karpathy in
-test_karpathy.py, feature_memory in test_rows.py, fetch in test_fetch.py, train and evaluate in test_train.py, train_clip
-in test_guides.py, expect and the course's own commands in test_course.py.
+test_karpathy.py, feature_memory in test_rows.py, fetch in test_fetch.py, train and evaluate in test_train.py,
+train_clip in test_guides.py, expect and the course's own commands in test_course.py.
 """
 
 from __future__ import annotations

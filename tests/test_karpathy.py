@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from data_scripts import inspect_karpathy
+from itr_lib.data.batches import image_batch
 from itr_lib.data.photographs.karpathy import hold_out, load_karpathy
 from itr_lib.data.photographs.layouts import load_folder
 
@@ -167,7 +168,6 @@ BAD_FILES = [
     (annotation_text('{"images": ['), "dataset_flickr8k.json is not JSON"),
     (annotation_text("[1]"), "not in Karpathy's format"),
     (annotation_text('{"images": [{"id": 1}], "annotations": []}'), "COCO's own"),
-    (lambda f: (f / "clip.npz").unlink(), "no feature file.*data_scripts.extract_features --images"),
     (lambda f: np.savez(f / "more.npz", a=1), "several feature files, .'clip.npz', 'more.npz'.*features="),
     (feature_file(features=np.ones((5, 8))), r"shape \(5, 8\).*expected floats of shape \(6, D\)"),
     (feature_file(features=np.ones((6, 8), int)), "type int64.*expected floats"),
@@ -193,7 +193,6 @@ def test_a_file_that_cannot_be_used_always_stops(folder, harm, words):
     [
         ({"splits": ["dev"]}, "unknown split 'dev': expected some of"),
         ({"splits": ["restval"]}, "'restval' counts as 'train'"),
-        ({"features": None}, "needs image features .*extract_features"),
         ({"features": "nowhere.npz"}, "feature file 'nowhere.npz' does not exist"),
         ({"images": "nowhere"}, "image folder 'nowhere' does not exist"),
     ],
@@ -237,7 +236,21 @@ def test_inspect_command(folder, capsys):
     assert inspect_karpathy.main([*root, "--strict"]) == 1
     assert "1 skipped: missing picture (0.jpg)" in capsys.readouterr().out
     (folder / "clip.npz").unlink()
+    assert inspect_karpathy.main(root) == 0 and "no features yet" in capsys.readouterr().out
+    (folder / "dataset_flickr8k.json").unlink()
     assert inspect_karpathy.main(root) == 1
+
+
+def test_without_features_the_rest_is_there(folder):
+    """Tokenising and pictures need none; what does says what to do, in one sentence."""
+    (folder / "clip.npz").unlink()
+    train = load_folder("flickr8k", folder, strict=True)["train"]
+    assert train.features.shape == (4, 0, 0) and train.captions_of(1) == ["a dog runs", "a brown dog"]
+    assert train.picture(3).size == (60, 40) and train.take([2, 0]).boxes.shape == (2, 0, 4)
+    alone = load_karpathy(folder / "dataset_flickr8k.json")["train"]
+    for data in (train, alone):
+        with pytest.raises(ValueError, match="'flickr8k'/'train' has captions and no image features: ext"):
+            image_batch(data, np.arange(2))
 
 
 def test_flickr8k(shared_data):

@@ -41,7 +41,6 @@ DATA_FLOORS = """
 # why they stay whole.
 LONG = {
     "itr_lib.similarity.scores.alignment_scores": "ten arguments, a line each, and a check for each of them",
-    "itr_lib.data.photographs.karpathy.load_karpathy": "arguments and the fields of what it returns, a line each",
     "itr_lib.lessons.variants.lesson04": "a variant a line, and there are twenty",
     "itr_lib.training.train": "nine arguments, a line each; the loop itself is short and reads from top to bottom",
 }

@@ -75,20 +75,23 @@ def load_splits(
         read = load_entities(root, limit={"smoke": 300}.get(profile), strict=strict)
     else:
         read = load_folder(name, root, features=features, layout=layout, strict=strict)
-    parts = dict(read.splits)
+    train, val, test = _three(read.splits, root)
+    if profile == "smoke" and name != "entities":  # whose loader was given a limit, and has made its phrases
+        sizes = ((train, 300), (val, 60), (test, 100))
+        train, val, test = (part.take(np.arange(min(most, len(part)))) for part, most in sizes)
+    probes = {split: part for split, part in read.splits.items() if split not in ("train", "val", "test")}
+    notes = f"{read.report()}\nReported on: {test.split}; checkpoints chosen by: {val.split}."
+    phrases = read.phrases[test.split] if name == "entities" else None
+    return Splits(train, val, test, probes, notes, phrases)
+
+
+def _three(parts: dict[str, RetrievalData], root: str) -> tuple[RetrievalData, RetrievalData, RetrievalData]:
+    """What to train on, to choose by and to report on; no two of them are the same."""
     if "train" not in parts or not parts.keys() & {"val", "test"}:
         raise ValueError(f"{root!r} holds the splits {list(parts)}: a lesson needs train, and val or test to report on")
     test = parts.get("test") or parts["val"]
     train, val = parts["train"], parts.get("val")
-    if val is None or val is test:
-        train, val = hold_out(train)
-    if profile == "smoke" and name != "entities":  # whose loader was given a limit, and has made its phrases
-        sizes = ((train, 300), (val, 60), (test, 100))
-        train, val, test = (part.take(np.arange(min(most, len(part)))) for part, most in sizes)
-    probes = {split: part for split, part in parts.items() if split not in ("train", "val", "test")}
-    notes = f"{read.report()}\nReported on: {test.split}; checkpoints chosen by: {val.split}."
-    phrases = read.phrases[test.split] if name == "entities" else None
-    return Splits(train, val, test, probes, notes, phrases)
+    return (*hold_out(train), test) if val is None or val is test else (train, val, test)
 
 
 def _drawn(profile: str, seed: int) -> Splits:

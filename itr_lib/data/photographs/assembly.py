@@ -16,7 +16,7 @@ import numpy as np
 
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.photographs.features import read_features
-from itr_lib.data.photographs.folders import PICTURES, feature_names
+from itr_lib.data.photographs.folders import feature_names
 from itr_lib.data.photographs.pictures import find_file, is_file, open_row, picture_is_there, picture_size
 from itr_lib.data.photographs.problems import Problem, Problems, by_cause
 from itr_lib.data.photographs.records import SPLITS, Record, Regions, Source
@@ -112,9 +112,11 @@ def _present(splits: Sequence[str] | None, source: Source) -> tuple[str, ...]:
 
 def picture_path(images: Path, record: Record) -> Path:
     """Where a picture lies. COCO's files name a sub-folder, which a copy may lack; some files leave ``.jpg`` out."""
-    name = record.filename if Path(record.filename).suffix.lower() in PICTURES else f"{record.filename}.jpg"
-    nested = find_file(images / record.folder, name)
-    return nested if not record.folder or is_file(nested) else find_file(images, name)
+    for folder in dict.fromkeys((record.folder, "")):
+        for name in (record.filename, f"{record.filename}.jpg"):
+            if is_file(path := find_file(images / folder, name)):
+                return path
+    return images / record.filename
 
 
 def _regions(records: list[Record], features, boxes: Sequence[Path], path_of: PathOf | None, problems: Problems):

@@ -22,6 +22,7 @@ from itr_lib.data.photographs.problems import Problems, read_lines
 from itr_lib.data.photographs.records import (
     Record,
     Source,
+    capital,
     expect_some,
     split_by_name,
     usable_captions,
@@ -47,7 +48,7 @@ def read_caption_lines(path: Path, listing: Listing, problems: Problems) -> Sour
         where = f"line {number} of {path}"
         name, caption = line or ("", "")
         if line is None:
-            sentence = f"{where.capitalize()} is not a file name and a caption."
+            sentence = f"{capital(where)} is not a file name and a caption."
             problems.add("line of another format", f"line {number}", sentence)
         elif filename := usable_name(name, where, problems):
             said[filename].append(caption)

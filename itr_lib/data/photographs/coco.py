@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from itr_lib.data.photographs.problems import Problems, read_json
-from itr_lib.data.photographs.records import Record, Source, expect_some, usable_captions, usable_name
+from itr_lib.data.photographs.records import Record, Source, capital, expect_some, usable_captions, usable_name
 
 NOTE = "COCO's own split: its val is what there is to report on. The papers' 5,000 test images are Karpathy's split."
 
@@ -64,7 +64,7 @@ def _names(images: list, path: Path, problems: Problems) -> dict[int, tuple[str,
         where = f"image {number} of {path}"
         image, name = (one.get(key) if isinstance(one, dict) else None for key in ("id", "file_name"))
         if type(image) is not int or not isinstance(name, str):
-            sentence = f"{where.capitalize()} lacks 'id' or 'file_name'."
+            sentence = f"{capital(where)} lacks 'id' or 'file_name'."
             problems.add("record of another format", f"image {number}", sentence)
         elif image in names:
             problems.add("id that stands twice", str(image), f"Id {image} stands twice in {path}: the first counts.")

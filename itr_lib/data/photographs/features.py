@@ -4,6 +4,7 @@
   (N, R, D) for regions, then optionally ``boxes`` (N, R, 4) and ``mask`` (N, R) or ``num_boxes`` (N,).
 - A folder with one file an image, as bottom-up attention (Anderson et al., CVPR 2018) is passed on:
   ``<name>.npy`` (R, D), or ``<name>.npz`` with ``features``, ``x`` or ``feat`` and optionally ``bbox`` or ``boxes``.
+  TERAN's folder ``bu_att`` has its boxes in ``bu_box`` beside it.
 - A feature set, the course's own (:mod:`itr_lib.data.photographs.shards`).
 
 Boxes are ``(x1, y1, x2, y2)``, divided by width and height or in pixels: of the size ``image_w``, ``image_h`` where the
@@ -226,6 +227,10 @@ def _from_folder(path: Path, names: Sequence[str], problems: Problems) -> Iterat
 def _read(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The features (R, D) of one image's file, and all its arrays."""
     arrays = load_arrays(file)
+    folder = file.parent.name
+    beside = file.parent.with_name(f"{folder.removesuffix('_att')}_box") / f"{file.stem}.npy"
+    if folder.endswith("_att") and beside.is_file():
+        arrays["boxes"] = load_arrays(beside)["features"]
     features = next((arrays[key] for key in FEATURES if key in arrays), None)
     if features is None:
         raise ValueError(f"{file} holds {sorted(arrays)}: expected one of the arrays {list(FEATURES)}")

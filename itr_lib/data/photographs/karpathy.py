@@ -15,7 +15,7 @@ import numpy as np
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.photographs.assembly import PhotographData, assemble
 from itr_lib.data.photographs.problems import Problems, read_json
-from itr_lib.data.photographs.records import SPLITS, Record, Source, expect_some, usable_captions, usable_name
+from itr_lib.data.photographs.records import SPLITS, Record, Source, capital, expect_some, usable_captions, usable_name
 
 
 def load_karpathy(
@@ -105,7 +105,7 @@ def _read_record(entry, number: int, path: Path, problems: Problems) -> Record |
     text = [entry.get(key) for key in ("filename", "split")] if isinstance(entry, dict) else [None]
     whole = isinstance(sentences, list) and all(isinstance(sentence, dict) for sentence in sentences)
     if not whole or not all(isinstance(value, str) and value for value in text):
-        sentence = f"{where.capitalize()} is not in Karpathy's format: expected 'filename', 'split', 'sentences'."
+        sentence = f"{capital(where)} is not in Karpathy's format: expected 'filename', 'split', 'sentences'."
         problems.add("record of another format", f"record {number}", sentence)
         return None
     filename, split = usable_name(text[0], where, problems), {"restval": "train"}.get(text[1], text[1])
@@ -115,7 +115,8 @@ def _read_record(entry, number: int, path: Path, problems: Problems) -> Record |
     if filename is None or split not in SPLITS:
         return None
     captions = usable_captions(map(_text, sentences), filename, where, problems)
-    folder = usable_name(entry["filepath"], where, problems) if isinstance(entry.get("filepath"), str) else ""
+    told = entry.get("filepath")
+    folder = usable_name(told, where, problems) if told and isinstance(told, str) else ""
     return _record(entry, filename, split, captions, folder or "", number) if captions else None
 
 

@@ -7,6 +7,7 @@ what was taken and what was not. Where two layouts are equally good, a sentence 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from itr_lib.data.photographs import caption_lines, precomputed
@@ -22,6 +23,7 @@ from itr_lib.data.photographs.records import Source
 
 TRIED = 100  # images whose pictures are looked for, before a folder of pictures is taken for theirs
 KNOWN = ("flickr8k", "flickr30k", "coco")
+WHY = {"karpathy": "the field's split", "precomputed": "a split with its features"}
 EXPECTED = (
     "dataset_<name>.json (Karpathy), captions.txt or results.csv (Kaggle), Flickr8k.token.txt, captions_val2017.json"
     " (COCO), or test_caps.txt (SCAN)"
@@ -56,30 +58,27 @@ def load_folder(
     root, problems = Path(root).expanduser(), Problems(strict)
     if not root.is_dir():
         raise ValueError(f"{str(root)!r} is no folder: expected one with {EXPECTED}")
-    listing = Listing.of(root)
     expect_splits(splits)
+    listing = Listing.of(root)
     found = _found(name, listing)
     chosen = _chosen(found, name, listing, layout, features)
-    images = find_images(listing)
     source = _read(chosen, found[chosen], listing, problems)
-    notes = _left(found, chosen)
-    if chosen == "precomputed" and images and not _any_picture(source, images):
-        notes.append(f"The pictures in {images} are not used: no id_mapping.json says which of them is which image.")
-        images = None
+    images, notes = _pictures(source, listing)
+    boxes = ()
     if features is None and source.regions is None:
         features = only_feature_file(listing)
-    boxes = _boxes(listing, found.get("coco", ())) if features is None and source.regions is None else ()
-    data = assemble(
-        source,
-        problems,
-        name=name,
-        splits=splits,
-        images=images,
-        features=features,
-        boxes=boxes,
-        decode=strict if verify is None else verify,
-    )
-    return PhotographData(data.splits, data.problems, (*data.notes, *notes))
+        boxes = _boxes(listing, found.get("coco", ())) if features is None else ()
+    about = {"images": images, "features": features, "boxes": boxes, "decode": strict if verify is None else verify}
+    data = assemble(source, problems, name=name, splits=splits, **about)
+    return replace(data, notes=(*data.notes, *notes, *_left(found, chosen)))
+
+
+def _pictures(source: Source, listing: Listing) -> tuple[Path | None, list[str]]:
+    """The folder of pictures, and a note where it cannot be used."""
+    images = find_images(listing)
+    if images is None or source.regions is None or _any_picture(source, images):
+        return images, []
+    return None, [f"The pictures in {images} are not used: no id_mapping.json says which of them is which image."]
 
 
 def _found(name: str, listing: Listing) -> dict[str, list[Path]]:
@@ -166,8 +165,9 @@ def _both(found: dict[str, list[Path]], root: Path) -> str:
 def _left(found: dict[str, list[Path]], chosen: str) -> list[str]:
     """What else was there, and how to have it."""
     further = found["captions"][1:] if chosen == "captions" else []
+    why = WHY.get(chosen, "the layout asked for")
     return [f"Not read: {path}." for path in further] + [
-        f"Not read: {paths[0]}, captions in another layout; layout={layout!r} reads them."
+        f"Not read: {paths[0]}, since what was read is {why}; layout={layout!r} reads it."
         for layout, paths in found.items()
         if layout != chosen
     ]

@@ -19,6 +19,7 @@ from itr_lib.data.photographs.records import Record, Regions, Source, expect_som
 from itr_lib.data.rows import Rows, finite_rows, map_npy, read_if_small
 
 CAPTIONS = 5  # an image, in every file of this layout
+ENDS = ("_ids.txt", "_ims.npy")
 SAMPLED = 32  # images whose repeats are compared
 NAMES = {"train": "train", "dev": "val", "val": "val", "test": "test", "testall": "test"}
 
@@ -30,6 +31,11 @@ def read_precomputed(folder: Path, problems: Problems) -> Source:
         ValueError: counts that do not fit, ids that stand twice, features that are none.
     """
     parts = [path.name.removesuffix("_caps.txt") for path in sorted(folder.glob("[!.]*_caps.txt"))]
+    others = {path.name.rpartition("_")[0]: path for end in ENDS for path in sorted(folder.glob(f"[!.]*{end}"))}
+    if lonely := sorted(others.keys() - set(parts)):
+        raise ValueError(
+            f"{others[lonely[0]]} has no {lonely[0]}_caps.txt beside it: the captions of a split are missing"
+        )
     names = {part: NAMES.get(part, part) for part in parts}
     notes = []
     if {"test", "testall"} <= names.keys():

@@ -96,6 +96,11 @@ class Source:
     regions: Callable[[str, Sequence[Record]], Regions] | None = None
 
 
+def capital(words: str) -> str:
+    """Words as they begin a sentence; ``str.capitalize`` would make paths in them small."""
+    return words[:1].upper() + words[1:]
+
+
 def plain(text: str) -> str:
     """A caption on one line, with single spaces."""
     return " ".join(text.split())
@@ -121,8 +126,8 @@ def usable_name(name: str, where: str, problems: Problems) -> str | None:
     """A file name with its accents composed; None and a problem for one that leads elsewhere or cannot be written."""
     path = PurePosixPath(name.replace("\\", "/"))
     if half_character(name) or "\0" in name or path.is_absolute() or ".." in path.parts or path.name in ("", "."):
-        sentence = f"{where.capitalize()} names the picture {name!r}: expected the name of a file in the image folder."
-        problems.add("file name that is none", where, sentence)
+        sentence = f"{capital(where)} names the picture {name!r}: expected the name of a file in the image folder."
+        problems.add("file name that is none", name, sentence)
         return None
     return composed(name)
 

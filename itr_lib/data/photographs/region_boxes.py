@@ -103,20 +103,25 @@ def _from_entries(content, path: Path) -> dict[str, tuple]:
 
 def _from_instances(content: dict, path: Path, problems: Problems) -> dict[str, tuple]:
     """COCO's annotations by file name, their boxes as corners."""
-    try:
-        names = {one["id"]: one["file_name"] for one in content["images"]}
-        sizes = {one["file_name"]: [one["width"], one["height"]] for one in content["images"]}
-        labels = {one["id"]: one["name"] for one in content["categories"]}
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is no file of COCO's instances: 'images' need 'id', 'file_name', 'width' and 'height',"
-            f" 'categories' 'id' and 'name' ({error!r})"
-        ) from error
+    if not all(isinstance(content.get(key), list) for key in ("images", "categories")):
+        raise ValueError(f"{path} is no file of COCO's instances: expected the lists 'images' and 'categories' too")
+    names, sizes, labels = {}, {}, {}
+    for number, one in enumerate(content["images"]):
+        keys = ("id", "file_name", "width", "height")
+        image, name, *size = (one.get(key) if isinstance(one, dict) else None for key in keys)
+        if type(image) is int and isinstance(name, str):
+            names[image], sizes[name] = name, size
+        else:
+            sentence = f"Image {number} of {path} lacks 'id' or 'file_name': its boxes are not known."
+            problems.add("record of another format", f"image {number}", sentence)
+    for one in content["categories"]:
+        if isinstance(one, dict) and type(one.get("id")) is int:
+            labels[one["id"]] = one.get("name")
     found = defaultdict(lambda: ([], []))
     for number, one in enumerate(content["annotations"]):
         keys = ("image_id", "category_id", "bbox")
         image, category, box = (one.get(key) if isinstance(one, dict) else None for key in keys)
-        if not _known(image, names) or not _known(category, labels) or not are_numbers(box, 4):
+        if not (_known(image, names) and _known(category, labels) and are_numbers(box, 4)):
             sentence = f"Annotation {number} of {path} needs 'image_id' and 'category_id' that are known, and 'bbox'."
             problems.add("annotation that cannot be used", f"annotation {number}", sentence)
             continue
@@ -127,7 +132,7 @@ def _from_instances(content: dict, path: Path, problems: Problems) -> dict[str, 
 
 
 def _known(key, names: dict) -> bool:
-    return isinstance(key, int | str) and key in names
+    return type(key) is int and key in names
 
 
 def _relative(size, corners, labels) -> tuple[Float[np.ndarray, "boxes 4"], str | None]:
