@@ -6,13 +6,11 @@ import tomllib
 from pathlib import Path
 
 from data_scripts import extract_features
-from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.photographs.problems import read_json
 from itr_lib.data.photographs.shards import ABOUT, is_set
 
 KEPT = ("model", "regions", "grid", "precision")  # of what features.json says: what a picture's numbers depend on
 FROM_PICTURES = ("whole", "grid", "detector")  # regions that need no file of boxes
-HOW = "python -m data_scripts.extract_features --images FOLDER --out {root}/features --model NAME --regions grid"
 
 
 def encoder_of(root: str, features: str | None) -> dict[str, str | int]:
@@ -23,15 +21,6 @@ def encoder_of(root: str, features: str | None) -> dict[str, str | int]:
         return {}
     about = read_json(sets[0] / ABOUT)
     return {key: about[key] for key in KEPT if isinstance(about.get(key), str | int)}
-
-
-def expect_features(data: RetrievalData, root: str) -> None:
-    """Raise ``ValueError`` where photographs were found, and no features of them."""
-    if not data.feature_dim:
-        raise ValueError(
-            f"{data.name}/{data.split} in {root!r} has no features: make some with `{HOW.format(root=root)}`, or say"
-            " where they are with --features"
-        )
 
 
 def extract_alike(run: Path, images: str, out: Path | None, root: str, device: str) -> Path:

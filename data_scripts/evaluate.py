@@ -17,7 +17,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from data_scripts.encoder import expect_features, extract_alike
+from data_scripts.encoder import extract_alike
 from itr_lib.data import load_entities, load_folder, load_splits, load_tokenizer
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.evaluation import RetrievalMetrics, mean_over_folds, retrieval_metrics, two_stage_metrics
@@ -129,7 +129,7 @@ def load_split(name: str, root: str, split: str, features: str | None, profile: 
     print(read.report())
     if split not in read.splits:
         raise ValueError(f"{root!r} has no image of split {split!r}: it has {list(read.splits)}")
-    expect_features(read[split], root)
+    read[split].expect_features()
     return read[split]
 
 

@@ -22,7 +22,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from data_scripts.card import model_card
-from data_scripts.encoder import encoder_of, expect_features
+from data_scripts.encoder import encoder_of
 from data_scripts.evaluate import add_data_arguments, measure, table_of, write_whole
 from data_scripts.settings import Tables, as_toml, changed, differences, read_preset, recipe_of, tables_of
 from itr_lib.data import Splits, load_splits, load_tokenizer, train_tokenizer
@@ -52,7 +52,7 @@ def train_into(out: Path, options: argparse.Namespace, recipe: Recipe, device: s
         splits = load_data(options)
         if first:
             print(splits.notes)
-        expect_features(splits.train, options.root)
+        splits.train.expect_features()
         encoder = {} if options.data == "scenes" else encoder_of(options.root, options.features)
         settings = tables_of(recipe) | {"data": about(splits, options), "encoder": encoder}
         claim(out, settings)

@@ -298,7 +298,7 @@ def test_from_photographs_to_metrics_in_one_command(vit, tmp_path, capsys):
     photographs(elsewhere, "test", 8)
     words = ["--run", str(run), "--data", "toy", "--root", str(elsewhere), "--device", "cpu", "--json"]
     assert evaluate.main([*words, str(tmp_path / "x.json")]) == 1
-    assert "has no features" in capsys.readouterr().err
+    assert "no image features" in capsys.readouterr().err
     assert evaluate.main([*words, str(tmp_path / "x.json"), "--images", str(elsewhere / "images")]) == 0
     found = json.loads((tmp_path / "x.json").read_text())
     assert (found["split"], found["images"]) == ("test", 8)
@@ -377,7 +377,7 @@ def test_evaluate_says_what_does_not_fit(run, folder, tmp_path, capsys):
     assert "have 8 numbers a region, and the model was trained on 16" in capsys.readouterr().err
     (narrow / "regions.npz").unlink()
     assert evaluate.main([*words, str(narrow)]) == 1
-    assert "has no features: make some with `python -m data_scripts.extract_features" in capsys.readouterr().err
+    assert "has captions and no image features: extract them" in capsys.readouterr().err
     assert evaluate.main([*words, str(tmp_path / "nowhere")]) == 1
     assert "nowhere" in capsys.readouterr().err
     assert evaluate.main(["--run", str(tmp_path), "--data", "toy", "--root", str(folder)]) == 1
