@@ -21,12 +21,11 @@ from itr_lib.data import Splits, load_splits, train_tokenizer
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.questions import questions_of
 from itr_lib.data.scenes import graph_relevance
-from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.evaluation import ndcg, pair_accuracy, retrieval_metrics, structure_agreement, two_stage_metrics
 from itr_lib.evaluation.pointing import largest_box_accuracy, pointing_accuracy
 from itr_lib.figures import RECALLS
 from itr_lib.guides.clip import guided
-from itr_lib.inference import Encoded, encode
+from itr_lib.inference import Encoded, encode, readings_of
 from itr_lib.lessons.background import background_metrics
 from itr_lib.lessons.recipes import Recipe
 from itr_lib.lessons.recorded import RECORDED, recorded, same_settings, settings_of, write_record
@@ -91,15 +90,6 @@ def measure(model: nn.Module, tokenizer: PreTrainedTokenizerBase, splits: Splits
     if isinstance(model, CHAN) and splits.test.truth is not None:
         metrics |= background_metrics(model, tokenizer, splits.test, device)
     return metrics | _pointing(images, captions, splits, tokenizer)
-
-
-@torch.no_grad()
-def readings_of(model: nn.Module, images: Encoded, captions: Encoded) -> dict[str, Tensor]:
-    """The scores of a model, under the name ``""``, and of one with two readings each of them."""
-    if not isinstance(images, GlobalTokens):
-        return {"": model.scores(images, captions).float().cpu()}
-    whole, local = (part(images, captions).float().cpu() for part in (model.global_scores, model.local_scores))
-    return {"": whole + model.local_weight * local, "global": whole, "local": local}
 
 
 def _retrieval(scores: Tensor, data: RetrievalData) -> dict[str, float]:

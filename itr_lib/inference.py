@@ -18,7 +18,7 @@ from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import TokenisedCaptions, tokenise
 from itr_lib.encoders.tokens import Encoded
 from itr_lib.evaluation import RetrievalMetrics, mean_over_folds, retrieval_metrics
-from itr_lib.models.contract import Kind, RetrievalModel
+from itr_lib.models.contract import Kind, RetrievalModel, TwoStageModel
 
 
 @torch.no_grad()
@@ -128,6 +128,16 @@ def evaluate(
         return retrieval_metrics(scores.float().cpu(), own)
 
     return mean_over_folds(len(data), data.image_of_caption, folds, measure).as_dict()
+
+
+@torch.no_grad()
+def readings_of(model: nn.Module, images: Encoded, captions: Encoded) -> dict[str, Float[Tensor, "images captions"]]:
+    """The scores of a model, under the name ``""``, and of one with two readings each: ``"global"``, ``"local"``."""
+    sides = cast(Any, (images, captions))
+    if not isinstance(model, TwoStageModel):
+        return {"": _expect_contract(model).scores(*sides).float().cpu()}
+    whole, local = (part(*sides).float().cpu() for part in (model.global_scores, model.local_scores))
+    return {"": whole + model.local_weight * local, "global": whole, "local": local}
 
 
 def _expect_contract(model: nn.Module) -> RetrievalModel:
