@@ -175,7 +175,10 @@ gallery = album.data
 if album.cells is not None:
     wholes = whole_picture(album.cells.permute(0, 3, 1, 2), False, 0)  # (N, C), from maps
     tiles = photographs.grid(4)
-    features = [torch.cat([w[None], pool_boxes(c, tiles)]) for w, c in zip(wholes, album.cells)]
+    features = [
+        torch.cat([w[None], pool_boxes(c, tiles)])
+        for w, c in zip(wholes, album.cells, strict=True)
+    ]
     boxes = torch.cat([torch.tensor([[0.0, 0.0, 1.0, 1.0]]), tiles])
     gallery = photographs.with_regions(album.data, features, [boxes] * len(features))
 print("features", gallery.features.shape, "boxes", gallery.boxes.shape)
@@ -250,20 +253,16 @@ else:
 # %%
 if questions is not None:
     A = evaluation.question_alignments(*asked)
-    several = ~questions.right.all(axis=1) & (
-        questions.right.shape[1] - questions.right.sum(1) > 1
-    )
-    image = int(np.bincount(owner[questions.caption[several]]).argmax())
-    rows = np.flatnonzero(owner[questions.caption] == image)[:5]
-    spelled = [
-        tokenizer(captions[questions.caption[r]]).tokens()[questions.start[r]] for r in rows
-    ]
-    real = objects.region_mask[image]
+    said = {}  # of one photograph, a question for each word
+    image = int(np.bincount(owner[questions.caption], ~questions.right.all(axis=1)).argmax())
+    for row in np.flatnonzero(owner[questions.caption] == image):
+        tokens = tokenizer(captions[questions.caption[row]]).tokens()
+        spelled = " ".join(tokens[questions.start[row] : questions.stop[row]])
+        said.setdefault(spelled.replace(" ##", ""), row)
+    words, rows = list(said)[:5], list(said.values())[:5]
     title = "Where words point, among boxes that people drew"
-    parts = spelled, A[rows][:, : len(real)].T
-    lesson.show(
-        figures.word_boxes(objects, image, *parts, title, [questions.right[r] for r in rows])
-    )
+    figure = figures.word_boxes(objects, image, words, A[rows].T, title, questions.right[rows])
+    lesson.show(figure)
 
 # %% [markdown]
 # 29 photographs are few. Flickr30k Entities says for thousands of photographs which phrase means which box. On 1,000 that it never saw, TERAN with features pooled like yours points right for {{06_real_photographs-flickr8k/pointing_all: Entities}} % of the phrases; chance is {{06_real_photographs-flickr8k/pointing_chance: Entities}} %, the largest box {{06_real_photographs-flickr8k/pointing_largest_box: Entities}} %. Hand-made features pointed right for {{02_fine_grained_alignment-entities/pointing_all: TERAN (MrSw)}} % (lesson 02).
@@ -539,7 +538,7 @@ if any(steps.values()):
     lesson.show(figures.ladder(steps, "What each step brings, on Flickr8k"))
 
 # %% [markdown]
-# **Eyes.** Hand-made features of colours and edges find {{06_real_photographs-flickr8k/t2i_r1: hand-made features}} %. A network that learnt to name 1,000 kinds of things finds {{06_real_photographs-flickr8k/t2i_r1: EfficientNet}} %. Of CLIP's vectors we have those of 1,805 photographs to train on and 308 to search. Compare within that group only: its gallery is smaller, and so is its training set. There CLIP's one vector finds {{06_real_photographs-flickr8k/t2i_r1: CLIP, 1,805}} %, EfficientNet's 17 regions {{06_real_photographs-flickr8k/t2i_r1: EfficientNet, 1,805}} %. CLIP's eyes learnt from captions, and captions are what is asked here.
+# **Eyes.** Hand-made features of colours and edges find {{06_real_photographs-flickr8k/t2i_r1: hand-made features}} %. A network that learnt to name 1,000 kinds of things finds {{06_real_photographs-flickr8k/t2i_r1: EfficientNet}} %. Of CLIP's vectors we have those of 1,805 photographs to train on and choose by, and of 308 to search. Compare within that group only: its gallery is smaller, and so is its training set. There CLIP's one vector finds {{06_real_photographs-flickr8k/t2i_r1: CLIP, 1,805}} %, EfficientNet's 17 regions {{06_real_photographs-flickr8k/t2i_r1: EfficientNet, 1,805}} %. CLIP's eyes learnt from captions, and captions are what is asked here.
 #
 # **Text.** The same for words: from 27,000 captions a network learns what *frisbee* goes with, and not much English. MiniLM (2020) has read books and a billion pairs of sentences. Frozen, it gives {{06_real_photographs-flickr8k/t2i_r1: MiniLM, frozen}} %; tuned with a small learning rate, {{06_real_photographs-flickr8k/t2i_r1: MiniLM, tuned}} %.
 #
