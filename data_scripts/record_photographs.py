@@ -68,7 +68,7 @@ def make_features(root: Path, work: Path) -> None:
     names, cells = read_maps(work)
     boxes = np.broadcast_to(REGIONS, (len(names), *REGIONS.shape))
     if not (work / "grid.npz").exists():
-        pooled = [_pooled(one, REGIONS).astype(np.float16) for one in cells]
+        pooled = [pool_boxes(one, REGIONS).astype(np.float16) for one in cells]
         np.savez(work / "grid.npz", filenames=names, features=np.stack(pooled), boxes=boxes)
     if not (work / "hand-made.npz").exists():
         blocks = [
@@ -99,10 +99,6 @@ def read_maps(work: Path) -> tuple[list[str], Float[np.ndarray, "photographs hei
     return names, np.load(work / "cells.npy", mmap_mode="r")
 
 
-def _pooled(cells: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    return np.asarray(pool_boxes(torch.from_numpy(cells.astype(np.float32)), torch.from_numpy(boxes).float()))
-
-
 def splits_for(plan: OnPhotographs, root: Path, work: Path) -> Splits:
     """Train, a tenth of it held out to choose by, and Flickr8k's val split to report on."""
     if plan.features == "boxes":
@@ -130,8 +126,8 @@ def _in_boxes(splits: Splits, work: Path) -> Splits:
 
     def pooled(data: RetrievalData) -> RetrievalData:
         boxes = [own[real] for own, real in zip(data.boxes, data.region_mask, strict=True)]
-        features = [_pooled(cells[row_of[name]], own) for name, own in zip(data.image_ids, boxes, strict=True)]
-        return with_regions(data, features, boxes)
+        features = [pool_boxes(cells[row_of[name]], own) for name, own in zip(data.image_ids, boxes, strict=True)]
+        return with_regions(data, *([torch.from_numpy(one) for one in some] for some in (features, boxes)))
 
     return replace(splits, **{part: pooled(getattr(splits, part)) for part in ("train", "val", "test")})
 

@@ -85,7 +85,7 @@ def open_album(lesson: Lesson) -> tuple[Album, nn.Module, PreTrainedTokenizerBas
     model = recipe.build(splits.train, tokenizer).to(lesson.device)
     lesson.train(model, recipe.objective, recipe.training, label="TGDT")
     own = splits.test.image_of_caption[:, None] == np.arange(len(splits.test))
-    return Album(splits.test, own, questions=questions_of(splits, tokenizer)), model, tokenizer
+    return Album(splits.test, own, questions=questions_of(splits, tokenizer)), model.eval(), tokenizer
 
 
 def load_album() -> Album:
@@ -124,7 +124,7 @@ def grid(side: int) -> Float[Tensor, "cells 4"]:
 
 
 def with_regions(
-    data: RetrievalData, features: Sequence[Float[Tensor, "regions dim"]], boxes: Sequence[Float[Tensor, "regions 4"]]
+    data: RetrievalData, features: Sequence[Float[Tensor, "_ dim"]], boxes: Sequence[Float[Tensor, "_ 4"]]
 ) -> RetrievalData:
     """The same photographs with these regions, one matrix of vectors and one of boxes a photograph."""
     most = max(map(len, boxes))
