@@ -31,7 +31,7 @@ FLOORS = """
 """
 # The same within data/: the door (its __init__) stands on top of it.
 DATA_FLOORS = """
-    unicode
+    offline rows unicode
     dataset boxes cache tokenisation download
     batches archives scenes photographs
     augment load

@@ -14,6 +14,7 @@ from tokenizers import BertWordPieceTokenizer
 from tokenizers.trainers import WordPieceTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from itr_lib.data.offline import load_pretrained
 from itr_lib.data.unicode import half_character
 
 
@@ -57,7 +58,10 @@ def train_tokenizer(captions: Sequence[str], vocabulary_size: int = 8000) -> Pre
 
 
 def load_tokenizer(name: str | os.PathLike) -> PreTrainedTokenizerBase:
-    """The tokenizer of a pretrained model: a hub name such as ``"bert-base-uncased"``, or a folder."""
+    """The tokenizer of a pretrained model: a hub name such as ``"bert-base-uncased"``, a folder, or a packaged one.
+
+    Raises ``OSError`` that says what to do instead, see :mod:`itr_lib.data.offline`.
+    """
     return load_pretrained(AutoTokenizer, name, "tokenizer")
 
 
@@ -86,15 +90,3 @@ def unknown_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> list[str
         word: normaliser.normalize_str(word).strip() if normaliser else word for word in words
     }  # "mädchen": "madchen"
     return [word for word, plain in spelled.items() if tokenizer.tokenize(word) != [plain]]
-
-
-def load_pretrained(loader: type, name: str | os.PathLike, what: str):
-    """``loader.from_pretrained(name)``. Raises ``OSError`` that says what to do instead; ``what`` names it there."""
-    try:
-        return loader.from_pretrained(os.path.expanduser(name))
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise OSError(
-            f"could not load the {what} {str(name)!r} ({reason}). Give the name of a model on the Hugging Face hub "
-            "and a network to fetch it, or a folder written by save_pretrained with its vocabulary beside it."
-        ) from error

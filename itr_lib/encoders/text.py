@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoModel, BertConfig, BertModel
 
-from itr_lib.data.tokenisation import load_pretrained
+from itr_lib.data.offline import load_pretrained
+from itr_lib.data.tokenisation import load_tokenizer
 from itr_lib.validation import expect_choice, expect_count
 
 
@@ -63,18 +66,39 @@ class TextEncoder(nn.Module):
         else:
             self.bert = _pretrained_bert(config) if config.pretrained else _small_bert(config)
             self.project = nn.Linear(self.bert.config.hidden_size, dim)
+            self.padding = load_tokenizer(config.pretrained).pad_token_id if _is_siglip(self.bert.config) else 0
 
     def forward(
         self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch tokens dim"]:
         """One vector a token; padded positions hold numbers without meaning, so keep the mask."""
         if self.bert is not None:
-            return self.project(self.bert(input_ids=ids, attention_mask=mask.long()).last_hidden_state)
+            padded, real = padded_as_trained(ids, mask, self.bert.config, self.padding)
+            states = self.bert(input_ids=padded, attention_mask=real).last_hidden_state
+            return self.project(states[:, : ids.shape[1]])
         lengths = mask.sum(dim=1).clamp(min=1).cpu()
         packed = pack_padded_sequence(self.words(ids), lengths, batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=ids.shape[1])
         forward, backward = states.chunk(2, dim=-1)
         return (forward + backward) / 2
+
+
+def padded_as_trained(
+    ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"], config: Any, padding: int
+) -> tuple[Int[Tensor, "batch width"], Int[Tensor, "batch width"] | None]:
+    """Ids and attention mask as a text model of ``transformers`` was trained to see them.
+
+    SigLIP saw every caption padded to its full length, and no mask: its pooled vector is the last token's.
+    """
+    if not _is_siglip(config):
+        return ids, mask.long()
+    filled = ids.masked_fill(~mask, padding)
+    missing = max(config.max_position_embeddings - ids.shape[1], 0)
+    return F.pad(filled, (0, missing), value=padding), None
+
+
+def _is_siglip(config: Any) -> bool:
+    return config.model_type.startswith("siglip")
 
 
 def _pretrained_bert(config: TextConfig) -> nn.Module:

@@ -24,7 +24,8 @@ from itr_lib.data.photographs.features import read_features
 from itr_lib.data.photographs.problems import Problems
 from itr_lib.data.scenes.rendering import render
 from itr_lib.data.tokenisation import load_tokenizer, tokenise
-from itr_lib.encoders.images import joint_vectors, load_image_model
+from itr_lib.encoders.pretrained import ImageEncoder, load_image_encoder
+from itr_lib.encoders.text import padded_as_trained
 from itr_lib.guides.small_clip import small_clip_folder
 from itr_lib.progress import progress_bar
 from itr_lib.similarity import l2_normalise
@@ -62,7 +63,7 @@ def guided(
         folder = small_clip_folder(seed, progress, profile=profile)
         add = functools.partial(_kept_guides, folder=folder, device=device, progress=progress)
     else:
-        add = functools.partial(_with_vectors, loaded=load_image_model(source, device), progress=progress)
+        add = functools.partial(_with_vectors, encoder=_load_clip(source, device), progress=progress)
     parts = {part: add(getattr(splits, part)) for part in ("train", "val", "test")}
     return replace(splits, **parts, probes={name: add(data) for name, data in splits.probes.items()})
 
@@ -79,7 +80,7 @@ def clip_guides(
 
     Raises ``OSError`` where it cannot be loaded, ``ValueError`` where it is no CLIP or a picture cannot be read.
     """
-    return _with_vectors(data, load_image_model(model, device), batch_size, progress)
+    return _with_vectors(data, _load_clip(model, device), batch_size, progress)
 
 
 def file_guides(data: RetrievalData, path: str | Path, *, only_covered: bool = False) -> RetrievalData:
@@ -105,13 +106,14 @@ def file_guides(data: RetrievalData, path: str | Path, *, only_covered: bool = F
 
 def zero_shot_scores(data: RetrievalData, model: str | Path) -> Float[Tensor, "images captions"]:
     """The cosines of a CLIP, without any training on these data."""
-    clip, processor = load_image_model(model)
-    tokenizer = load_tokenizer(model)
-    images = _with_vectors(data, (clip, processor), progress=False).guides
+    encoder, tokenizer = _load_clip(model, "cpu"), load_tokenizer(model)
+    images = _with_vectors(data, encoder, progress=False).guides
+    clip = encoder.model
     ids, mask = tokenise(tokenizer, data.captions, clip.config.text_config.max_position_embeddings)
     with torch.inference_mode():
-        parts = zip(torch.from_numpy(ids).long().split(256), torch.from_numpy(mask).long().split(256), strict=True)
-        captions = [clip.get_text_features(some, attention_mask=real).pooler_output for some, real in parts]
+        parts = zip(torch.from_numpy(ids).long().split(256), torch.from_numpy(mask).split(256), strict=True)
+        texts = [padded_as_trained(*part, clip.config.text_config, tokenizer.pad_token_id) for part in parts]
+        captions = [clip.get_text_features(some, attention_mask=real).pooler_output for some, real in texts]
     return torch.from_numpy(images).float() @ l2_normalise(torch.cat(captions)).T
 
 
@@ -124,17 +126,22 @@ class _OnlyMissing(Problems):
         super().add(cause, record, sentence)
 
 
-def _with_vectors(data: RetrievalData, loaded: tuple, batch_size: int = 64, progress: bool = True) -> RetrievalData:
-    """Every picture through a loaded CLIP and its processor."""
-    model, processor = loaded
-    if not hasattr(model, "get_image_features"):
-        raise ValueError(f"{model.name_or_path!r} is a {type(model).__name__}: a guide comes from a CLIP")
-    picture = _pictures(data, model.config.vision_config.image_size)
+def _load_clip(name: str | Path, device: str) -> ImageEncoder:
+    encoder = load_image_encoder(name, device, crop=True)
+    if not hasattr(encoder.model, "get_image_features"):
+        kind = "network without a text side" if encoder.model is None else type(encoder.model).__name__
+        raise ValueError(f"{str(name)!r} is a {kind}: a guide comes from a CLIP")
+    return encoder
+
+
+def _with_vectors(data: RetrievalData, encoder: ImageEncoder, batch_size: int = 64, progress: bool = True):
+    """Every picture through a loaded CLIP."""
+    picture = _pictures(data, encoder.model.config.vision_config.image_size)
     parts = []
     with progress_bar(len(data), f"guides of {data.split}", "image", show=progress) as bar:
         for start in range(0, len(data), batch_size):
             pictures = [picture(row) for row in range(start, min(start + batch_size, len(data)))]
-            parts.append(_units(joint_vectors(model, processor, pictures)))
+            parts.append(_units(encoder(pictures).whole))
             bar.update(len(pictures))
     return replace(data, guides=np.concatenate(parts))
 

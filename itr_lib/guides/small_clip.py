@@ -27,12 +27,12 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTraine
 
 from itr_lib.data.batches import caption_batch, epoch_order
 from itr_lib.data.cache import cached_folder
+from itr_lib.data.offline import no_bars_of_transformers
 from itr_lib.data.scenes import Caption
 from itr_lib.data.scenes.make import digest
 from itr_lib.data.scenes.rendering import render
 from itr_lib.data.scenes.worker import Drawn, draw_in_processes
 from itr_lib.data.tokenisation import TokenisedCaptions, tokenise, train_tokenizer
-from itr_lib.encoders.images import no_bars_of_transformers
 from itr_lib.progress import progress_bar
 
 OWN_SCENES = 1_000_000  # added to the seed: no course scene has this random stream, so the CLIP has seen none of them
