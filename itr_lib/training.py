@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,12 @@ from itr_lib.checkpoint import (
 from itr_lib.data.batches import epoch_order, pair_batch, steps_per_epoch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import TokenisedCaptions, tokenise
+from itr_lib.encoders.text import TextEncoder
 from itr_lib.inference import evaluate
 from itr_lib.objectives.for_training import Objective
 from itr_lib.progress import progress_bar
-from itr_lib.validation import expect_choice, expect_count
+from itr_lib.training_view import PRECISIONS, TrainingView
+from itr_lib.validation import expect_choice, expect_count, expect_finite
 
 # After how many steps the loop looks whether loss and gradient are finite. Each look makes the host wait for a GPU.
 STEPS_BETWEEN_LOOKS = {"cpu": 1, "cuda": 50}
@@ -40,8 +44,9 @@ STEPS_BETWEEN_LOOKS = {"cpu": 1, "cuda": 50}
 class TrainConfig:
     """How to train. Learning rates are AdamW's; a step is one batch.
 
-    A pretrained text model learns at ``pretrained_rate`` times the rate of the rest. The learning rate climbs over
-    ``warmup_steps``, stays, and falls to a tenth after ``decay_after`` of the epochs.
+    A pretrained text model learns at ``pretrained_rate`` times the rate of the rest; at 0 it is frozen: no gradient,
+    no dropout. The learning rate climbs over ``warmup_steps``, stays, and falls to a tenth after ``decay_after`` of the
+    epochs. With the ``precision`` ``"bfloat16"`` encoders compute in 16 bits; weights, scores and losses stay float32.
     """
 
     epochs: int
@@ -54,10 +59,15 @@ class TrainConfig:
     clip_norm: float = 2.0
     unique_images: bool = True
     seed: int = 0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         expect_count("epochs", self.epochs)
         expect_count("batch_size", self.batch_size)
+        expect_choice("precision", self.precision, PRECISIONS)
+        expect_finite("pretrained_rate", self.pretrained_rate)
+        if self.pretrained_rate < 0:
+            raise ValueError(f"pretrained_rate is {self.pretrained_rate}, expected 0 (frozen) or more")
         if self.batch_size < 2:
             raise ValueError(f"batch_size is {self.batch_size}, expected 2 or more: a pair needs a negative")
 
@@ -124,8 +134,9 @@ def train(
         identity = fingerprint(model, objective, config, (train_data, val_data), tokens, device)
     torch.manual_seed(config.seed)
     steps = steps_per_epoch(train_data.image_of_caption, config.batch_size, config.unique_images)
-    run = _Run.start(model.to(device), config, steps)
-    with checkpoint_path(folder) as checkpoint:
+    frozen = [] if config.pretrained_rate else _pretrained_text(model)
+    with checkpoint_path(folder) as checkpoint, _without_gradient(frozen):
+        run = _Run.start(model.to(device), config, steps, frozen)
         if checkpoint and checkpoint.exists():
             run.restore(load_checkpoint(checkpoint, identity))
         done = len(run.history.epochs)
@@ -145,20 +156,21 @@ def train(
 
 @dataclass
 class _Run:
-    """What a run consists of between two epochs: enough to stop and to go on."""
+    """What a run consists of between two epochs: enough to stop and to go on. ``frozen``: parts of the model."""
 
     model: nn.Module
+    frozen: list[nn.Module]
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     history: History = field(default_factory=History)
     best: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, model: nn.Module, config: TrainConfig, steps: int) -> _Run:
+    def start(cls, model: nn.Module, config: TrainConfig, steps: int, frozen: list[nn.Module]) -> _Run:
         groups = _parameter_groups(model, config)
         optimizer = torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.learning_rate_factor(step, steps))
-        return cls(model, optimizer, schedule)
+        return cls(model, frozen, optimizer, schedule)
 
     @property
     def device(self) -> torch.device:
@@ -179,9 +191,12 @@ class _Run:
         batches = list(epoch_order(data.image_of_caption, config.batch_size, rng, config.unique_images))
         look_every = STEPS_BETWEEN_LOOKS[self.device.type]
         losses, norms = [], []
+        seen = self.model if config.precision == "float32" else TrainingView(self.model, config.precision)
         self.model.train()
+        for part in self.frozen:
+            part.eval()
         for step, captions in enumerate(batches):
-            loss = objective(self.model, pair_batch(data, tokens, captions, self.device), epoch)
+            loss = objective(seen, pair_batch(data, tokens, captions, self.device), epoch)
             self.optimizer.zero_grad()
             loss.backward()
             norms.append(clip_grad_norm_(self.model.parameters(), config.clip_norm))
@@ -218,17 +233,40 @@ class _Run:
         set_random_state(state["random"], self.device)
 
 
-def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """What takes gradients, and in a group of its own a pretrained text model."""
+def _pretrained_text(model: nn.Module) -> list[nn.Module]:
+    """The pretrained text model, where there is one; first the one that learns, then any copy of it that makes keys."""
     text = getattr(getattr(model, "config", None), "text", None)
-    pretrained = list(model.get_submodule("text.bert").parameters()) if text is not None and text.pretrained else []
-    known = {id(parameter) for parameter in pretrained}
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in model.parameters() if p.requires_grad and id(p) not in known]}
-    ]
-    if pretrained:
-        groups.append({"params": pretrained, "lr": config.pretrained_rate * config.learning_rate})
-    return groups
+    if text is None or not text.pretrained:
+        return []
+    return [part.bert for part in model.modules() if isinstance(part, TextEncoder) and part.bert is not None]
+
+
+@contextmanager
+def _without_gradient(parts: list[nn.Module]) -> Iterator[None]:
+    """Inside, these parts take no gradient: no graph is built through them, and an optimizer keeps nothing of them."""
+    before = [(parameter, parameter.requires_grad) for part in parts for parameter in part.parameters()]
+    for parameter, _ in before:
+        parameter.requires_grad_(False)
+        parameter.grad = None  # of an earlier training: it would count in the norm that is clipped
+    try:
+        yield
+    finally:
+        for parameter, takes_gradient in before:
+            parameter.requires_grad_(takes_gradient)
+
+
+def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """What takes gradients, and in groups of their own a pretrained text model that learns, and a temperature."""
+    text, temperature = _pretrained_text(model), getattr(model, "log_scale", None)
+    groups: list[dict[str, Any]] = []
+    if text and config.pretrained_rate:
+        rate = config.pretrained_rate * config.learning_rate
+        groups.append({"params": list(text[0].parameters()), "lr": rate})
+    if temperature is not None:  # its 0 means a temperature of 1, nothing to be drawn to
+        groups.append({"params": [temperature], "weight_decay": 0.0})
+    known = {id(parameter) for group in groups for parameter in group["params"]}
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
+    return [{"params": rest}, *groups]
 
 
 def _expect_finite(

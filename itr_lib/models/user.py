@@ -178,7 +178,7 @@ def enhance(
     Padded regions get nothing and take no part in the softmax.
     """
     products = sharpness * torch.einsum("nrf,nf->nr", regions, guide)
-    share = products.masked_fill(~mask, torch.finfo(regions.dtype).min).softmax(dim=1).masked_fill(~mask, 0)
+    share = products.masked_fill(~mask, torch.finfo(products.dtype).min).softmax(dim=1).masked_fill(~mask, 0)
     share = l2_normalise(share)
     return regions + share[..., None] * guide[:, None]
 
@@ -217,9 +217,9 @@ class Guide(nn.Module):
         regions, mask = batch.features, batch.mask
         whole = self.dropout(_normed(self.whole_norm, self.whole(mean_pool(regions, mask))).tanh())
         local = torch.zeros_like(regions)
-        local[mask] = self.dropout(_normed(self.local_norm, self.local(regions[mask])).tanh())
-        logits = self.weigh(local * whole[:, None])[..., 0].masked_fill(~mask, torch.finfo(regions.dtype).min)
-        return logits.softmax(dim=1).masked_fill(~mask, 0)
+        local[mask] = self.dropout(_normed(self.local_norm, self.local(regions[mask])).tanh()).to(local)
+        logits = self.weigh(local * whole[:, None])[..., 0]
+        return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(dim=1).masked_fill(~mask, 0)
 
 
 def _normed(norm: nn.BatchNorm1d, rows: Float[Tensor, "rows features"]) -> Float[Tensor, "rows features"]:

@@ -6,8 +6,10 @@ with GPO. Everything later in the course is a reply to what this model cannot sa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -25,6 +27,8 @@ class VSEConfig:
     Attributes:
         feature_dim: width of the region vectors, ``RetrievalData.feature_dim``; 0 until the data are known.
         dim: width of the common space.
+        learnt_temperature: InfoNCE's temperature is a weight of the model (CLIP, Radford et al. 2021, section 2.4),
+            which ``InfoNCEObjective(temperature=None)`` divides by.
     """
 
     feature_dim: int = 0
@@ -34,8 +38,10 @@ class VSEConfig:
     region_layers: int = 0
     heads: int = 4
     dropout: float = 0.1
+    learnt_temperature: bool = False
 
 
+FIRST_TEMPERATURE, LEAST_TEMPERATURE = 0.07, 0.01  # CLIP's
 PAPER = VSEConfig(dim=1024)
 
 
@@ -49,6 +55,17 @@ class VSE(nn.Module):
         self.text = TextEncoder(config.text, config.dim)
         self.pool_regions = Pooling(config.pooling)
         self.pool_words = Pooling(config.pooling)
+        # The logarithm of what scores are multiplied by: a step of the optimizer changes it by a share.
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(FIRST_TEMPERATURE))) if config.learnt_temperature else None
+
+    @property
+    def temperature(self) -> Float[Tensor, ""] | None:
+        """The learnt temperature, brought back to 0.01 where a step went below it; None where none is learnt."""
+        if self.log_scale is None:
+            return None
+        with torch.no_grad():  # in place, as in CLIP's training: beyond a bound in the graph it would have no gradient
+            self.log_scale.clamp_(max=-math.log(LEAST_TEMPERATURE))
+        return (-self.log_scale).exp()
 
     def encode_images(self, batch: ImageBatch) -> Float[Tensor, "images dim"]:
         """One unit vector an image."""

@@ -36,15 +36,18 @@ class TripletObjective:
 
 @dataclass(frozen=True)
 class InfoNCEObjective:
-    """Symmetric cross-entropy at a fixed temperature."""
+    """Symmetric cross-entropy at a fixed temperature; None: at the one that the model learns."""
 
-    temperature: float = 0.05
+    temperature: float | None = 0.05
     mask_same_image: bool = True
 
     def __call__(self, model: Model, batch: Batch, epoch: int) -> Float[Tensor, ""]:
-        """Loss of one batch."""
+        """Loss of one batch. Raises ``ValueError`` where no temperature is given and the model learns none."""
+        temperature = getattr(model, "temperature", None) if self.temperature is None else self.temperature
+        if temperature is None:
+            raise ValueError("temperature is None, expected a number, or a model with learnt_temperature=True (a vse)")
         same_image = batch.same_image if self.mask_same_image else None
-        return info_nce(_scores(model, batch), temperature=self.temperature, same_image=same_image)
+        return info_nce(_scores(model, batch), temperature=temperature, same_image=same_image)
 
 
 @dataclass(frozen=True)
