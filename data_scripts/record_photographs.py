@@ -23,13 +23,13 @@ from data_scripts.record import TRAINED, record_once
 from itr_lib.data import RetrievalData, Splits, load_splits, open_photograph
 from itr_lib.data.photographs.crop_features import describe_pictures
 from itr_lib.data.photographs.karpathy import hold_out, load_folder
-from itr_lib.encoders.pretrained import load_image_encoder, pool_boxes
-from itr_lib.lessons.photographs import LESSON, RECORDED_ON, WHOLE, grid, with_regions
+from itr_lib.encoders.pretrained import grid_boxes, load_image_encoder, pool_boxes
+from itr_lib.lessons.photographs import LESSON, RECORDED_ON, WHOLE, with_regions
 from itr_lib.lessons.variants import OnPhotographs, lesson06
 from itr_lib.progress import progress_bar
 
 AT_ONCE = 32
-REGIONS = np.concatenate([WHOLE, grid(4).numpy()])  # the whole picture, then 16 cells
+REGIONS = np.concatenate([WHOLE, grid_boxes(4)])  # the whole picture, then 16 cells
 CLIP = "clip_vitb32_images.npz"
 
 

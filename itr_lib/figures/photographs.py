@@ -48,7 +48,7 @@ def _cells(axis: Axes, shares: Float[np.ndarray, "height width"]) -> None:
         if share > 0.005:
             centre = ((column + 0.5) / width, (row + 0.5) / height)
             ink = {"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.8}
-            axis.text(*centre, f"{100 * share:.0f}", ha="center", va="center", fontsize=6.5, bbox=ink)
+            axis.text(*centre, f"{100 * share:.0f}", ha="center", va="center", fontsize=7.5, bbox=ink)
 
 
 def sentence_gallery(
@@ -60,7 +60,7 @@ def sentence_gallery(
 ) -> Figure:
     """A row a sentence: the pictures found for it, best first; the one that it should find is framed in green."""
     most = max(map(len, found))
-    size = (1.75 * (most + 1.3), 1.45 * len(sentences) + 0.35)
+    size = (1.6 * (most + 1.3), 1.2 * len(sentences) + 0.35)
     figure, axes = plt.subplots(len(sentences), most + 1, figsize=size, squeeze=False, width_ratios=[1.3] + [1] * most)
     for line, sentence, rows, meant in zip(axes, sentences, found, right, strict=True):
         line[0].axis("off")

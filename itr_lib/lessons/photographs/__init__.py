@@ -117,12 +117,6 @@ def _objects(image: dict) -> tuple[list[str], Float[np.ndarray, "objects 4"]]:
     return [thing["label"] for thing in image["objects"]], boxes.clip(0, 1)
 
 
-def grid(side: int) -> Float[Tensor, "cells 4"]:
-    """Boxes of side x side equal cells, row by row, as ``(x1, y1, x2, y2)``."""
-    y, x = np.divmod(np.arange(side**2), side)
-    return torch.from_numpy(np.stack([x, y, x + 1, y + 1], axis=1) / side).float()
-
-
 def with_regions(
     data: RetrievalData, features: Sequence[Float[Tensor, "_ dim"]], boxes: Sequence[Float[Tensor, "_ 4"]]
 ) -> RetrievalData:
