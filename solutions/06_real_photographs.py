@@ -71,7 +71,7 @@ print(f"{len(rare)} words that the tokenizer has only in pieces:", *sorted(rare)
 #
 # A photograph is a million numbers, and 6,000 photographs are too few to learn to see from. So the field borrows eyes: a network that learnt from a million labelled pictures (ImageNet), or from hundreds of millions of pictures with their captions (CLIP). We take what stands *before* its last decision.
 #
-# What stands there is *tokens*, one for each patch of the picture, or a *map*: a vector for each cell of a coarse grid. Which of them stands for the whole picture differs from model to model. Whoever takes "the first token" of everything searches, with some models, by the top-left corner of the picture. No error says so; the recall is only a little worse.
+# What stands there is *tokens*, one for each patch of the picture, or a *map*: a vector for each cell of a coarse grid. Which of them stands for the whole picture differs from model to model. Whoever takes "the first token" of everything searches, with some models, by the top-left corner of the picture. No error says so.
 
 # %% [markdown] exercise="whole-picture" difficulty=1 minutes=5 points=2
 # ### Your turn: one vector for a picture
@@ -108,6 +108,8 @@ whole_picture = check("whole-picture", whole_picture)
 
 
 # %% [markdown]
+# In the library: `load_image_encoder` in `itr_lib/encoders/pretrained.py` knows which of these ways is a model's own.
+#
 # The papers of lessons 02 to 05 describe a picture by 36 boxes that a detector finds. There is a cheaper way to a box's vector: average the cells of a map that the box covers. A cell that is half in the box counts half.
 
 # %% tags=["nbval-check-output"]
@@ -155,7 +157,7 @@ pool_boxes = check("pool-boxes", pool_boxes)
 
 
 # %% [markdown]
-# In the library: `pool_boxes` in `itr_lib/encoders/pretrained.py`. The network here is EfficientNet-lite0, a small one of 2019. It learnt ImageNet's 1,000 classes, and makes of each photograph a map of 8 by 8 cells with 1,280 numbers. The figure shows what three boxes take of it.
+# In the library: `pool_boxes` in `itr_lib/encoders/pretrained.py`. The network here is EfficientNet-lite0, a small one of 2020. It learnt ImageNet's 1,000 classes, and makes of each photograph a map of 8 by 8 cells with 1,280 numbers. The figure shows what three boxes take of it.
 
 # %%
 if album.cells is not None:
@@ -407,7 +409,7 @@ print(f"R@1 as the protocol counts: {found.t2i_r1:.1f} %")
 print(f"with misses that fit:       {value:.1f} % ({low:.1f} to {high:.1f})")
 
 # %% [markdown]
-# These 29 photographs were chosen for their licence, and they are very different: few captions are true of two. Among 1,000 photographs of dogs and children (Flickr8k) it is otherwise.
+# These 29 photographs were chosen for their licence, and they are very different: few captions are true of two. On Flickr8k, where a dog is on 244 of the 1,000 test photographs, expect more. So judge on the data that you report.
 #
 # Looking costs time. NDCG (lesson 00) asks the captions instead: a photograph is relevant to a sentence as far as its captions say the same (ROUGE-L, lesson 02). Here it is for the ten photographs found first:
 
@@ -451,7 +453,7 @@ for sentence, answer, rows in zip(told, heard, top, strict=True):
     print(f"{answer[rows[0]]:.2f}  {sentence}")
 
 # %% [markdown]
-# Green is what the first of the two sentences found first. The second sentences of the first three pairs are false of every photograph here, but the model finds the same photographs, with nearly the same scores. It hears which *things* are spoken of.
+# Green is what the first sentence of a pair found first. The second should *not* find it: five riders, and a hydrant on a leash, are on no photograph here, and the cat without a mirror eats from a bowl. Only in the last pair green is right: a canary is a bird, in a rarer word. Compare the scores, too. The model hears which *things* are spoken of, and little of what is said about them.
 #
 # Examples convince, but they are picked. So count.
 
@@ -612,7 +614,7 @@ leaderboard.published_table()
 # 2. `python -m data_scripts.extract_features`: features of boxes, whole pictures or grids, resumable;
 # 3. `python -m data_scripts.train --model teran --preset paper --data flickr30k --root ...`;
 # 4. `python -m data_scripts.evaluate`: the protocol, 1K and 5K, as JSON;
-# 5. say in your paper: split, gallery, folds, one model or the mean of two (many rows are ensembles), what the eyes and the words had learnt from before, and the spread over seeds.
+# 5. say in your paper: split, gallery, folds, one model or the mean of two (ensembles are common), what the eyes and the words had learnt from before, and the spread over seeds.
 #
 # ## What you have now
 #

@@ -1,4 +1,4 @@
-"""What lesson 06 stands on: the 29 photographs and their licences, regions made of maps, questions, judgements, figures."""
+"""What lesson 06 stands on: 29 photographs and their licences, regions of maps, questions, judgements, figures."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_29_are_those_of_coco_with_that_licence(shared_data):
 def test_captions_boxes_and_judgements_fit_together(album):
     data = album.data
     assert Counter(data.image_of_caption.tolist()) == dict.fromkeys(range(29), 5)
-    assert album.cells.shape == (29, 8, 8, 1280) and album.cells.isfinite().all() and 0 <= album.cells.min()
+    assert album.cells.shape == (29, 8, 8, 1280) and album.cells.isfinite().all() and album.cells.min() >= 0
     for one, (labels, boxes) in zip(RECORDS, album.objects, strict=True):
         assert len(labels) == len(boxes) == len(one["objects"]) > 0
         assert (boxes >= 0).all() and (boxes <= 1).all() and (boxes[:, :2] < boxes[:, 2:]).all()
