@@ -60,11 +60,11 @@ def sentence_gallery(
 ) -> Figure:
     """A row a sentence: the pictures found for it, best first; the one that it should find is framed in green."""
     most = max(map(len, found))
-    size = (1.6 * (most + 1.3), 1.2 * len(sentences) + 0.35)
+    size = (1.4 * (most + 1.3), 1.02 * len(sentences) + 0.35)
     figure, axes = plt.subplots(len(sentences), most + 1, figsize=size, squeeze=False, width_ratios=[1.3] + [1] * most)
     for line, sentence, rows, meant in zip(axes, sentences, found, right, strict=True):
         line[0].axis("off")
-        line[0].text(0, 0.5, as_it_is(textwrap.fill(f"“{sentence}”", 24)), fontsize=9, va="center")
+        line[0].text(0, 0.5, as_it_is(textwrap.fill(f"“{sentence}”", 22)), fontsize=8.5, va="center")
         for axis, row in zip(line[1:], rows, strict=True):
             picture(axis, data, int(row), frame=MATCH if row == meant else None)
     figure.suptitle(title, x=0.01, ha="left")
@@ -75,7 +75,7 @@ def judging_sheet(data: RetrievalData, captions: Sequence[int], found: Sequence[
     """Numbered pictures, each over the caption that found it: does it fit?"""
     columns = 5
     lines = -(-len(captions) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(9.6, 2.15 * lines + 0.3), squeeze=False)
+    figure, axes = plt.subplots(lines, columns, figsize=(7.8, 1.8 * lines + 0.3), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for number, (axis, caption, row) in enumerate(zip(axes.flat, captions, found, strict=False), start=1):
@@ -83,7 +83,7 @@ def judging_sheet(data: RetrievalData, captions: Sequence[int], found: Sequence[
         picture(axis, data, int(row))
         axis.set_title(str(number), fontsize=9, loc="left", pad=2)
         words = textwrap.shorten(data.captions[caption], 78, placeholder=" …")
-        axis.text(0, -0.04, as_it_is(textwrap.fill(words, 28)), va="top", fontsize=7.2, transform=axis.transAxes)
+        axis.text(0, -0.04, as_it_is(textwrap.fill(words, 28)), va="top", fontsize=6.6, transform=axis.transAxes)
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
