@@ -183,7 +183,9 @@ def judged_fits(
     """
     letters = "".join(judged.lower().split())
     if not letters:
-        return torch.from_numpy(album.fits[captions, images]), "an author of the course" if album.objects else "nobody"
+        return torch.from_numpy(
+            album.fits[captions, images]
+        ), "an author of the course" if album.objects else "nobody yet"
     if set(letters) - set("yn") or len(letters) != len(captions):
         raise ValueError(f"judged is {judged!r}: expected {len(captions)} letters, y or n, one a photograph in order")
     return torch.tensor([letter == "y" for letter in letters]), "you"
