@@ -1,4 +1,4 @@
-"""Read a data set in Karpathy's format and say what was read and what cannot be used, and why."""
+"""Read a data set in one of the field's layouts and say what was read and what cannot be used, and why."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from itr_lib.data.photographs.karpathy import SPLITS, load_folder
+from itr_lib.data.photographs.layouts import load_folder
+from itr_lib.data.photographs.records import SPLITS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the report; the exit status is 1 under --strict with a bad record, or where nothing can be read."""
     parser = argparse.ArgumentParser(prog="python -m data_scripts.inspect_karpathy", description=__doc__)
-    parser.add_argument("--root", required=True, help="folder with dataset_<name>.json, images/ and one *.npz")
+    parser.add_argument("--root", required=True, help="folder with captions, pictures and features")
     parser.add_argument("--name", default="flickr8k", help="flickr8k, flickr30k, coco (default: %(default)s)")
     parser.add_argument("--features", help="the feature file or folder, where there are several")
     parser.add_argument("--splits", nargs="+", choices=SPLITS, help="default: those in the file")

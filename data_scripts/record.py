@@ -22,9 +22,9 @@ from itr_lib.data import Splits, load_splits, load_tokenizer, train_tokenizer
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.questions import questions_of
 from itr_lib.data.scenes import graph_relevance
-from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.evaluation import (
     CAUSES,
+    fold_metrics,
     ndcg,
     pair_accuracy,
     rare_words,
@@ -37,7 +37,7 @@ from itr_lib.evaluation import (
 from itr_lib.evaluation.pointing import largest_box_accuracy, pointing_accuracy
 from itr_lib.figures import RECALLS
 from itr_lib.guides.clip import guided
-from itr_lib.inference import Encoded, encode
+from itr_lib.inference import Encoded, encode, readings_of
 from itr_lib.lessons.background import background_metrics
 from itr_lib.lessons.recipes import Recipe
 from itr_lib.lessons.recorded import RECORDED, recorded, same_settings, settings_of, write_record
@@ -109,15 +109,6 @@ def measure(model: nn.Module, tokenizer: PreTrainedTokenizerBase, splits: Splits
     return metrics | _pointing(images, captions, splits, tokenizer)
 
 
-@torch.no_grad()
-def readings_of(model: nn.Module, images: Encoded, captions: Encoded) -> dict[str, Tensor]:
-    """The scores of a model, under the name ``""``, and of one with two readings each of them."""
-    if not isinstance(images, GlobalTokens):
-        return {"": model.scores(images, captions).float().cpu()}
-    whole, local = (part(images, captions).float().cpu() for part in (model.global_scores, model.local_scores))
-    return {"": whole + model.local_weight * local, "global": whole, "local": local}
-
-
 def _retrieval(scores: Tensor, data: RetrievalData) -> dict[str, float]:
     metrics = retrieval_metrics(scores, data.image_of_caption).as_dict()
     if data.truth is not None:
@@ -131,10 +122,8 @@ def _relevance(data: RetrievalData) -> np.ndarray:
 
 def _on_photographs(scores: Tensor, splits: Splits) -> dict[str, float]:
     data, owner = splits.test, splits.test.image_of_caption
-    size, parts = len(data) // FOLDS, []
-    for rows in (np.arange(start, start + size) for start in range(0, size * FOLDS, size)):
-        inside = np.isin(owner, rows)
-        parts.append(retrieval_metrics(scores[rows][:, inside], owner[inside] - rows[0]).t2i_r1)
+    inside = owner < len(data) // FOLDS * FOLDS
+    parts = fold_metrics(scores[: len(data) // FOLDS * FOLDS][:, inside], owner[inside], FOLDS)
     rivals = scores.clone()
     rivals[owner, torch.arange(len(owner))] = -torch.inf
     hits = (scores[owner, torch.arange(len(owner))] > rivals.amax(dim=0)).numpy()
@@ -142,7 +131,7 @@ def _on_photographs(scores: Tensor, splits: Splits) -> dict[str, float]:
     found = recall_by_cause(data.captions, hits, causes)
     return {
         "ndcg_rouge": ndcg(scores.T, _rouge(data)),
-        f"folds{FOLDS}_t2i_r1": float(np.mean(parts)),
+        f"folds{FOLDS}_t2i_r1": parts.t2i_r1,
         **{f"cause_{cause}": float(percent) for cause, (percent, _) in found.items()},
         **{f"count_{cause}": float(count) for cause, (_, count) in found.items()},
     }

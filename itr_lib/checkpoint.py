@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import is_dataclass
 from inspect import isfunction
 from pathlib import Path
@@ -18,25 +18,33 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from itr_lib.data.dataset import RetrievalData
+from itr_lib.data.rows import chunks
 from itr_lib.data.tokenisation import TokenisedCaptions
+from itr_lib.parallel import rank, wait_for_all, world
 
-FORMAT = "checkpoint 2"  # 1 kept the generators of all GPUs that were visible; it is refused as another run's
+FORMAT = "checkpoint 3"  # 2 kept the generators of one process; it is refused as another run's
 
 
 @contextmanager
 def checkpoint_path(folder: str | Path | None) -> Iterator[Path | None]:
-    """Where a run's checkpoint goes, in a folder that one process has for itself: a second one waits for the first."""
+    """Where a run's checkpoint goes, in a folder that one run has for itself: a second one waits for the first."""
     if folder is None:
         yield None
         return
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with FileLock(folder / ".lock") if rank() == 0 else nullcontext():  # the first process locks it for all of a run's
+        wait_for_all()
         yield folder / "training.pt"
 
 
 def save_checkpoint(path: Path, label: str, state: dict) -> None:
-    """Write ``state`` under the run's ``label``. Whenever the process dies, ``path`` is the old one or the new one."""
+    """Write ``state`` under the run's ``label``; of several processes the first does.
+
+    Whenever it dies, ``path`` is the old one or the new one.
+    """
+    if rank() > 0:
+        return
     unfinished = path.with_name(f"{path.name}.unfinished")
     with open(unfinished, "wb") as file:
         torch.save({"label": label, **state}, file)
@@ -95,7 +103,7 @@ def fingerprint(
     weights = _checksum([value.detach().cpu().double().numpy() for value in model.state_dict().values()])
     parts = [FORMAT, f"{type(model).__name__} #{weights}", getattr(model, "config", ""), _how(objective), config]
     parts += [f"{split.name}/{split.split} {len(split)} images #{_checksum(_contents(split))}" for split in splits]
-    parts += [f"tokens #{_checksum([tokens.ids, tokens.mask])}", device]
+    parts += [f"tokens #{_checksum([tokens.ids, tokens.mask])}", f"{world()} x {device}"]
     parts += [f"torch {torch.__version__}", f"transformers {transformers.__version__}"]
     return ", ".join(map(str, parts))
 
@@ -112,12 +120,14 @@ def _how(objective: object) -> str:
     return f"{objective.__module__}.{objective.__qualname__}"
 
 
-def _contents(split: RetrievalData) -> list[str | np.ndarray]:
-    arrays = [split.features, split.boxes, split.region_mask, split.image_of_caption, split.guides]
-    return [repr(split.captions), *(array for array in arrays if array is not None)]
+def _contents(split: RetrievalData) -> Iterator[str | np.ndarray]:
+    yield repr(split.captions)
+    yield from chunks(split.features)
+    arrays = [split.boxes, split.region_mask, split.image_of_caption, split.guides]
+    yield from (array for array in arrays if array is not None)
 
 
-def _checksum(parts: list[str | np.ndarray]) -> str:
+def _checksum(parts: Iterable[str | np.ndarray]) -> str:
     total = 0
     for part in parts:
         total = zlib.crc32(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data, total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,8 +17,8 @@ from itr_lib.data.batches import caption_batch, image_batch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import TokenisedCaptions, tokenise
 from itr_lib.encoders.tokens import Encoded
-from itr_lib.evaluation import retrieval_metrics
-from itr_lib.models.contract import Kind, RetrievalModel
+from itr_lib.evaluation import RetrievalMetrics, mean_over_folds, retrieval_metrics
+from itr_lib.models.contract import Kind, RetrievalModel, TwoStageModel
 
 
 @torch.no_grad()
@@ -108,10 +109,35 @@ def evaluate(
     *,
     device: str = "cpu",
     tokens: TokenisedCaptions | None = None,
+    folds: int = 1,
 ) -> dict[str, float]:
-    """Retrieval metrics of a split, see :func:`itr_lib.evaluation.retrieval_metrics`; ``tokens`` as for ``encode``."""
-    scores = score(model, tokenizer, data, device=device, tokens=tokens)
-    return retrieval_metrics(scores, data.image_of_caption).as_dict()
+    """Retrieval metrics of a split, see :func:`itr_lib.evaluation.retrieval_metrics`; ``tokens`` as for ``encode``.
+
+    With ``folds`` they are the mean over consecutive folds of images, 5 of them in COCO's 1K protocol; then no score
+    is made between folds.
+    """
+    if folds == 1:
+        scores = score(model, tokenizer, data, device=device, tokens=tokens)
+        return retrieval_metrics(scores, data.image_of_caption).as_dict()
+    asked, encoded = _expect_contract(model), encode(model, tokenizer, data, device=device, tokens=tokens)
+    images, captions = cast(Any, encoded)
+
+    @torch.no_grad()
+    def measure(rows: Tensor, columns: Tensor, own: Tensor) -> RetrievalMetrics:
+        scores = asked.scores(rows_of(images, rows.to(device)), rows_of(captions, columns.to(device)))
+        return retrieval_metrics(scores.float().cpu(), own)
+
+    return mean_over_folds(len(data), data.image_of_caption, folds, measure).as_dict()
+
+
+@torch.no_grad()
+def readings_of(model: nn.Module, images: Encoded, captions: Encoded) -> dict[str, Float[Tensor, "images captions"]]:
+    """The scores of a model, under the name ``""``, and of one with two readings each: ``"global"``, ``"local"``."""
+    sides = cast(Any, (images, captions))
+    if not isinstance(model, TwoStageModel):
+        return {"": _expect_contract(model).scores(*sides).float().cpu()}
+    whole, local = (part(*sides).float().cpu() for part in (model.global_scores, model.local_scores))
+    return {"": whole + model.local_weight * local, "global": whole, "local": local}
 
 
 def _expect_contract(model: nn.Module) -> RetrievalModel:

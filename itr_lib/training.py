@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,15 +26,17 @@ from itr_lib.checkpoint import (
 from itr_lib.data.batches import epoch_order, pair_batch, steps_per_epoch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import TokenisedCaptions, tokenise
-from itr_lib.encoders.text import TextEncoder
 from itr_lib.inference import evaluate
 from itr_lib.objectives.for_training import Objective
+from itr_lib.parallel import average_gradients, gather_objects, my_share, rank, same_weights, together, world
 from itr_lib.progress import progress_bar
+from itr_lib.trained_parts import parameter_groups, pretrained_text, without_gradient
 from itr_lib.training_view import PRECISIONS, TrainingView
 from itr_lib.validation import expect_choice, expect_count, expect_finite
 
 # After how many steps the loop looks whether loss and gradient are finite. Each look makes the host wait for a GPU.
 STEPS_BETWEEN_LOOKS = {"cpu": 1, "cuda": 50}
+SEEDS_APART = 100_003  # of the processes of a run, so that no other run of a few seeds draws what one of them draws
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,8 @@ def train(
 
     With a ``folder`` the state is written after each epoch, atomically, and a run that was killed goes on from
     there when the same call is made again; on the CPU it ends with the same weights, bit for bit, as a run that
-    nobody disturbed (with as many threads). One process trains; several that share a folder take turns.
+    nobody disturbed (with as many threads). Several runs that share a folder take turns. Processes of one launcher
+    (``torchrun``) train together, see :mod:`itr_lib.parallel`: ``batch_size`` is that of the whole batch.
 
     Args:
         model: with ``encode_images``, ``encode_captions`` and ``scores``.
@@ -129,26 +129,28 @@ def train(
     """
     expect_choice("device", device, tuple(STEPS_BETWEEN_LOOKS))
     tokens, val_tokens = tokenise(tokenizer, train_data.captions), tokenise(tokenizer, val_data.captions)
-    identity = ""
-    if folder is not None:
-        identity = fingerprint(model, objective, config, (train_data, val_data), tokens, device)
-    torch.manual_seed(config.seed)
+    frozen = [] if config.pretrained_rate else pretrained_text(model)
     steps = steps_per_epoch(train_data.image_of_caption, config.batch_size, config.unique_images)
-    frozen = [] if config.pretrained_rate else _pretrained_text(model)
-    with checkpoint_path(folder) as checkpoint, _without_gradient(frozen):
-        run = _Run.start(model.to(device), config, steps, frozen)
-        if checkpoint and checkpoint.exists():
-            run.restore(load_checkpoint(checkpoint, identity))
-        done = len(run.history.epochs)
-        with progress_bar(steps * config.epochs, label, "step", done=steps * done, show=progress) as bar:
-            for epoch in range(done, config.epochs):
-                started = time.perf_counter()
-                loss = run.train_epoch(objective, train_data, tokens, config, epoch, bar)
-                metrics = evaluate(model, tokenizer, val_data, device=device, tokens=val_tokens)
-                run.close_epoch(loss, metrics, time.perf_counter() - started)
-                bar.set_postfix(loss=f"{loss:.3f}", val_rsum=f"{metrics['rsum']:.0f}")
-                if checkpoint:
-                    save_checkpoint(checkpoint, identity, run.state())
+    with together(device), without_gradient(frozen):
+        same_weights(model.to(device))
+        identity = ""
+        if folder is not None:
+            identity = fingerprint(model, objective, config, (train_data, val_data), tokens, device)
+        torch.manual_seed(config.seed + SEEDS_APART * rank())
+        run = _Run.start(model, config, steps, frozen)
+        with checkpoint_path(folder) as checkpoint:
+            if checkpoint and checkpoint.exists():
+                run.restore(load_checkpoint(checkpoint, identity))
+            done, show = len(run.history.epochs), progress and rank() == 0
+            with progress_bar(steps * config.epochs, label, "step", done=steps * done, show=show) as bar:
+                for epoch in range(done, config.epochs):
+                    started = time.perf_counter()
+                    loss = run.train_epoch(objective, train_data, tokens, epoch, bar)
+                    metrics = evaluate(model, tokenizer, val_data, device=device, tokens=val_tokens)
+                    run.close_epoch(loss, metrics, time.perf_counter() - started)
+                    bar.set_postfix(loss=f"{loss:.3f}", val_rsum=f"{metrics['rsum']:.0f}")
+                    if checkpoint:
+                        save_checkpoint(checkpoint, identity, run.state())
     model.load_state_dict(run.best)
     model.eval()
     return run.history
@@ -159,6 +161,7 @@ class _Run:
     """What a run consists of between two epochs: enough to stop and to go on. ``frozen``: parts of the model."""
 
     model: nn.Module
+    config: TrainConfig
     frozen: list[nn.Module]
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
@@ -167,38 +170,32 @@ class _Run:
 
     @classmethod
     def start(cls, model: nn.Module, config: TrainConfig, steps: int, frozen: list[nn.Module]) -> _Run:
-        groups = _parameter_groups(model, config)
+        groups = parameter_groups(model, config.learning_rate, config.pretrained_rate)
         optimizer = torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.learning_rate_factor(step, steps))
-        return cls(model, frozen, optimizer, schedule)
+        return cls(model, config, frozen, optimizer, schedule)
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
     def train_epoch(
-        self,
-        objective: Objective,
-        data: RetrievalData,
-        tokens: TokenisedCaptions,
-        config: TrainConfig,
-        epoch: int,
-        bar: tqdm,
+        self, objective: Objective, data: RetrievalData, tokens: TokenisedCaptions, epoch: int, bar: tqdm
     ) -> float:
         """One pass over the captions; the mean of its losses."""
+        config, look_every = self.config, STEPS_BETWEEN_LOOKS[self.device.type]
         # The order depends on seed and epoch alone, so that a resumed run sees the same batches.
         rng = np.random.default_rng([config.seed, epoch])
         batches = list(epoch_order(data.image_of_caption, config.batch_size, rng, config.unique_images))
-        look_every = STEPS_BETWEEN_LOOKS[self.device.type]
         losses, norms = [], []
-        seen = self.model if config.precision == "float32" else TrainingView(self.model, config.precision)
         self.model.train()
         for part in self.frozen:
             part.eval()
         for step, captions in enumerate(batches):
-            loss = objective(seen, pair_batch(data, tokens, captions, self.device), epoch)
+            loss = self.loss_of(captions, objective, data, tokens, epoch)
             self.optimizer.zero_grad()
             loss.backward()
+            average_gradients(self.model)
             norms.append(clip_grad_norm_(self.model.parameters(), config.clip_norm))
             losses.append(loss.detach())
             if (step + 1) % look_every == 0 or step + 1 == len(batches):
@@ -207,6 +204,22 @@ class _Run:
             self.schedule.step()
             bar.update()
         return torch.stack(losses).mean().item()
+
+    def loss_of(
+        self,
+        captions: Int[np.ndarray, " batch"],
+        objective: Objective,
+        data: RetrievalData,
+        tokens: TokenisedCaptions,
+        epoch: int,
+    ) -> Tensor:
+        """The loss of a whole batch, of which this process may encode only its share."""
+        if self.config.precision == "float32" and world() == 1:
+            return objective(self.model, pair_batch(data, tokens, captions, self.device), epoch)
+        view = TrainingView(self.model, self.config.precision, len(captions))
+        share = pair_batch(data, tokens, my_share(captions), self.device)
+        whole = torch.from_numpy(data.image_of_caption[captions]).to(self.device)
+        return objective(view, share._replace(image_ids=whole), epoch)
 
     def close_epoch(self, loss: float, metrics: dict[str, float], seconds: float) -> None:
         keep = {name: metrics[name] for name in ("rsum", "i2t_r1", "t2i_r1")}
@@ -221,7 +234,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "history": self.history.epochs,
-            "random": random_state(self.device),
+            "random": gather_objects(random_state(self.device)),
         }
 
     def restore(self, state: dict) -> None:
@@ -230,43 +243,7 @@ class _Run:
         self.schedule.load_state_dict(state["schedule"])
         self.history.epochs = state["history"]
         self.best = {name: value.to(self.device) for name, value in state["best"].items()}
-        set_random_state(state["random"], self.device)
-
-
-def _pretrained_text(model: nn.Module) -> list[nn.Module]:
-    """The pretrained text model, where there is one; first the one that learns, then any copy of it that makes keys."""
-    text = getattr(getattr(model, "config", None), "text", None)
-    if text is None or not text.pretrained:
-        return []
-    return [part.bert for part in model.modules() if isinstance(part, TextEncoder) and part.bert is not None]
-
-
-@contextmanager
-def _without_gradient(parts: list[nn.Module]) -> Iterator[None]:
-    """Inside, these parts take no gradient: no graph is built through them, and an optimizer keeps nothing of them."""
-    before = [(parameter, parameter.requires_grad) for part in parts for parameter in part.parameters()]
-    for parameter, _ in before:
-        parameter.requires_grad_(False)
-        parameter.grad = None  # of an earlier training: it would count in the norm that is clipped
-    try:
-        yield
-    finally:
-        for parameter, takes_gradient in before:
-            parameter.requires_grad_(takes_gradient)
-
-
-def _parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """What takes gradients, and in groups of their own a pretrained text model that learns, and a temperature."""
-    text, temperature = _pretrained_text(model), getattr(model, "log_scale", None)
-    groups: list[dict[str, Any]] = []
-    if text and config.pretrained_rate:
-        rate = config.pretrained_rate * config.learning_rate
-        groups.append({"params": list(text[0].parameters()), "lr": rate})
-    if temperature is not None:  # its 0 means a temperature of 1, nothing to be drawn to
-        groups.append({"params": [temperature], "weight_decay": 0.0})
-    known = {id(parameter) for group in groups for parameter in group["params"]}
-    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
-    return [{"params": rest}, *groups]
+        set_random_state(state["random"][rank()], self.device)
 
 
 def _expect_finite(

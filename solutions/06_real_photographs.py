@@ -328,7 +328,7 @@ fold_recall = check("fold-recall", fold_recall)
 
 
 # %% [markdown]
-# In the library: `retrieval_metrics` on each fold; `data_scripts.evaluate` does it for COCO. Here are one model, one set of captions, and galleries of several sizes:
+# In the library: `fold_metrics` in `itr_lib/evaluation/folds.py`. Here are one model, one set of captions, and galleries of several sizes:
 
 # %%
 most = len(gallery) // 4 * 4
@@ -621,7 +621,7 @@ leaderboard.published_table()
 # | --- | --- | --- |
 # | the whole picture | class token, or a mean; never blindly the first token | `load_image_encoder` |
 # | regions without a detector | cells by the area that they have in a box | `pool_boxes` |
-# | folds | 1K is the mean of five galleries | `data_scripts/evaluate.py` |
+# | folds | 1K is the mean of five galleries | `fold_metrics` |
 # | errors that are none | judge some by hand, give an interval | `corrected_recall` |
 # | causes | group the captions; then change a word | `recall_by_cause` |
 # | the ladder | change one thing at a time, same test, several seeds | `data_scripts/record_photographs.py` |

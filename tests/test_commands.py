@@ -1,7 +1,8 @@
 """Every command is a function of its arguments, says what is wrong with them, and runs on the smallest input there is.
 
-Those that others test: benchmarks in test_benchmarks.py, extract_features and inspect_karpathy in test_karpathy.py,
-fetch in test_fetch.py, train_clip in test_guides.py, expect and the course's own commands in test_course.py.
+Those that others test: benchmarks in test_benchmarks.py, extract_features in test_extraction.py, inspect_karpathy in
+test_karpathy.py, feature_memory in test_rows.py, fetch in test_fetch.py, train and evaluate in test_train.py,
+train_clip in test_guides.py, expect and the course's own commands in test_course.py.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ COMMANDS = sorted(
     path.stem for path in (REPO / "data_scripts").glob("*.py") if '__name__ == "__main__"' in path.read_text()
 )
 LESSON = "01_global_embeddings"
+TRAIN = ["--model", "vse", "--data", "scenes", "--out", "x"]
 
 
 def main_of(name: str):
@@ -28,7 +30,7 @@ def main_of(name: str):
 
 
 def test_all_commands_are_looked_at() -> None:
-    assert {"benchmarks", "expect", "extract_features", "leaderboard", "make_scenes", "record"} <= set(COMMANDS)
+    assert {"benchmarks", "evaluate", "expect", "extract_features", "leaderboard", "record", "train"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, "itr_lib.course"])
@@ -57,8 +59,13 @@ def test_help_says_how_the_command_is_called(name: str, capsys) -> None:
         ("expect", ["--lessons", "99"], "there is no lesson '99'"),
         ("expect", ["--data", "mnist"], "data is 'mnist'"),
         ("expect", ["--seeds", "-1"], "seed is -1"),
-        ("extract_features", ["--images", "x", "--out", "x.npy"], "--out must end in .npz"),
-        ("extract_features", ["--images", "x", "--out", "x.npz", "--device", "gpu"], "invalid choice: 'gpu'"),
+        ("feature_memory", ["--gigabytes", "0"], "--gigabytes must be above 0"),
+        ("extract_features", ["--images", "x", "--out", "x", "--regions", "boxes"], "belong together"),
+        ("extract_features", ["--images", "x", "--out", "x", "--boxes", "x.json"], "belong together"),
+        ("extract_features", ["--images", "x", "--out", "x", "--grid", "0"], "must be at least 1"),
+        ("extract_features", ["--images", "x", "--out", "x", "--batch-size", "0"], "must be at least 1"),
+        ("extract_features", ["--images", "x", "--out", "x", "--workers", "-1"], "at least 0"),
+        ("extract_features", ["--images", "x", "--out", "x", "--device", "gpu"], "invalid choice: 'gpu'"),
         ("fetch", [], "required: name"),
         ("fetch", ["imagenet"], "invalid choice: 'imagenet'"),
         ("inspect_karpathy", [], "required: --root"),
@@ -70,6 +77,18 @@ def test_help_says_how_the_command_is_called(name: str, capsys) -> None:
         ("record", [], "required: --lesson"),
         ("record", ["--lesson", LESSON, "--variants", "x"], "there is no variant 'x'"),
         ("record", ["--lesson", LESSON, "--data", "flickr8k", "--root", "nowhere"], "nowhere"),
+        ("train", ["--data", "scenes"], "required: --model, --out"),
+        ("train", ["--model", "clip", "--data", "scenes", "--out", "x"], "invalid choice: 'clip'"),
+        ("train", [*TRAIN, "--preset", "large"], "preset is 'large', expected one of ['paper', 'small'] for vse"),
+        ("train", [*TRAIN, "--preset", "no.toml"], "preset is 'no.toml'"),
+        ("train", [*TRAIN, "--set", "training.batchsize=8"], "did you mean 'batch_size'?"),
+        ("train", [*TRAIN, "--epochs", "0"], "epochs is 0"),
+        ("train", [*TRAIN, "--precision", "float16"], "invalid choice: 'float16'"),
+        ("evaluate", ["--data", "scenes"], "required: --run"),
+        ("evaluate", ["--run", "x", "--data", "scenes", "--split", "train"], "invalid choice: 'train'"),
+        ("evaluate", ["--run", "x", "--data", "scenes", "--protocol", "best"], "invalid choice: 'best'"),
+        ("evaluate", ["--run", "x", "--data", "scenes", "--shortlist", "0"], "--shortlist must be at least 1"),
+        ("evaluate", ["--run", "x", "--data", "scenes", "--json", "no/x.json"], "there is no such folder"),
         ("train_clip", [], "required: --out"),
         ("train_clip", ["--out", "x", "--seed", "-1"], "--seed must be at least 0"),
     ],
@@ -84,16 +103,18 @@ def test_arguments_that_will_not_do_get_a_sentence(name: str, arguments: list[st
 @pytest.mark.parametrize(
     "name, arguments, sentence",
     [
-        ("extract_features", ["--images", "{folder}", "--out", "x.npz"], "holds no picture"),
+        ("extract_features", ["--images", "{folder}", "--out", "x"], "holds no picture"),
         ("fetch", ["coco", "--from", "{folder}/file"], "there is no such folder"),
         ("inspect_karpathy", ["--root", "{folder}"], "holds no dataset_flickr8k.json"),
+        ("train", ["--model", "vse", "--data", "flickr8k", "--root", "{folder}", "--out", "x"], "{folder}"),
+        ("evaluate", ["--run", "{folder}", "--data", "scenes"], "holds no trained model"),
         ("train_clip", ["--out", "{folder}/file"], "is a file: give a folder"),
     ],
 )
 def test_what_the_arguments_name_may_not_do_either(name, arguments, sentence, tmp_path: Path, capsys) -> None:
     (tmp_path / "file").touch()
     assert main_of(name)([word.format(folder=tmp_path) for word in arguments]) == 1
-    assert sentence in capsys.readouterr().err
+    assert sentence.format(folder=tmp_path) in capsys.readouterr().err
 
 
 def test_scenes_are_made_and_counted(capsys) -> None:

@@ -45,7 +45,7 @@ def all_requirements(project: dict) -> list[Requirement]:
 
 
 def test_extras_are_named(project: dict) -> None:
-    assert set(project["optional-dependencies"]) == {"dev", "classroom", "scale"}
+    assert set(project["optional-dependencies"]) == {"dev", "classroom", "offline", "scale"}
 
 
 def test_every_requirement_has_bounds_and_a_pin_inside_them(project: dict, pins: dict[str, str]) -> None:

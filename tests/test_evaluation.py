@@ -22,7 +22,9 @@ from itr_lib.evaluation import (
     ceiling_scores,
     expected_recall,
     flawed,
+    fold_metrics,
     image_ranks,
+    mean_over_folds,
     ndcg,
     pair_accuracy,
     retrieval_metrics,
@@ -593,3 +595,45 @@ def test_a_small_case_finds_each_flaw():
     }
     assert list(found.values()) == ["ties", "one caption", "folds", "misses"]
     assert flawed.find_the_flaw(lambda scores, owner: retrieval_metrics(scores, owner).t2i_r1) == "none"
+
+
+def test_the_mean_of_folds_is_that_of_searches_among_their_own(monkeypatch):
+    """COCO's 1K: against five searches cut out by hand; scores between folds change nothing."""
+    rng = np.random.default_rng(0)
+    owner = np.repeat(np.arange(20), rng.integers(1, 4, 20))
+    scores = rng.normal(size=(20, len(owner))) + 2 * (owner == np.arange(20)[:, None])
+    folds = []
+    for start in range(0, 20, 4):
+        own = (owner >= start) & (owner < start + 4)
+        folds.append(retrieval_metrics(scores[start : start + 4][:, own], owner[own] - start).as_dict())
+    expected = {name: np.mean([fold[name] for fold in folds]) for name in folds[0]}
+    apart = np.where(owner // 4 == np.arange(20)[:, None] // 4, scores, np.nan)
+    shuffled = rng.permutation(len(owner))
+    for matrix, owners in ((scores, owner), (apart, owner), (scores[:, shuffled], owner[shuffled])):
+        assert fold_metrics(matrix, owners, 5).as_dict() == pytest.approx(expected)
+    assert fold_metrics(scores, owner, 1) == retrieval_metrics(scores, owner)
+    assert fold_metrics(scores, owner).t2i_r1 > retrieval_metrics(scores, owner).t2i_r1  # a smaller gallery
+    with pytest.raises(ValueError, match="20 images do not divide into 3 folds"):
+        fold_metrics(scores, owner, 3)
+    with pytest.raises(ValueError, match="scores has shape .20, 3., expected a column for each"):
+        fold_metrics(scores[:, :3], owner)
+
+
+def test_folds_of_two_stages_see_a_block_at_a_time():
+    rng = np.random.default_rng(1)
+    owner = np.repeat(np.arange(12), 2)
+    first, second = rng.normal(size=(2, 12, 24))
+    seen = []
+
+    def measure(rows, columns, own):
+        seen.append((rows.tolist(), columns.tolist()))
+        block = np.ix_(rows, columns)
+        return two_stage_metrics(first[block], second[block], own, 2)
+
+    found = mean_over_folds(12, owner, 3, measure)
+    by_hand = [
+        two_stage_metrics(first[a : a + 4, 2 * a : 2 * a + 8], second[a : a + 4, 2 * a : 2 * a + 8], owner[:8], 2)
+        for a in (0, 4, 8)
+    ]
+    assert found.i2t_r1 == pytest.approx(np.mean([fold.i2t_r1 for fold in by_hand]))
+    assert seen == [(list(range(a, a + 4)), list(range(2 * a, 2 * a + 8))) for a in (0, 4, 8)]

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from itr_lib.data.photographs import features as feature_files
-from itr_lib.data.photographs.box_units import relative_boxes
+from itr_lib.data.photographs import arrays as array_files
+from itr_lib.data.photographs.arrays import load_arrays
+from itr_lib.data.photographs.box_units import expect_whole_pictures, relative_boxes
 from itr_lib.data.photographs.entities import load_entities
-from itr_lib.data.photographs.features import load_arrays, read_features
-from itr_lib.data.photographs.karpathy import load_folder
+from itr_lib.data.photographs.features import read_features
+from itr_lib.data.photographs.layouts import load_folder
 from itr_lib.data.photographs.pictures import open_photograph, picture_size
 from itr_lib.data.photographs.problems import Problems
 from itr_lib.lessons.markdown import plain_dollars
@@ -89,9 +90,9 @@ def test_the_size_that_a_file_tells_counts_in_one_file_and_in_many(folder):
 def test_pixel_boxes_of_smaller_pictures_show_in_the_whole_set():
     boxes = np.float32([[0, 0, 12, 8], [2, 2, 20, 13]])
     small = [relative_boxes(boxes, SIZE)[0] for _ in range(20)]
-    feature_files.expect_whole_pictures(small[:19], "few.npz")
+    expect_whole_pictures(small[:19], "few.npz")
     with pytest.raises(ValueError, match="20 pictures in f.npz reaches beyond 33% .* measured on smaller pictures"):
-        feature_files.expect_whole_pictures(small, "f.npz")
+        expect_whole_pictures(small, "f.npz")
 
 
 def test_width_and_height_are_not_taken_for_a_corner(folder):
@@ -238,7 +239,7 @@ def test_a_damaged_feature_file_of_many_is_skipped(folder):
 
 
 def test_a_bomb_is_no_feature_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(feature_files, "BOMB_BYTES", 100_000)
+    monkeypatch.setattr(array_files, "BOMB_BYTES", 100_000)
     np.savez_compressed(tmp_path / "x.npz", features=np.zeros((1000, 1000), np.float32))
     with pytest.raises(ValueError, match=r"x.npz cannot be read .*.features.npy would take 0.0 GB, from \d+ bytes"):
         load_arrays(tmp_path / "x.npz")

@@ -22,7 +22,8 @@ from test_archives import a_tar, a_zip
 
 from data_scripts import fetch
 from data_scripts.sources import LIST, read_sources
-from itr_lib.data.photographs.karpathy import SPLITS, load_folder
+from itr_lib.data.photographs.layouts import load_folder
+from itr_lib.data.photographs.records import SPLITS
 
 REPO = Path(__file__).resolve().parents[1]
 NAMES = [f"{n:04d}_aB.jpg" for n in range(12)]

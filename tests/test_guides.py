@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, CLIPModel
 from data_scripts import extract_features, train_clip
 from itr_lib.data import Splits, load_splits, tokenise
 from itr_lib.data.batches import image_batch
-from itr_lib.data.photographs.karpathy import load_folder
+from itr_lib.data.photographs.layouts import load_folder
 from itr_lib.data.scenes.rendering import render
 from itr_lib.data.scenes.worker import Job, draw
 from itr_lib.encoders.pretrained import load_image_model
@@ -75,10 +75,10 @@ def test_the_extraction_command_reads_it(clip, few, tmp_path):
     (tmp_path / "images").mkdir()
     for row, scene in enumerate(few.truth.scenes):
         guides.Image.fromarray(render(scene, 32)).save(tmp_path / "images" / f"{few.image_ids[row]}.png")
-    command = ["--images", str(tmp_path / "images"), "--out", str(tmp_path / "clip.npz"), "--model", str(clip)]
+    command = ["--images", str(tmp_path / "images"), "--out", str(tmp_path / "clip"), "--model", str(clip)]
     assert extract_features.main(command) == 0
     named = replace(few, image_ids=tuple(f"{name}.png" for name in few.image_ids))
-    from_file = file_guides(named, tmp_path / "clip.npz").guides
+    from_file = file_guides(named, tmp_path / "clip").guides
     assert np.allclose(from_file, clip_guides(few, clip, progress=False).guides, atol=2e-3)
 
 

@@ -141,7 +141,8 @@ def test_commands(home, monkeypatch, capsys):
     CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(home / "clip")
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     CLIPImageProcessorPil(**size).save_pretrained(home / "clip")
-    command = ["--images=~/photos/images", "--out=~/photos/clip.npz", "--model=~/clip", "--device=cpu"]
+    (home / "photos" / "clip.npz").unlink()
+    command = ["--images=~/photos/images", "--out=~/photos/features", "--model=~/clip", "--device=cpu"]
     assert extract_features.main(command) == 0 and inspect_karpathy.main(["--root=~/photos", "--strict"]) == 0
     assert "2 images, 2 captions, features 1 x 8" in capsys.readouterr().out
     made = []

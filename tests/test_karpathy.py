@@ -2,15 +2,15 @@
 
 import json
 import os
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from data_scripts import extract_features, inspect_karpathy
-from itr_lib.data.photographs.karpathy import hold_out, load_folder, load_karpathy
+from data_scripts import inspect_karpathy
+from itr_lib.data.batches import image_batch
+from itr_lib.data.photographs.karpathy import hold_out, load_karpathy
+from itr_lib.data.photographs.layouts import load_folder
 
 NAMES = [f"{number}.jpg" for number in range(6)]
 
@@ -168,7 +168,6 @@ BAD_FILES = [
     (annotation_text('{"images": ['), "dataset_flickr8k.json is not JSON"),
     (annotation_text("[1]"), "not in Karpathy's format"),
     (annotation_text('{"images": [{"id": 1}], "annotations": []}'), "COCO's own"),
-    (lambda f: (f / "clip.npz").unlink(), "no feature file.*data_scripts.extract_features --images"),
     (lambda f: np.savez(f / "more.npz", a=1), "several feature files, .'clip.npz', 'more.npz'.*features="),
     (feature_file(features=np.ones((5, 8))), r"shape \(5, 8\).*expected floats of shape \(6, D\)"),
     (feature_file(features=np.ones((6, 8), int)), "type int64.*expected floats"),
@@ -194,7 +193,6 @@ def test_a_file_that_cannot_be_used_always_stops(folder, harm, words):
     [
         ({"splits": ["dev"]}, "unknown split 'dev': expected some of"),
         ({"splits": ["restval"]}, "'restval' counts as 'train'"),
-        ({"features": None}, "needs image features .*extract_features"),
         ({"features": "nowhere.npz"}, "feature file 'nowhere.npz' does not exist"),
         ({"images": "nowhere"}, "image folder 'nowhere' does not exist"),
     ],
@@ -238,72 +236,21 @@ def test_inspect_command(folder, capsys):
     assert inspect_karpathy.main([*root, "--strict"]) == 1
     assert "1 skipped: missing picture (0.jpg)" in capsys.readouterr().out
     (folder / "clip.npz").unlink()
+    assert inspect_karpathy.main(root) == 0 and "no features yet" in capsys.readouterr().out
+    (folder / "dataset_flickr8k.json").unlink()
     assert inspect_karpathy.main(root) == 1
 
 
-@pytest.fixture(scope="module")
-def tiny_clip(tmp_path_factory):
-    """A CLIP of random weights, small enough to make in the test."""
-    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
-
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {**small, "vocab_size": 20, "bos_token_id": 0, "eos_token_id": 1}
-    config = CLIPConfig(text_config=text, vision_config={**small, "image_size": 32, "patch_size": 16}, projection_dim=8)
-    path = tmp_path_factory.mktemp("clip")
-    CLIPModel(config).save_pretrained(path)
-    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    CLIPImageProcessorPil(**size).save_pretrained(path)
-    return str(path)
-
-
-def test_extract_features_then_read_them(folder, tiny_clip):
-    """One slow import (transformers); the command is the only way from pictures to a lesson."""
-    out = folder / "clip.npz"
-    shape = {"image": (4, 1, 8), "patches": (4, 4, 16)}
-    for regions, expected in shape.items():
-        command = ["--images", str(folder / "images"), "--out", str(out), "--model", tiny_clip, "--batch-size", "4"]
-        assert extract_features.main([*command, "--regions", regions]) == 0
-        train = load_folder("flickr8k", folder, strict=True)["train"]
-        assert train.features.shape == expected and not out.with_name("clip.npz.parts").exists()
-    assert train.boxes[0].tolist() == [[0, 0, 0.5, 0.5], [0.5, 0, 1, 0.5], [0, 0.5, 0.5, 1], [0.5, 0.5, 1, 1]]
-
-
-def test_extract_goes_on_where_it_stopped(folder, tiny_clip, monkeypatch):
-    arguments = (folder / "images", folder / "new.npz", tiny_clip, "image", 2, "cpu")
-    whole = extract_features.embed
-    seen = []
-
-    def stop_at_second(model, processor, paths, regions):
-        if len(seen) == 1:
-            raise KeyboardInterrupt
-        seen.append(paths)
-        return whole(model, processor, paths, regions)
-
-    monkeypatch.setattr(extract_features, "embed", stop_at_second)
-    with pytest.raises(KeyboardInterrupt):
-        extract_features.extract_folder(*arguments)
-    assert not (folder / "new.npz").exists()
-    monkeypatch.setattr(extract_features, "embed", lambda *a: seen.append(a[2]) or whole(*a))
-    assert extract_features.extract_folder(*arguments) == 6
-    assert [path.name for paths in seen for path in paths] == NAMES  # nothing twice
-
-
-def test_extract_keeps_what_float16_cannot_hold(folder, monkeypatch):
-    clip, paths = SimpleNamespace(get_image_features=None), [folder / "images" / name for name in NAMES]
-    for value, kind in ((1.0, np.float16), (1e5, np.float32)):
-        monkeypatch.setattr(extract_features, "joint_vectors", lambda *_, value=value: torch.full((6, 8), value))
-        vectors = extract_features.embed(clip, None, paths, "image")
-        assert vectors.dtype == kind and (vectors == value).all()
-    monkeypatch.setattr(extract_features, "joint_vectors", lambda *_: torch.full((6, 8), torch.nan))
-    with pytest.raises(ValueError, match="makes NaN or infinity of .*0.jpg: leave it out"):
-        extract_features.embed(clip, None, paths, "image")
-
-
-def test_extract_without_a_model_says_what_to_do(folder, capsys, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    command = ["--images", str(folder / "images"), "--out", str(folder / "new.npz"), "--model", str(folder / "none")]
-    assert extract_features.main(command) == 1
-    assert "could not be loaded" in (said := capsys.readouterr().err) and "--model FOLDER" in said
+def test_without_features_the_rest_is_there(folder):
+    """Tokenising and pictures need none; what does says what to do, in one sentence."""
+    (folder / "clip.npz").unlink()
+    train = load_folder("flickr8k", folder, strict=True)["train"]
+    assert train.features.shape == (4, 0, 0) and train.captions_of(1) == ["a dog runs", "a brown dog"]
+    assert train.picture(3).size == (60, 40) and train.take([2, 0]).boxes.shape == (2, 0, 4)
+    alone = load_karpathy(folder / "dataset_flickr8k.json")["train"]
+    for data in (train, alone):
+        with pytest.raises(ValueError, match="'flickr8k'/'train' has captions and no image features: ext"):
+            image_batch(data, np.arange(2))
 
 
 def test_flickr8k(shared_data):

@@ -14,7 +14,7 @@ import pytest
 # From the ground up. A module imports from floors below its own, and within its own room; rooms on one floor do not
 # know each other.
 FLOORS = """
-    progress validation
+    progress validation parallel
     data
     encoders
     similarity
@@ -22,7 +22,7 @@ FLOORS = """
     objectives
     models
     evaluation
-    inference checkpoint
+    inference checkpoint training_view trained_parts
     training search
     figures
     checks
@@ -41,7 +41,6 @@ DATA_FLOORS = """
 # why they stay whole.
 LONG = {
     "itr_lib.similarity.scores.alignment_scores": "ten arguments, a line each, and a check for each of them",
-    "itr_lib.data.photographs.karpathy.load_karpathy": "arguments and the fields of what it returns, a line each",
     "itr_lib.lessons.variants.lesson04": "a variant a line, and there are twenty",
     "itr_lib.training.train": "nine arguments, a line each; the loop itself is short and reads from top to bottom",
 }

@@ -11,11 +11,10 @@ from matplotlib.text import Text
 from toy import toy_data
 
 from data_scripts import leaderboard
-from data_scripts.record import readings_of
 from itr_lib.data import train_tokenizer
 from itr_lib.encoders.text import TextConfig
 from itr_lib.figures.scores import tradeoff
-from itr_lib.inference import encode, rows_of
+from itr_lib.inference import encode, readings_of, rows_of
 from itr_lib.lessons.leaderboard import (
     board_path,
     cost_table,

@@ -39,6 +39,7 @@ from itr_lib.objectives import (
     UnifiedObjective,
     for_training,
 )
+from itr_lib.trained_parts import parameter_groups
 from itr_lib.training import TrainConfig, train
 
 TRAIN, VAL = toy_data(), toy_data(images=60, split="val")
@@ -224,7 +225,7 @@ def test_a_cpu_run_asks_nothing_of_gpus_and_an_older_checkpoint_is_refused(tmp_p
     fit(new_model(), config=short, folder=tmp_path)
     path = tmp_path / "training.pt"
     kept = torch.load(path, weights_only=True)
-    assert list(kept["random"]) == ["cpu"]
+    assert [list(process) for process in kept["random"]] == [["cpu"]]
     torch.save(kept | {"label": kept["label"].removeprefix(f"{checkpoint.FORMAT}, "), "cuda_rng": []}, path)
     with pytest.raises(ValueError, match="written by another run"):
         fit(new_model(), config=short, folder=tmp_path)
@@ -454,7 +455,7 @@ def test_a_pretrained_text_model_of_any_kind_learns_at_a_rate_of_its_own(name, t
     TEXT_MODELS[text_model]().save_pretrained(tmp_path)
     text = TextConfig(len(TOKENIZER), pretrained=tmp_path, first_layers=1, mask_token=4)
     model = build(name, feature_dim=16, text=text, dim=32)
-    rest, pretrained = training._parameter_groups(model, TrainConfig(1, learning_rate=0.5, pretrained_rate=0.1))
+    rest, pretrained = parameter_groups(model, learning_rate=0.5, pretrained_rate=0.1)
     names = {id(p): n for n, p in model.named_parameters()}
     found = [[names[id(p)] for p in group["params"]] for group in (rest, pretrained)]
     assert pretrained["lr"] == pytest.approx(0.05) and "lr" not in rest

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from itr_lib.data.dataset import RetrievalData
     from itr_lib.data.load import Splits, load_splits
     from itr_lib.data.photographs.entities import load_entities
-    from itr_lib.data.photographs.karpathy import load_folder, load_karpathy
+    from itr_lib.data.photographs.karpathy import load_karpathy
+    from itr_lib.data.photographs.layouts import load_folder
     from itr_lib.data.photographs.pictures import open_photograph
     from itr_lib.data.questions import questions_of, scene_questions
     from itr_lib.data.scenes.background import with_background
@@ -43,7 +44,7 @@ _MODULE_OF = {
     "Splits": "load",
     "load_splits": "load",
     "load_entities": "photographs.entities",
-    "load_folder": "photographs.karpathy",
+    "load_folder": "photographs.layouts",
     "load_karpathy": "photographs.karpathy",
     "open_photograph": "photographs.pictures",
     "questions_of": "questions",

@@ -49,7 +49,11 @@ def words_only(mask: Bool[Tensor, "captions tokens"]) -> Bool[Tensor, "captions 
 
 
 def image_batch(data: RetrievalData, rows: Int[np.ndarray, " some"], device: torch.device | str = "cpu") -> ImageBatch:
-    """Some images of a split as tensors, cut to the largest number of regions among them."""
+    """Some images of a split as tensors, cut to the largest number of regions among them.
+
+    Raises ``ValueError`` where the split's features are still to be extracted.
+    """
+    data.expect_features()
     mask = data.region_mask[rows]
     width = _used(mask)
     return ImageBatch(

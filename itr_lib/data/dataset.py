@@ -8,7 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
+
+from itr_lib.data.rows import Rows, take_rows
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,7 +35,8 @@ class RetrievalData:
     """One split of an image-text data set.
 
     An image is a set of up to ``regions`` feature vectors with their boxes; a data set with a single vector
-    an image (a CLIP embedding, say) is the special case of one region whose box is the whole picture.
+    an image (a CLIP embedding, say) is the special case of one region whose box is the whole picture. Before features
+    are extracted their width is 0: captions, pictures and boxes are there, and what needs features says so.
 
     Attributes:
         name: the data set, e.g. ``"scenes"`` or ``"flickr8k"``.
@@ -41,11 +44,13 @@ class RetrievalData:
         image_ids: one string an image (a file name, a scene number), unique.
         captions: the captions of all images, one string each.
         image_of_caption: for each caption the row of its image; every image has at least one.
-        features: region vectors, zero where padded; float16 or float32.
+        features: region vectors, zero where padded; float16 or float32. :class:`~itr_lib.data.rows.Rows` where they
+            stay on disk: indexed by rows first, they give arrays.
         boxes: ``(x1, y1, x2, y2)`` divided by picture width and height, y downwards; zero where padded.
         region_mask: True = a real region.
         open_picture: row -> RGB picture (drawn or read from disk when asked for), or None without pictures.
         truth: scene graphs and word-to-region truth, where they are known.
+        region_labels: what each region shows, as an annotator or a detector named it; "" where padded.
         guides: one global vector an image from another model (a CLIP, say), see :mod:`itr_lib.guides.clip`;
             float16 or float32.
     """
@@ -55,12 +60,13 @@ class RetrievalData:
     image_ids: tuple[str, ...]
     captions: tuple[str, ...]
     image_of_caption: Int[np.ndarray, " captions"]
-    features: Float[np.ndarray, "images regions features"]
+    features: Float[np.ndarray | Rows, "images regions features"]
     boxes: Float[np.ndarray, "images regions 4"]
     region_mask: Bool[np.ndarray, "images regions"]
     open_picture: Callable[[int], Image] | None = field(default=None, repr=False)
     truth: SceneTruth | None = field(default=None, repr=False)
     guides: Float[np.ndarray, "images guide"] | None = None
+    region_labels: Shaped[np.ndarray, "images regions"] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         images, captions = len(self.image_ids), len(self.captions)
@@ -76,6 +82,9 @@ class RetrievalData:
         ]:
             if got != expected:
                 raise ValueError(f"{what} of {self.name!r}/{self.split!r} has shape {got}, expected {expected}")
+        if self.region_labels is not None and self.region_labels.shape != self.region_mask.shape:
+            where, shapes = f"{self.name!r}/{self.split!r}", (self.region_labels.shape, self.region_mask.shape)
+            raise ValueError(f"region_labels of {where} has shape {shapes[0]}, expected {shapes[1]}")
         if self.guides is not None and (self.guides.ndim != 2 or len(self.guides) != images):
             where = f"{self.name!r}/{self.split!r}"
             raise ValueError(f"guides of {where} has shape {self.guides.shape}, expected ({images}, any width)")
@@ -115,6 +124,14 @@ class RetrievalData:
             raise ValueError(f"{self.name!r}/{self.split!r} was loaded without pictures: give an image folder")
         return self.open_picture(image)
 
+    def expect_features(self) -> None:
+        """Raise ``ValueError`` where the image features are still to be extracted."""
+        if not self.feature_dim:
+            raise ValueError(
+                f"{self.name!r}/{self.split!r} has captions and no image features: extract them from the pictures with"
+                " `python -m data_scripts.extract_features --help`, or put the feature files beside the captions"
+            )
+
     def take(self, images: Int[np.ndarray, " some"] | Sequence[int], split: str | None = None) -> RetrievalData:
         """The same data cut down to some images (rows, in the order given) with all their captions."""
         images = np.asarray(images)
@@ -134,12 +151,13 @@ class RetrievalData:
             image_ids=tuple(self.image_ids[i] for i in images),
             captions=tuple(self.captions[c] for c in order),
             image_of_caption=position[self.image_of_caption[order]],
-            features=self.features[images],
+            features=take_rows(self.features, images),
             boxes=self.boxes[images],
             region_mask=self.region_mask[images],
             open_picture=opener and partial(_open_taken, opener, images),
             truth=truth,
             guides=None if self.guides is None else self.guides[images],
+            region_labels=None if self.region_labels is None else self.region_labels[images],
         )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.photographs.entities import Phrases, load_entities
-from itr_lib.data.photographs.karpathy import hold_out, load_folder
+from itr_lib.data.photographs.karpathy import hold_out
+from itr_lib.data.photographs.layouts import load_folder
 from itr_lib.data.scenes.make import PROFILES, load_scenes
 from itr_lib.validation import expect_choice
 
@@ -21,7 +22,7 @@ class Splits:
         train: what gradients come from.
         val: what checkpoints and settings are chosen by.
         test: what is reported, and nothing else.
-        probes: further splits by name; the scenes have ``"swaps"`` and ``"replaces"``.
+        probes: further splits by name: ``"swaps"`` and ``"replaces"`` of the scenes, ``"test_1k"`` of COCO precomputed.
         notes: what a reader should know about where the data come from.
         phrases: of photographs with Flickr30k Entities, the phrases of the test split and their regions.
     """
@@ -34,43 +35,72 @@ class Splits:
     phrases: Phrases | None = None
 
 
-def load_splits(name: str, root: str = "", *, profile: str = "quick", seed: int = 0, strict: bool = False) -> Splits:
-    """The embedded scenes, or photographs in Karpathy's format from the folder ``root`` (``~`` is your home).
+def load_splits(
+    name: str,
+    root: str = "",
+    *,
+    profile: str = "quick",
+    seed: int = 0,
+    strict: bool = False,
+    features=None,
+    layout: str | None = None,
+) -> Splits:
+    """The embedded scenes, or the photographs in the folder ``root`` (``~`` is your home).
 
-    ``"entities"`` takes the boxes of Flickr30k Entities (``entities.json`` in that folder) as regions.
+    ``"scenes"`` are drawn. ``"entities"`` takes the boxes of Flickr30k Entities as regions. Any other name is what the
+    photographs are called, such as ``"flickr8k"``: the folder is looked through for captions in one of the field's
+    layouts, pictures and features (:func:`itr_lib.data.photographs.layouts.load_folder`), and ``notes`` say what was
+    taken. Where features are still to be extracted, the rest is there.
 
     Photographs without a test split are reported on their val split; then a tenth of the training images is held
     out to choose the checkpoint by, since a maximum over the reported split is no honest number. The smoke profile
     takes the first 300 training images of photographs.
+
+    Args:
+        name: what to load.
+        root: the folder of photographs.
+        profile: ``"smoke"``, ``"quick"`` or ``"full"``.
+        seed: of the scenes.
+        strict: stop at the first bad record of photographs instead of skipping it.
+        features: the feature file or folder of photographs, where there are several.
+        layout: the layout of their captions, where there are several.
 
     Raises:
         ValueError: for another profile, or when the data cannot be read; ``strict``: at the first bad record.
     """
     expect_choice("profile", profile, tuple(PROFILES))
     if name == "scenes":
-        scenes = load_scenes(profile, seed)
-        named = ", ".join(f"{head} {100 * share:.0f} %" for head, share in scenes.detector.items())
-        return Splits(
-            scenes.train,
-            scenes.val,
-            scenes.test,
-            {"swaps": scenes.swaps, "replaces": scenes.replaces},
-            f"The detector behind the region features names, on pictures it never saw: {named}.",
-        )
+        return _drawn(profile, seed)
     if name == "entities":
         read = load_entities(root, limit={"smoke": 300}.get(profile), strict=strict)
     else:
-        read = load_folder(name, root, strict=strict)
-    parts = dict(read.splits)
-    if "train" not in parts or len(parts) < 2:
-        raise ValueError(f"{root!r} holds the splits {list(parts)}: a lesson needs train, and val or test to report on")
-    test = parts.get("test") or parts["val"]
-    train, val = parts["train"], parts.get("val")
-    if val is None or val is test:
-        train, val = hold_out(train)
+        read = load_folder(name, root, features=features, layout=layout, strict=strict)
+    train, val, test = _three(read.splits, root)
     if profile == "smoke" and name != "entities":  # whose loader was given a limit, and has made its phrases
         sizes = ((train, 300), (val, 60), (test, 100))
         train, val, test = (part.take(np.arange(min(most, len(part)))) for part, most in sizes)
+    probes = {split: part for split, part in read.splits.items() if split not in ("train", "val", "test")}
     notes = f"{read.report()}\nReported on: {test.split}; checkpoints chosen by: {val.split}."
     phrases = read.phrases[test.split] if name == "entities" else None
-    return Splits(train, val, test, {}, notes, phrases)
+    return Splits(train, val, test, probes, notes, phrases)
+
+
+def _three(parts: dict[str, RetrievalData], root: str) -> tuple[RetrievalData, RetrievalData, RetrievalData]:
+    """What to train on, to choose by and to report on; no two of them are the same."""
+    if "train" not in parts or not parts.keys() & {"val", "test"}:
+        raise ValueError(f"{root!r} holds the splits {list(parts)}: a lesson needs train, and val or test to report on")
+    test = parts.get("test") or parts["val"]
+    train, val = parts["train"], parts.get("val")
+    return (*hold_out(train), test) if val is None or val is test else (train, val, test)
+
+
+def _drawn(profile: str, seed: int) -> Splits:
+    scenes = load_scenes(profile, seed)
+    named = ", ".join(f"{head} {100 * share:.0f} %" for head, share in scenes.detector.items())
+    return Splits(
+        scenes.train,
+        scenes.val,
+        scenes.test,
+        {"swaps": scenes.swaps, "replaces": scenes.replaces},
+        f"The detector behind the region features names, on pictures it never saw: {named}.",
+    )

@@ -12,12 +12,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 CHUNK_BYTES = 2**24  # what a pass over all rows holds at a time
+SMALL_BYTES = 2**28  # what is simply read
 EXPONENT = np.uint16(0x7C00)  # of a float16: all bits set in NaN and infinity
 
 
@@ -65,7 +66,7 @@ class Rows:
         self.shape = (len(self.index), max(shape[1] for shape in shapes), shapes[0][2])
         if mask is not None and mask.shape != self.shape[:2]:
             raise ValueError(f"mask has shape {mask.shape}, expected {self.shape[:2]}")
-        self.mask = mask
+        self.mask = None if mask is None or mask.all() else mask
         self.dtype = np.result_type(*{float_type(part.dtype) for part in parts})
         self.ndim = 3
 
@@ -89,13 +90,13 @@ class Rows:
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self[:].astype(dtype or self.dtype, copy=False)
 
-    def take(self, index: Int[np.ndarray, " some"]) -> Rows:
+    def take(self, index: Int[np.ndarray, " some"] | Sequence[int]) -> Rows:
         """Some rows, in the order given: still on disk."""
         return Rows(self.parts, self.index[index], None if self.mask is None else self.mask[index])
 
     def chunks(self) -> Iterator[Float[np.ndarray, "some regions features"]]:
         """All rows in their order, some at a time; what was read does not stay in memory."""
-        step = max(1, CHUNK_BYTES // (self.shape[1] * self.shape[2] * self.dtype.itemsize))
+        step = max(1, CHUNK_BYTES * len(self) // max(1, self.nbytes))
         for start in range(0, len(self), step):
             yield self[start : start + step]
             self._forget()
@@ -110,6 +111,7 @@ class Rows:
             if isinstance(part, Mapped):
                 part.forget()
 
+    @np.errstate(over="ignore")  # float64 that no float32 can hold becomes infinite, which finite_rows tells
     def _read(self, rows: Int[np.ndarray, " some"], width: int) -> Float[np.ndarray, "some width features"]:
         index = self.index[rows]
         which = np.searchsorted(self.starts, index, side="right") - 1
@@ -119,15 +121,25 @@ class Rows:
         else:
             got = np.zeros((len(rows), width, self.shape[2]), self.dtype)
             for number in parts:
-                places = np.flatnonzero(which == number)
-                some = self.parts[number][index[places] - self.starts[number], :width]
-                got[places, : some.shape[1]] = some
+                there = self.parts[number][:, :width]  # nothing is read yet
+                for place in np.flatnonzero(which == number):  # row by row: each is copied once
+                    got[place, : there.shape[1]] = there[index[place] - self.starts[number]]
         if self.mask is not None:
             got[~self.mask[rows, :width]] = 0
         return got
 
+    @property
+    def nbytes(self) -> int:
+        """What all of it would take in memory."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
 
-def take_rows(features: np.ndarray | Rows, index: Int[np.ndarray, " some"]) -> np.ndarray | Rows:
+
+def read_if_small(rows: Rows) -> np.ndarray | Rows:
+    """An array where it takes up to 256 MB, which is faster; else the rows as they are."""
+    return rows[:] if rows.nbytes <= SMALL_BYTES else rows
+
+
+def take_rows(features: np.ndarray | Rows, index: Int[np.ndarray, " some"] | Sequence[int]) -> np.ndarray | Rows:
     """Some rows of an array; of :class:`Rows` without reading them."""
     return features.take(index) if isinstance(features, Rows) else features[index]
 
@@ -137,13 +149,18 @@ def chunks(features: np.ndarray | Rows) -> Iterator[np.ndarray]:
     return features.chunks() if isinstance(features, Rows) else iter([features])
 
 
+def finite_rows(rows: Rows) -> Bool[np.ndarray, " rows"]:
+    """Which rows hold neither NaN nor infinity where they are not padding."""
+    return np.concatenate([is_finite(chunk) for chunk in rows.chunks()])
+
+
 def float_type(dtype: np.dtype) -> type[np.float16] | type[np.float32]:
     """What floats of a file become: float16 stays, all else is float32, in this machine's byte order."""
     return np.float16 if dtype.itemsize == 2 else np.float32
 
 
 def is_finite(numbers: Float[np.ndarray, "rows *_"]) -> Bool[np.ndarray, " rows"]:
-    """Which rows hold neither NaN nor infinity; of what is no float32 or float16, as such."""
+    """Which rows hold neither NaN nor infinity, nor what float32 cannot hold."""
     with np.errstate(over="ignore"):
         numbers = numbers.astype(float_type(numbers.dtype), copy=False)
     if numbers.dtype == np.float16:  # numpy's own takes 15 times as long
@@ -193,11 +210,11 @@ def map_npy(path: str | Path, offset: int = 0, size: int | None = None) -> Mappe
         with open(path, "rb") as file:
             stamp = stamp_of(path)
             file.seek(offset)
-            shape, fortran, dtype = _header(file)
+            shape, by_column, dtype = read_header(file)
             begin = file.tell()
-        if dtype.kind != "f" or fortran or len(shape) not in (2, 3) or 0 in shape:
-            order = ", columns first" if fortran else ""
-            raise ValueError(f"shape {shape} and type {dtype}{order}: expected floats (N, D) or (N, R, D), rows first")
+        if dtype.kind != "f" or by_column or len(shape) not in (2, 3) or 0 in shape:
+            order = "column by column" if by_column else "row by row"
+            raise ValueError(f"shape {shape}, type {dtype}, {order}: expected floats (N, D) or (N, R, D), row by row")
         there = (stamp[0] - offset if size is None else size) - (begin - offset)
         needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
         if there != needed:
@@ -207,7 +224,8 @@ def map_npy(path: str | Path, offset: int = 0, size: int | None = None) -> Mappe
     return Mapped(path, dtype, shape if len(shape) == 3 else (shape[0], 1, shape[1]), begin, stamp)
 
 
-def _header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it is stored column by column, and type of an ``.npy``; the file then stands at its numbers."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(file)

@@ -83,13 +83,26 @@ def load_image_encoder(
         prepare, network, model = efficientnet.prepare, _with_mean(efficientnet.load_map(device)), None
     else:
         model, processor, lacking = load_image_model(name, device)
-        prepare, network = _Preparation(processor, None if crop else _squash(processor)), _of_family(model, lacking)
+        prepare, network = Preparation(processor, None if crop else _squash(processor)), _of_family(model, lacking)
 
     def encode(arrays: dict[str, np.ndarray]) -> Maps:
         maps = run(network, arrays, device, precision)
         return Maps(*(None if part is None else part.float() for part in maps))
 
     return ImageEncoder(prepare, encode, model)
+
+
+def faster_precision(device: str) -> str:
+    """The faster of the two: ``"bfloat16"`` on a GPU that has it, and on a CPU with AMX, where it is twice as fast.
+
+    Measured on one core of a Xeon with AMX, pictures a second: EfficientNet-lite0 15 and 28, ViT-B/16 2.9 and 7.0.
+    Other processors compute bfloat16 by way of float32.
+    """
+    if device == "cuda":
+        has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_it = getattr(torch.cpu, "_is_amx_tile_supported", bool)()  # torch has no public name for it
+    return "bfloat16" if has_it else "float32"
 
 
 @torch.inference_mode()
@@ -117,13 +130,14 @@ def load_image_model(name: str | os.PathLike, device: str = "cpu", loader: Any =
 
 
 @dataclass(frozen=True)
-class _Preparation:
+class Preparation:
     """The processor's own way with pictures, or, with a size ``(height, width)``, all of the picture squashed to it."""
 
     processor: Any
     squash: tuple[int, int] | None
 
     def __call__(self, pictures: Sequence[Image]) -> dict[str, np.ndarray]:
+        """RGB pictures to the model's arguments by name."""
         if self.squash is None:
             return dict(self.processor(images=list(pictures), return_tensors="np"))
         height, width = self.squash
@@ -152,7 +166,7 @@ def _with_mean(network: Callable[..., Float[Tensor, "pictures height width chann
 
 
 def _of_family(model: Any, lacking: Sequence[str]) -> Callable[..., Maps]:
-    """What makes Maps of pixels with a model of ``transformers``; its pooling layer counts only where it was trained."""
+    """What makes Maps of pixels with a model of ``transformers``; ``lacking``: its pooling layer was never trained."""
     tower = getattr(model, "vision_model", model)
     config = getattr(model.config, "vision_config", model.config)
 

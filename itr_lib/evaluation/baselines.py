@@ -14,6 +14,7 @@ from scipy import sparse
 from torch import Tensor
 
 from itr_lib.data.dataset import RetrievalData
+from itr_lib.data.rows import chunks
 from itr_lib.data.scenes.lexicon import CANONICAL
 from itr_lib.similarity import cosine_scores
 
@@ -89,5 +90,6 @@ def _sparse_cosine(images: sparse.csr_array, captions: sparse.csr_array) -> Floa
 
 
 def _mean_features(data: RetrievalData) -> Float[Tensor, "images features"]:
-    total = data.features.astype(np.float64).sum(axis=1)
+    data.expect_features()
+    total = np.concatenate([some.astype(np.float64).sum(axis=1) for some in chunks(data.features)])
     return torch.from_numpy(total / data.region_mask.sum(axis=1, keepdims=True))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.load import Splits
 from itr_lib.data.photographs.features import read_features
 from itr_lib.data.photographs.problems import Problems
+from itr_lib.data.photographs.shards import is_set
+from itr_lib.data.rows import chunks
 from itr_lib.data.scenes.rendering import render
 from itr_lib.data.tokenisation import load_tokenizer, tokenise
 from itr_lib.encoders.pretrained import ImageEncoder, load_image_encoder
@@ -47,7 +50,7 @@ def guided(
     Args:
         splits: what :func:`itr_lib.data.load.load_splits` returned.
         source: ``"small"``, the small CLIP of ``profile`` and ``seed`` (it and its guides are kept in the cache);
-            a path that ends in ``.npz``, see :func:`file_guides`; else a CLIP's name or folder.
+            an ``.npz`` or a feature set, see :func:`file_guides`; else a CLIP's name or folder.
         profile: of the small CLIP: ``"smoke"``, ``"quick"`` or ``"full"``.
         seed: of the small CLIP.
         device: where the CLIP runs.
@@ -57,7 +60,7 @@ def guided(
         ValueError: the file has not every image, the model is no CLIP, the data came without pictures.
         OSError: the model cannot be loaded, or the cache not be written.
     """
-    if str(source).endswith(".npz"):
+    if str(source).endswith(".npz") or is_set(Path(source).expanduser()):
         add = functools.partial(file_guides, path=source)
     elif source == "small":
         folder = small_clip_folder(seed, progress, profile=profile)
@@ -86,8 +89,8 @@ def clip_guides(
 def file_guides(data: RetrievalData, path: str | Path, *, only_covered: bool = False) -> RetrievalData:
     """The split with the embeddings of an ``.npz``: ``filenames`` (N,) and ``features`` (N, D), made unit vectors.
 
-    An image is found by its id, the file's name. With ``only_covered`` the images that the file lacks are left out;
-    otherwise they raise ``ValueError``, as do vectors that cannot be used.
+    A feature set of whole pictures will do, too. An image is found by its id, the file's name. With ``only_covered``
+    the images that the file lacks are left out; otherwise they raise ``ValueError``, as do vectors that cannot be used.
     """
     missing = _OnlyMissing()
     found = read_features(path, data.image_ids, missing)
@@ -171,6 +174,6 @@ def _content(data: RetrievalData, clip: str) -> str:
     """Stands for a CLIP and the images: scenes of two seeds share their ids, but not their captions and regions."""
     own = Path(__file__).read_text(encoding="utf-8")
     total = hashlib.sha256(repr((own, clip, data.name, data.split, data.image_ids, data.captions)).encode())
-    for array in (data.features, data.boxes):
+    for array in itertools.chain(chunks(data.features), [data.boxes]):
         total.update(np.ascontiguousarray(array))
     return total.hexdigest()[:12]

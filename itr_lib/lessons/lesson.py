@@ -69,6 +69,7 @@ class Lesson:
         from itr_lib.data import load_splits, train_tokenizer
 
         self.splits = load_splits(self.data, self.root, profile=self.profile)
+        self.splits.train.expect_features()
         self.tokenizer = train_tokenizer(self.splits.train.captions)
         if self.data != "scenes":
             print(self.splits.notes)  # of a reader's own files: what was left out, and which split is reported

@@ -1,6 +1,7 @@
 """The sizes and settings of a lesson's models, by profile: one place for notebooks and recorded runs alike.
 
-What a lesson changes in them for its tables of ablations stands in :mod:`itr_lib.lessons.variants`.
+What a lesson changes in them for its tables of ablations stands in :mod:`itr_lib.lessons.variants`. The papers' own
+sizes and settings are files, in data_scripts/presets.
 """
 
 from __future__ import annotations
@@ -22,9 +23,7 @@ from itr_lib.models.user import USERConfig
 from itr_lib.models.vse import VSEConfig
 from itr_lib.objectives import InfoNCEObjective, TripletObjective, TwoLevelObjective, UnifiedObjective
 from itr_lib.training import TrainConfig
-from itr_lib.validation import expect_choice
 
-BERT_BASE = TextConfig(pretrained="bert-base-uncased")
 Config = TypeVar("Config", bound=models.ModelConfig, covariant=True)
 Loss = TripletObjective | InfoNCEObjective | UnifiedObjective | TwoLevelObjective
 
@@ -126,44 +125,6 @@ def tgdt_in_turn(profile: str, data: str = "scenes", seed: int = 0) -> tuple[Rec
     heads = replace(both.training, epochs=both.training.epochs + (profile == "quick"), learning_rate=2e-3)
     objective = replace(both.objective, local_weight=0.0)
     return replace(both, objective=TripletObjective()), replace(both, objective=objective, training=heads)
-
-
-def paper(name: str, data: str = "flickr30k", seed: int = 0) -> Recipe:
-    """A model at the sizes and settings of its paper; BERT-base is downloaded, and a GPU is what it takes.
-
-    TERAN: Messina et al. 2021 and its released configuration. CHAN: Pan et al. 2023. USER: Zhang et al. 2024, with
-    SGE, and its released configurations. Raises ``ValueError`` for another name.
-    """
-    papers = {"teran": _paper_teran, "chan": _paper_chan, "user": _paper_user}
-    expect_choice("name", name, tuple(papers))
-    return papers[name](data, seed)
-
-
-def _paper_teran(data: str, seed: int) -> Recipe[TERANConfig]:
-    training = TrainConfig(
-        epochs=30,
-        batch_size=30 if data == "flickr30k" else 40,
-        learning_rate=1e-5,
-        pretrained_rate=1.0,
-        weight_decay=0,
-        warmup_steps=1,
-        decay_after=20 / 30,
-        seed=seed,
-    )
-    model = replace(models.teran.PAPER, text=replace(BERT_BASE, first_layers=6))
-    return Recipe(model, TripletObjective(margin=0.2, warmup_epochs=0), training)
-
-
-def _paper_chan(data: str, seed: int) -> Recipe[CHANConfig]:
-    training = TrainConfig(25, 128, learning_rate=5e-4, pretrained_rate=0.1, decay_after=15 / 25, seed=seed)
-    return Recipe(replace(models.chan.PAPER, text=BERT_BASE), TripletObjective(margin=0.05), training)
-
-
-def _paper_user(data: str, seed: int) -> Recipe[USERConfig]:
-    epochs, decay, keys, weight = (20, 10, 2048, 20.0) if data == "flickr30k" else (25, 15, 4096, 1.0)
-    training = TrainConfig(epochs, 128, learning_rate=5e-4, warmup_steps=1, decay_after=decay / epochs, seed=seed)
-    model = replace(models.user.PAPER, text=BERT_BASE, queue_size=keys)
-    return Recipe(model, UnifiedObjective(batch_weight=weight), training)
 
 
 def _text(profile: str) -> TextConfig:

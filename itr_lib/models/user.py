@@ -18,6 +18,7 @@ from itr_lib.encoders.pooling import GPO, mean_pool
 from itr_lib.encoders.regions import box_geometry, transformer
 from itr_lib.encoders.text import TextConfig, TextEncoder
 from itr_lib.momentum import FeatureQueue, key_encoder, momentum_update
+from itr_lib.parallel import gather_rows, rank
 from itr_lib.similarity import cosine_scores, l2_normalise
 from itr_lib.validation import expect_choice, expect_count
 
@@ -223,7 +224,12 @@ class Guide(nn.Module):
 
 
 def _normed(norm: nn.BatchNorm1d, rows: Float[Tensor, "rows features"]) -> Float[Tensor, "rows features"]:
-    """Batch normalisation; a single row has no variance, so it is normalised as in evaluation."""
-    if norm.training and len(rows) > 1:
-        return norm(rows)
+    """Batch normalisation over the rows of all processes; a single row has no variance: it is normalised as in
+    evaluation.
+    """
+    if norm.training:
+        whole = gather_rows(rows)
+        if len(whole) > 1:
+            counts = gather_rows(torch.tensor([len(rows)], device=rows.device))
+            return norm(whole).split(counts.tolist())[rank()]
     return F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)

@@ -6,13 +6,23 @@ of another size, and (x, y, width, height) in place of two corners. One picture 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float, Real
+
+SizeOf = Callable[[str], tuple[int, int]]  # file name of an image -> width and height in pixels
 
 SLACK = 0.05  # of the picture's side: detectors and annotators go a little beyond the edge
 TELLING = 20  # pictures from which on boxes that never come near the far edges cannot be chance
 FAR = 0.8
 NO_CORNERS = "boxes whose second corner lies left of the first or above it: expected (x1, y1, x2, y2), not (x, y, w, h)"
+
+
+def are_numbers(values, count: int) -> bool:
+    """Whether JSON gave a list of so many numbers that are finite, not NaN, and no nonsense."""
+    plain = isinstance(values, list) and len(values) == count
+    return plain and all(type(value) in (int, float) and abs(value) < 1e9 for value in values)
 
 
 def relative_boxes(
@@ -35,6 +45,25 @@ def relative_boxes(
             " they were measured on a picture of another size; store that size beside them as image_w and image_h"
         )
     return divided.clip(0, 1), None
+
+
+def relative_to_picture(
+    boxes: np.ndarray | None, regions: int, name: str, size: tuple[float, float] | None, size_of: SizeOf | None
+) -> tuple[Float[np.ndarray, "regions 4"] | None, str | None]:
+    """Boxes of the picture ``name``, relative or in pixels, as relative ones; and what is wrong with them, or None.
+
+    The pixels are those of ``size``, else of the picture itself. No boxes: each region is the whole picture.
+    """
+    if boxes is None:
+        return np.tile(np.float32([0, 0, 1, 1]), (regions, 1)), None
+    if not boxes.max() > 1.5:  # divided already
+        return relative_boxes(boxes, (1, 1))
+    if size is None and size_of is None:
+        return None, "boxes in pixels, and no image folder to take the picture's size from"
+    try:
+        return relative_boxes(boxes, size or size_of(name))
+    except (OSError, ValueError):
+        return None, "boxes in pixels, and the picture to take the size from cannot be read"
 
 
 def not_corners(boxes: Real[np.ndarray, "boxes 4"]) -> bool:

@@ -1,4 +1,8 @@
-"""The JSON files of Flickr30k Entities, record by record: pictures with captions, boxes and phrases."""
+"""The files of Flickr30k Entities, record by record: pictures with captions, boxes and phrases.
+
+They come as JSON, ``entities.json`` beside Karpathy's, or as XML and text
+(:mod:`itr_lib.data.photographs.entity_files`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from itr_lib.data.boxes import MAX_REGIONS, SHOWN, iou
-from itr_lib.data.photographs.box_units import NO_CORNERS, SLACK, expect_corners, not_corners
+from itr_lib.data.photographs.box_units import NO_CORNERS, SLACK, are_numbers, expect_corners, not_corners
+from itr_lib.data.photographs.entity_files import is_original, read_original
+from itr_lib.data.photographs.folders import Listing, find_images
 from itr_lib.data.photographs.pictures import find_file, is_file, picture_size
 from itr_lib.data.photographs.problems import Problems, read_json
 from itr_lib.data.unicode import composed, half_character
@@ -50,6 +56,27 @@ def read_pictures(
     """The data set's name, and the usable pictures of each split (None: of those there are; the first ``limit``)."""
     if not root.is_dir():
         raise ValueError(f"the folder {str(root)!r} does not exist: it should hold entities.json and images/")
+    original = is_original(root) and not (root / "entities.json").is_file()
+    images = find_images(Listing.of(root)) or root / "images"
+    if original:
+        name, where = "flickr30k", root / "Sentences"
+        records, truth = read_original(root, splits, limit, problems)
+    else:
+        name, where, records, truth = _from_json(root, problems)
+    counts, pictures = Counter(record["split"] for record in records), {}
+    for split in splits or [split for split in SPLITS if counts[split]]:
+        if split not in SPLITS or not counts[split]:
+            raise ValueError(f"{where} has no image of split {split!r}: it has {dict(counts)}")
+        chosen = [record for record in records if record["split"] == split][:limit]
+        read = [_read_picture(record, truth, images, problems) for record in chosen]
+        pictures[split] = [picture for picture in read if picture is not None]
+    flipped = {problem.record for problem in problems.found if problem.cause == FLIPPED}
+    expect_corners(len(flipped), len(flipped) + sum(map(len, pictures.values())), where)
+    return name, pictures
+
+
+def _from_json(root: Path, problems: Problems) -> tuple[str, Path, list[dict], dict[str, dict]]:
+    """The data set's name, its file of captions, and what the two JSON files hold."""
     files = sorted(root.glob("dataset_*.json"))
     if len(files) != 1:
         raise ValueError(f"{str(root)!r} holds {[file.name for file in files]}: expected one dataset_<name>.json")
@@ -58,16 +85,7 @@ def read_pictures(
     for filename in sorted(truth.keys() - {record["filename"] for record in records}):
         sentence = f"{root / 'entities.json'} knows {filename!r}, which {files[0].name} does not: another data set?"
         problems.add("file name without captions", filename, sentence)
-    counts, pictures = Counter(record["split"] for record in records), {}
-    for split in splits or [split for split in SPLITS if counts[split]]:
-        if split not in SPLITS or not counts[split]:
-            raise ValueError(f"{files[0]} has no image of split {split!r}: it has {dict(counts)}")
-        chosen = [record for record in records if record["split"] == split][:limit]
-        read = [_read_picture(record, truth, root / "images", problems) for record in chosen]
-        pictures[split] = [picture for picture in read if picture is not None]
-    flipped = {problem.record for problem in problems.found if problem.cause == FLIPPED}
-    expect_corners(len(flipped), len(flipped) + sum(map(len, pictures.values())), root / "entities.json")
-    return files[0].stem.removeprefix("dataset_"), pictures
+    return files[0].stem.removeprefix("dataset_"), files[0], records, truth
 
 
 def _read_json(path: Path):
@@ -111,7 +129,7 @@ def _read_truth(path: Path) -> dict[str, dict]:
     if not isinstance(truth, dict) or not truth:
         raise ValueError(
             f"{path} is in another format: expected an object 'images' with 'size', 'entities' and 'phrases' by"
-            " file name (the original's .txt and .xml files are to be converted first)"
+            " file name"
         )
     return {composed(name): entry for name, entry in truth.items()}
 
@@ -144,7 +162,7 @@ def _well_formed(entry) -> bool:
         return False
     size, entities, phrases = (entry.get(key) for key in ("size", "entities", "phrases"))
     return (
-        _numbers(size, 2)
+        are_numbers(size, 2)
         and min(size) > 0
         and isinstance(entities, dict)
         and all(isinstance(one, dict) and isinstance(one.get("boxes"), list) for one in entities.values())
@@ -155,13 +173,8 @@ def _well_formed(entry) -> bool:
 
 def _phrase_well_formed(phrase: dict) -> bool:
     span, whole = phrase.get("span"), isinstance(phrase.get("s"), int)
-    return whole and _numbers(span, 2) and all(isinstance(at, int) for at in span) and isinstance(phrase.get("e"), str)
-
-
-def _numbers(values, count: int) -> bool:
-    """A list of so many numbers that are finite, not NaN, and no nonsense?"""
-    plain = isinstance(values, list) and len(values) == count
-    return plain and all(type(value) in (int, float) and abs(value) < 1e9 for value in values)
+    counted = are_numbers(span, 2) and all(isinstance(at, int) for at in span)
+    return whole and counted and isinstance(phrase.get("e"), str)
 
 
 def _captions(record: dict, problems: Problems) -> dict[int, list[str]]:
@@ -189,7 +202,7 @@ def _boxes_by_entity(filename: str, entry: dict, problems: Problems) -> dict[str
     for entity, about in entry["entities"].items():
         boxes_of[entity] = []
         for box in about["boxes"]:
-            if not _numbers(box, 4):
+            if not are_numbers(box, 4):
                 sentence = f"A box of entity {entity} of {filename!r} is {box!r}: expected four numbers."
                 problems.add("box that is none", filename, sentence)
                 continue
@@ -213,7 +226,7 @@ def _misfit(path: Path, entry: dict) -> str | None:
     A copy scaled down is fine: boxes are divided by the entry's own ``size``.
     """
     width, height = entry["size"]
-    boxes = np.array([box for one in entry["entities"].values() for box in one["boxes"] if _numbers(box, 4)])
+    boxes = np.array([box for one in entry["entities"].values() for box in one["boxes"] if are_numbers(box, 4)])
     if len(boxes):
         beyond = (boxes.reshape(-1, 2, 2) / (width, height)).max(axis=(1, 2)) > 1 + SLACK
         if 2 * beyond.sum() >= len(boxes):

@@ -4,29 +4,46 @@
   (N, R, D) for regions, then optionally ``boxes`` (N, R, 4) and ``mask`` (N, R) or ``num_boxes`` (N,).
 - A folder with one file an image, as bottom-up attention (Anderson et al., CVPR 2018) is passed on:
   ``<name>.npy`` (R, D), or ``<name>.npz`` with ``features``, ``x`` or ``feat`` and optionally ``bbox`` or ``boxes``.
+  TERAN's folder ``bu_att`` has its boxes in ``bu_box`` beside it.
+- A feature set, the course's own (:mod:`itr_lib.data.photographs.shards`).
 
 Boxes are ``(x1, y1, x2, y2)``, divided by width and height or in pixels: of the size ``image_w``, ``image_h`` where the
 file tells it, else of the upright picture. Without boxes each region gets the whole picture. Nothing is ever unpickled.
+
+All numbers are looked at once, a piece at a time. Up to 256 MB of features are then held in memory; more stay on disk
+(:class:`itr_lib.data.rows.Rows`).
 """
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from itr_lib.data.photographs.box_units import NO_CORNERS, expect_corners, expect_whole_pictures, relative_boxes
+from itr_lib.data.photographs import shards
+from itr_lib.data.photographs.arrays import FEATURES, load_arrays, open_arrays
+from itr_lib.data.photographs.box_units import (
+    NO_CORNERS,
+    SizeOf,
+    expect_corners,
+    expect_whole_pictures,
+    relative_to_picture,
+)
 from itr_lib.data.photographs.problems import Problem, Problems
+from itr_lib.data.rows import (
+    Part,
+    Rows,
+    expect_unchanged,
+    finite_rows,
+    float_type,
+    is_finite,
+    read_if_small,
+    stamp_of,
+)
 from itr_lib.data.unicode import composed
-
-FEATURES = ("features", "x", "feat")  # what the array is called in the files that are about
-BOMB_BYTES = 2**30  # of one array, unpacked
-
-SizeOf = Callable[[str], tuple[int, int]]  # file name of an image -> width and height in pixels
 
 
 @dataclass(frozen=True)
@@ -34,9 +51,24 @@ class RegionFeatures:
     """Features of those images that have them: ``rows`` says which of the names asked for these are."""
 
     rows: Int[np.ndarray, " found"]
-    features: Float[np.ndarray, "found regions features"]
+    features: Float[np.ndarray | Rows, "found regions features"]
     boxes: Float[np.ndarray, "found regions 4"]
     mask: Bool[np.ndarray, "found regions"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """What is told of one image, whose features stay where they are."""
+
+    name: str
+    place: int | Path  # row of the file for all images, or a file of its own
+    mask: Bool[np.ndarray, " regions"]
+    shape: tuple[int, ...]  # of its features, padding left out
+    dtype: np.dtype
+    finite: bool
+    boxes: np.ndarray | None
+    size: tuple[float, float] | None
+    stamp: tuple[int, int] | None = None  # of its own file
 
 
 def read_features(path, names: Sequence[str], problems: Problems, size_of: SizeOf | None = None) -> RegionFeatures:
@@ -46,75 +78,115 @@ def read_features(path, names: Sequence[str], problems: Problems, size_of: SizeO
     goes to ``problems``. Raises ``ValueError`` where the file as a whole cannot be used.
     """
     path = Path(path).expanduser()
+    if shards.is_set(path):
+        return _from_set(path, names, problems)
     if path.is_dir():
-        per_image = _from_folder(path, names, problems)
+        shards.expect_no_unfinished(path)
+        part, asked = None, _from_folder(path, names, problems)
     elif path.is_file():
-        per_image = _from_file(path, names, problems)
+        part, asked = _from_file(path, names, problems)
     else:
         raise ValueError(f"feature file {str(path)!r} does not exist: give an .npz file or a folder of .npy files")
-    rows, entries, flipped, asked, before = [], [], 0, 0, len(problems.found)
-    for row, (features, boxes, size) in per_image:
-        problem = _bad_entry(features, boxes, entries[0][0].shape[-1] if entries else None)
+    before = len(problems.found)
+    rows, entries, boxes = _usable(asked, path, problems, size_of)
+    if not entries:
+        raise ValueError(_none_usable(path, problems.found[before:]))
+    regions = max(entry.shape[0] for entry in entries) if part is None else part.shape[1]
+    mask, corners = np.zeros((len(rows), regions), bool), np.zeros((len(rows), regions, 4), np.float32)
+    for row, (entry, own) in enumerate(zip(entries, boxes, strict=True)):
+        mask[row, : len(entry.mask)] = entry.mask
+        corners[row, : len(entry.mask)][entry.mask] = own
+    places = [entry.place for entry in entries]
+    features = Rows([_Files.of(entries)]) if part is None else Rows([part], np.array(places), mask)
+    return RegionFeatures(np.array(rows), read_if_small(features), corners, mask)
+
+
+def _usable(
+    asked: Iterator[tuple[int, _Entry]], path: Path, problems: Problems, size_of: SizeOf | None
+) -> tuple[list[int], list[_Entry], list[np.ndarray]]:
+    """Rows of the names, entries and relative boxes of the images that can be used; the others are problems."""
+    rows, entries, corners, flipped, number = [], [], [], 0, 0
+    for row, entry in asked:
+        number += 1
+        boxes, problem = None, _bad_entry(entry, entries[0].shape[-1] if entries else None)
         if problem is None:
-            boxes, problem = _relative(boxes, len(features), names[row], size, size_of)
-        asked, flipped = asked + 1, flipped + (problem == NO_CORNERS)
+            boxes, problem = relative_to_picture(entry.boxes, entry.shape[0], entry.name, entry.size, size_of)
         if problem:
-            sentence = f"Features of {names[row]!r} in {path}: {problem}."
-            problems.add("features that cannot be used", names[row], sentence)
+            flipped += problem == NO_CORNERS
+            sentence = f"Features of {entry.name!r} in {path}: {problem}."
+            problems.add("features that cannot be used", entry.name, sentence)
             continue
         rows.append(row)
-        entries.append((_plain_floats(features), boxes))
-    expect_corners(flipped, asked, path)
-    expect_whole_pictures([boxes for _, boxes in entries], path)
-    return _padded(rows, entries, path, problems.found[before:])
+        entries.append(entry)
+        corners.append(boxes)
+    expect_corners(flipped, number, path)
+    expect_whole_pictures(corners, path)
+    return rows, entries, corners
 
 
-def _plain_floats(features: np.ndarray) -> Float[np.ndarray, "regions features"]:
-    """float16 as it is, all else as float32, in this machine's byte order."""
-    return features.astype(np.float16 if features.dtype.itemsize == 2 else np.float32, copy=False)
+def _none_usable(path: Path, problems: Sequence[Problem]) -> str:
+    first = f" The first of {len(problems):,} problems: {problems[0]}" if problems else ""
+    return f"{path} has usable features for none of the images asked for.{first}"
 
 
-def _from_file(path: Path, names: Sequence[str], problems: Problems):
-    """Yield (row of ``names``, (features (R, D), boxes (R, 4) or None, size or None)) from one .npz for all images."""
-    arrays = load_arrays(path)
-    features = _features_of(arrays)
-    if "filenames" not in arrays or features is None:
-        raise ValueError(f"{path} holds {sorted(arrays)}: expected the arrays 'filenames' and 'features'")
-    keys = [composed(Path(str(key)).name) for key in arrays["filenames"].ravel().astype(str)]
-    if features.ndim not in (2, 3) or len(features) != len(keys) or features.dtype.kind != "f":
-        raise ValueError(
-            f"'features' of {path} has shape {features.shape} and type {features.dtype}: expected floats of shape"
-            f" ({len(keys)}, D) or ({len(keys)}, R, D), one row for each of its {len(keys)} file names"
-        )
+def _from_set(path: Path, names: Sequence[str], problems: Problems) -> RegionFeatures:
+    before = len(problems.found)
+    found = shards.reading(path, problems)
+    pairs = list(_found(path, names, found.names, problems))
+    if not pairs:
+        raise ValueError(_none_usable(path, problems.found[before:]))
+    rows, places = np.array(pairs).T
+    features = read_if_small(found.features.take(places))
+    return RegionFeatures(rows, features, found.boxes[places], found.mask[places])
+
+
+def _found(path: Path, names: Sequence[str], keys: Sequence[str], problems: Problems) -> Iterator[tuple[int, int]]:
+    """Rows of the names and of the keys where these are the same image; a name without a key is a problem."""
     row_of = {key: row for row, key in enumerate(keys)}
     if len(row_of) != len(keys):
         twice = next(key for row, key in enumerate(keys) if row_of[key] != row)
         raise ValueError(f"{path} names {twice!r} twice in 'filenames': keep one row an image")
-    features = features[:, None] if features.ndim == 2 else features
-    boxes, mask = arrays.get("boxes"), _mask(arrays, features, path)
-    if boxes is not None and boxes.shape != (*features.shape[:2], 4):
-        raise ValueError(f"'boxes' of {path} has shape {boxes.shape}, expected {(*features.shape[:2], 4)}")
-    sizes = _sizes(arrays, len(keys), path)
     for row, name in enumerate(names):
         name = composed(name)
-        at = row_of.get(name, row_of.get(Path(name).stem))
-        if at is None:
+        place = row_of.get(name, row_of.get(Path(name).stem))
+        if place is None:
             problems.add("no features", name, f"Image {name!r} has no row in {path}: extract its features.")
         else:
-            yield row, (features[at][mask[at]], None if boxes is None else boxes[at][mask[at]], sizes and sizes[at])
+            yield row, place
 
 
-def _mask(arrays: dict[str, np.ndarray], features: np.ndarray, path: Path) -> Bool[np.ndarray, "images regions"]:
+def _from_file(path: Path, names: Sequence[str], problems: Problems) -> tuple[Part, Iterator[tuple[int, _Entry]]]:
+    """The features of one .npz for all images, and what it tells of those asked for, by row of ``names``."""
+    arrays, part = open_arrays(path)
+    if "filenames" not in arrays or part is None:
+        raise ValueError(f"{path} holds {sorted(arrays)}: expected the arrays 'filenames' and 'features'")
+    keys = [composed(Path(str(key)).name) for key in arrays["filenames"].ravel().astype(str)]
+    images, regions, dim = part.shape
+    if images != len(keys):
+        raise ValueError(f"'features' of {path} has {images} rows: expected one for each of its {len(keys)} file names")
+    boxes, mask = arrays.get("boxes"), _mask(arrays, (images, regions), path)
+    if boxes is not None and boxes.shape != (images, regions, 4):
+        raise ValueError(f"'boxes' of {path} has shape {boxes.shape}, expected {(images, regions, 4)}")
+    sizes = _sizes(arrays, images, path)
+    finite = finite_rows(Rows([part], mask=mask))
+
+    def entry(name: str, at: int) -> _Entry:
+        shape = (int(mask[at].sum()), dim)
+        own = None if boxes is None else boxes[at][mask[at]]
+        return _Entry(name, at, mask[at], shape, part.dtype, bool(finite[at]), own, sizes and sizes[at])
+
+    return part, ((row, entry(names[row], at)) for row, at in _found(path, names, keys, problems))
+
+
+def _mask(arrays: dict[str, np.ndarray], shape: tuple[int, int], path: Path) -> Bool[np.ndarray, "images regions"]:
     """Which regions of an all-in-one file are real."""
-    images, regions = features.shape[:2]
-    told = next((arrays[key] for key in ("mask", "num_boxes") if key in arrays), np.ones((images, regions), bool))
+    told = next((arrays[key] for key in ("mask", "num_boxes") if key in arrays), np.ones(shape, bool))
     if told.dtype.kind not in "biuf":
         raise ValueError(f"'mask' or 'num_boxes' of {path} has type {told.dtype}, expected numbers or bools")
-    mask = (
-        told.astype(bool) if "num_boxes" not in arrays or "mask" in arrays else np.arange(regions) < told.reshape(-1, 1)
-    )
-    if mask.shape != (images, regions):
-        raise ValueError(f"'mask' or 'num_boxes' of {path} gives shape {mask.shape}, expected {(images, regions)}")
+    counts = "num_boxes" in arrays and "mask" not in arrays
+    mask = np.arange(shape[1]) < told.reshape(-1, 1) if counts else told.astype(bool)
+    if mask.shape != shape:
+        raise ValueError(f"'mask' or 'num_boxes' of {path} gives shape {mask.shape}, expected {shape}")
     return mask
 
 
@@ -128,12 +200,8 @@ def _sizes(arrays: dict[str, np.ndarray], images: int, path: Path) -> list[tuple
     return list(zip(*(sides.tolist() for sides in told), strict=True))
 
 
-def _features_of(arrays: dict[str, np.ndarray]) -> np.ndarray | None:
-    return next((arrays[key] for key in FEATURES if key in arrays), None)
-
-
-def _from_folder(path: Path, names: Sequence[str], problems: Problems):
-    """Yield (row of ``names``, (features, boxes or None, size or None)) from a folder with one file an image."""
+def _from_folder(path: Path, names: Sequence[str], problems: Problems) -> Iterator[tuple[int, _Entry]]:
+    """What a folder with one file an image tells of those asked for, by row of ``names``."""
     present = {composed(file.name): file for file in path.iterdir() if file.suffix in (".npy", ".npz")}
     if not present:
         raise ValueError(f"feature folder {str(path)!r} holds no .npy or .npz file: expected one an image")
@@ -144,88 +212,72 @@ def _from_folder(path: Path, names: Sequence[str], problems: Problems):
             problems.add("no features", name, f"Image {name!r} has no feature file in {path}: extract its features.")
             continue
         try:
-            arrays = load_arrays(file)
-            features, sizes = _features_of(arrays), _sizes(arrays, 1, file)
-            if features is None:
-                raise ValueError(f"{file} holds {sorted(arrays)}: expected one of the arrays {list(FEATURES)}")
-        except ValueError as error:
+            stamp = stamp_of(file)
+            features, arrays = _read(file)
+            sizes = _sizes(arrays, 1, file)
+        except (OSError, ValueError) as error:
             problems.add("features that cannot be used", name, str(error))
             continue
-        features = features[None] if features.ndim == 1 else features
-        yield row, (features, arrays.get("bbox", arrays.get("boxes")), sizes and sizes[0])
+        finite = features.dtype.kind == "f" and bool(is_finite(features[None])[0])
+        boxes, mask = arrays.get("bbox", arrays.get("boxes")), np.ones(features.shape[:1], bool)
+        size = sizes and sizes[0]
+        yield row, _Entry(name, file, mask, features.shape, features.dtype, finite, boxes, size, stamp)
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an ``.npz``, or of an ``.npy`` under the name ``features``; ``ValueError`` if unreadable."""
-    try:
-        with open(path, "rb") as file:
-            if zipfile.is_zipfile(file):
-                _expect_no_bomb(zipfile.ZipFile(file).infolist())
-            file.seek(0)
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                if file.read(1):
-                    raise ValueError("it goes on after its last number")
-                return {"features": loaded}
-            with loaded:
-                return {key: loaded[key] for key in loaded.files}
-    except Exception as error:  # damaged bytes raise nearly anything: zlib.error, TokenError, MemoryError, KeyError
-        raise ValueError(
-            f"{path} cannot be read as plain numpy arrays ({error}): it is damaged or holds Python objects;"
-            " extract or download it again"
-        ) from error
+def _read(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The features (R, D) of one image's file, and all its arrays."""
+    arrays = load_arrays(file)
+    folder = file.parent.name
+    beside = file.parent.with_name(f"{folder.removesuffix('_att')}_box") / f"{file.stem}.npy"
+    if folder.endswith("_att") and beside.is_file():
+        arrays["boxes"] = load_arrays(beside)["features"]
+    features = next((arrays[key] for key in FEATURES if key in arrays), None)
+    if features is None:
+        raise ValueError(f"{file} holds {sorted(arrays)}: expected one of the arrays {list(FEATURES)}")
+    return features[None] if features.ndim == 1 else features, arrays
 
 
-def _expect_no_bomb(members: Sequence[zipfile.ZipInfo]) -> None:
-    """Zipped features hardly shrink: what does so a hundredfold, and is huge unpacked, was made to fill the memory."""
-    for one in members:
-        if one.file_size > max(BOMB_BYTES, 100 * one.compress_size):
-            raise ValueError(
-                f"{one.filename} would take {one.file_size / 2**30:.1f} GB, from {one.compress_size} bytes"
-            )
+@dataclass(frozen=True)
+class _Files:
+    """One file an image, each read when it is asked for: a part of :class:`~itr_lib.data.rows.Rows`."""
+
+    paths: tuple[Path, ...]
+    stamps: tuple[tuple[int, int], ...]
+    regions: tuple[int, ...]
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+
+    @classmethod
+    def of(cls, entries: Sequence[_Entry]) -> _Files:
+        paths = tuple(entry.place for entry in entries)
+        regions = tuple(entry.shape[0] for entry in entries)
+        shape = (len(paths), max(regions), entries[0].shape[1])
+        dtype = np.result_type(*{float_type(entry.dtype) for entry in entries})  # the widest: float16 overflows
+        return cls(paths, tuple(entry.stamp for entry in entries), regions, shape, dtype)
+
+    def __getitem__(self, key: tuple[Int[np.ndarray, " some"], slice]) -> np.ndarray:
+        rows, width = key
+        got = np.zeros((len(rows), self.shape[1], self.shape[2]), self.dtype)
+        for place, row in enumerate(rows):
+            expect_unchanged(self.paths[row], self.stamps[row])
+            features, _ = _read(self.paths[row])
+            if features.shape != (self.regions[row], self.shape[2]):
+                raise ValueError(
+                    f"{self.paths[row]} has shape {features.shape} since it was loaded: load the data again"
+                )
+            got[place, : len(features)] = features
+        return got[:, width]
 
 
-def _bad_entry(features: np.ndarray, boxes: np.ndarray | None, dim: int | None) -> str | None:
+def _bad_entry(entry: _Entry, dim: int | None) -> str | None:
     """What is wrong with one image's features, or None."""
-    if features.ndim != 2 or features.dtype.kind != "f" or 0 in features.shape:
-        return f"shape {features.shape} and type {features.dtype}, expected floats of shape (regions, dimensions)"
-    if dim is not None and features.shape[1] != dim:
-        return f"{features.shape[1]} dimensions a region, where the images before it have {dim}"
-    with np.errstate(over="ignore"):
-        if not np.isfinite(_plain_floats(features)).all():
-            return "NaN or infinite values, or some too large for 32 bits"
-    if boxes is not None and (boxes.shape != (len(features), 4) or boxes.dtype.kind not in "iuf"):
-        return f"boxes of shape {boxes.shape} and type {boxes.dtype}, expected {(len(features), 4)} numbers"
+    shape, boxes = entry.shape, entry.boxes
+    if len(shape) != 2 or entry.dtype.kind != "f" or 0 in shape:
+        return f"shape {shape} and type {entry.dtype}, expected floats of shape (regions, dimensions)"
+    if dim is not None and shape[1] != dim:
+        return f"{shape[1]} dimensions a region, where the images before it have {dim}"
+    if not entry.finite:
+        return "NaN or infinite values, or some too large for 32 bits"
+    if boxes is not None and (boxes.shape != (shape[0], 4) or boxes.dtype.kind not in "iuf"):
+        return f"boxes of shape {boxes.shape} and type {boxes.dtype}, expected {(shape[0], 4)} numbers"
     return None
-
-
-def _relative(boxes: np.ndarray | None, regions: int, name: str, size, size_of: SizeOf | None):
-    """Boxes divided by width and height, and what is wrong with them (or None)."""
-    if boxes is None:
-        return np.tile(np.float32([0, 0, 1, 1]), (regions, 1)), None
-    if not boxes.max() > 1.5:  # divided already
-        return relative_boxes(boxes, (1, 1))
-    if size is None and size_of is None:
-        return None, "boxes in pixels, and no image folder to take the picture's size from"
-    try:
-        return relative_boxes(boxes, size or size_of(name))
-    except (OSError, ValueError):
-        return None, "boxes in pixels, and the picture to take the size from cannot be read"
-
-
-def _padded(
-    rows: list[int], entries: list[tuple[np.ndarray, np.ndarray]], path: Path, problems: Sequence[Problem]
-) -> RegionFeatures:
-    """Stack images of different numbers of regions, zeros where padded."""
-    if not entries:
-        first = f" The first of {len(problems):,} problems: {problems[0]}" if problems else ""
-        raise ValueError(f"{path} has usable features for none of the images asked for.{first}")
-    regions, dim = max(len(features) for features, _ in entries), entries[0][0].shape[1]
-    dtype = np.result_type(*{features.dtype for features, _ in entries})  # the widest: float32 overflows in float16
-    stacked = np.zeros((len(entries), regions, dim), dtype)
-    boxes, mask = np.zeros((len(entries), regions, 4), np.float32), np.zeros((len(entries), regions), bool)
-    for row, (features, corners) in enumerate(entries):
-        stacked[row, : len(features)] = features
-        boxes[row, : len(features)] = corners
-        mask[row, : len(features)] = True
-    return RegionFeatures(np.array(rows), stacked, boxes, mask)

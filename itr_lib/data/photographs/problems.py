@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections import defaultdict
 from collections.abc import Iterable
@@ -55,3 +56,29 @@ def read_json(path: Path):
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}): it was cut short or is another file") from error
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, or in UTF-16 with its mark; a byte that is neither comes as half a character.
+
+    So one damaged line stays one damaged line: :func:`itr_lib.data.unicode.half_character` finds it.
+    """
+    content = path.read_bytes()
+    if not content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-8-sig", errors="surrogateescape")
+    try:
+        return content.decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-16, as its mark says ({error}): it was cut short") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, as :func:`read_text` reads it; what comes after the last line is no line.
+
+    Only the line feed ends a line, as the field's readers have it: captions hold other signs that Python splits at,
+    and a caption split in two would move every caption after it to another picture.
+    """
+    lines = [line.rstrip("\r") for line in read_text(path).split("\n")]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines

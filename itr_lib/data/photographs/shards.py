@@ -117,6 +117,12 @@ def is_set(path: str | Path) -> bool:
     return (Path(path) / ABOUT).is_file()
 
 
+def expect_no_unfinished(folder: Path) -> None:
+    """Raise ``ValueError`` for a folder of shards without the file that is written last."""
+    if not is_set(folder) and _numbers(folder):
+        raise ValueError(f"{folder} is a feature set that lacks {ABOUT}: let the extraction run to its end")
+
+
 def reading(folder: str | Path, problems: Problems) -> FeatureSet:
     """A finished set; every byte is held against its checksum, the features a piece at a time.
 

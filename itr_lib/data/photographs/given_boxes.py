@@ -1,0 +1,128 @@
+"""Boxes that others drew on photographs: ``boxes.json`` with objects, or ``entities.json`` of Flickr30k Entities.
+
+Both are an object ``images`` by file name, with the ``size`` (width, height) that boxes were drawn on, in its pixels:
+``{"size": [640, 480], "objects": [{"label": "dog", "box": [x1, y1, x2, y2]}]}``, or ``entities`` as in
+:mod:`itr_lib.data.photographs.entities`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from itr_lib.data.boxes import MAX_REGIONS, SHOWN, iou
+from itr_lib.data.photographs.box_units import expect_corners, expect_whole_pictures, not_corners, relative_boxes
+from itr_lib.data.photographs.problems import Problems, read_json
+from itr_lib.data.unicode import composed
+
+KINDS = ("objects", "entities")  # where the boxes stand
+FLIPPED = "box that ends before it begins"
+
+
+@dataclass(frozen=True, eq=False)
+class GivenBoxes:
+    """The boxes of one picture, divided by the ``size`` they were drawn on; at least one, 36 at most."""
+
+    size: tuple[float, float]
+    boxes: Float[np.ndarray, "boxes 4"]
+    labels: tuple[str, ...]
+
+
+def read_boxes(path: Path, problems: Problems) -> dict[str, GivenBoxes]:
+    """Boxes by file name; a picture without any is not there.
+
+    Of more than 36 the largest are kept, or in ``entities.json`` those that most phrases speak of. What cannot be
+    used goes to ``problems``; ``ValueError`` where the file as a whole cannot.
+    """
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} does not exist: give a boxes.json, or Flickr30k Entities' entities.json")
+    content = read_json(path)
+    images = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(images, dict) or not images:
+        raise ValueError(
+            f"{path} is in another format: expected an object 'images' with 'size' and 'objects' (or"
+            " 'entities') by file name"
+        )
+    found = {composed(name): _of_picture(composed(name), entry, problems) for name, entry in images.items()}
+    flipped = len({problem.record for problem in problems.found if problem.cause == FLIPPED})
+    expect_corners(flipped, len(found), path)
+    usable = {name: given for name, given in found.items() if given is not None}
+    if not usable:
+        raise ValueError(f"{path} holds no box that can be used")
+    expect_whole_pictures([given.boxes for given in usable.values()], path)
+    return usable
+
+
+def _of_picture(name: str, entry, problems: Problems) -> GivenBoxes | None:
+    size = entry.get("size") if isinstance(entry, dict) else None
+    if not _numbers(size, 2) or min(size) <= 0 or not any(isinstance(entry.get(k), (list, dict)) for k in KINDS):
+        problems.add("boxes of another format", name, f"The entry of {name!r} lacks 'size', 'objects' or 'entities'.")
+        return None
+    labelled = [(label, box) for label, box in _labelled(entry) if _usable(name, box, size, problems)]
+    if not labelled:
+        return None
+    labels, corners = zip(*labelled, strict=True)
+    boxes, _ = relative_boxes(np.array(corners, float), size)
+    if len(boxes) > MAX_REGIONS:
+        kept = np.sort(np.argsort(-_weights(entry, boxes, size), kind="stable")[:MAX_REGIONS])
+        sentence = f"{name!r} has {len(boxes)} boxes: {MAX_REGIONS} of them are kept."
+        problems.add(f"boxes beyond {MAX_REGIONS}", name, sentence)
+        boxes, labels = boxes[kept], [labels[at] for at in kept]
+    return GivenBoxes(tuple(size), boxes, tuple(labels))
+
+
+def _labelled(entry: dict) -> Iterator[tuple[str, list[float]]]:
+    """Label and box of each object; of entities each box once, by place, for several may share it."""
+    if isinstance(entry.get("objects"), list):
+        for one in entry["objects"]:
+            yield (str(one.get("label", "")), one.get("box")) if isinstance(one, dict) else ("", None)
+        return
+    kinds = {}
+    for one in entry["entities"].values():
+        kind = next(iter(one.get("types") or [""]), "") if isinstance(one, dict) else ""
+        for box in one.get("boxes") or [] if isinstance(one, dict) else [None]:
+            kinds.setdefault(tuple(box) if _numbers(box, 4) else repr(box), (str(kind), box))
+    yield from sorted(kinds.values(), key=lambda pair: tuple(pair[1]) if _numbers(pair[1], 4) else ())
+
+
+def _usable(name: str, box, size, problems: Problems) -> bool:
+    if not _numbers(box, 4):
+        problems.add("box that is none", name, f"A box of {name!r} is {box!r}: expected four numbers.")
+        return False
+    corners = np.array([box], float)
+    if not_corners(corners):
+        problems.add(FLIPPED, name, f"The box {box} of {name!r} is not (x1, y1, x2, y2).")
+        return False
+    inside, problem = relative_boxes(corners, size)
+    sides = (inside[0, 2:] - inside[0, :2]) * size
+    if problem or min(sides) < 0.5:
+        why = problem or "a box that covers no pixel"
+        problems.add("box outside the picture", name, f"The box {box} of {name!r}, {size[0]} x {size[1]}: {why}.")
+        return False
+    return True
+
+
+def _weights(entry: dict, boxes: np.ndarray, size) -> Float[np.ndarray, " boxes"]:
+    """What speaks for keeping each box: how many phrases mean it, or its area."""
+    if not isinstance(entry.get("entities"), dict) or not isinstance(entry.get("phrases"), list):
+        return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    meant = defaultdict(int)
+    for phrase in entry["phrases"]:
+        meant[phrase.get("e") if isinstance(phrase, dict) else None] += 1
+    weights = np.zeros(len(boxes))
+    for entity, about in entry["entities"].items():
+        own = [box for box in about.get("boxes", []) if _numbers(box, 4)] if isinstance(about, dict) else []
+        if own and meant[entity]:
+            weights += meant[entity] * (iou(boxes, np.array(own) / [*size, *size]) >= SHOWN).any(axis=1)
+    return weights
+
+
+def _numbers(values, count: int) -> bool:
+    """A list of so many numbers that are finite, not NaN, and no nonsense?"""
+    plain = isinstance(values, list) and len(values) == count
+    return plain and all(type(value) in (int, float) and abs(value) < 1e9 for value in values)

@@ -1,0 +1,49 @@
+"""Which parts of a model a training moves, and how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from itr_lib.encoders.text import TextEncoder
+
+
+def pretrained_text(model: nn.Module) -> list[nn.Module]:
+    """The pretrained text model, where there is one; first the one that learns, then any copy of it that makes keys."""
+    text = getattr(getattr(model, "config", None), "text", None)
+    if text is None or not text.pretrained:
+        return []
+    return [part.bert for part in model.modules() if isinstance(part, TextEncoder) and part.bert is not None]
+
+
+@contextmanager
+def without_gradient(parts: list[nn.Module]) -> Iterator[None]:
+    """Inside, these parts take no gradient: no graph is built through them, and an optimizer keeps nothing of them."""
+    before = [(parameter, parameter.requires_grad) for part in parts for parameter in part.parameters()]
+    for parameter, _ in before:
+        parameter.requires_grad_(False)
+        parameter.grad = None  # of an earlier training: it would count in the norm that is clipped
+    try:
+        yield
+    finally:
+        for parameter, takes_gradient in before:
+            parameter.requires_grad_(takes_gradient)
+
+
+def parameter_groups(model: nn.Module, learning_rate: float, pretrained_rate: float) -> list[dict[str, Any]]:
+    """What AdamW moves: all that takes gradients, in groups of their own a pretrained text model and a temperature.
+
+    ``pretrained_rate``: of the former, as a share of ``learning_rate``; 0: it is frozen.
+    """
+    text, temperature = pretrained_text(model), getattr(model, "log_scale", None)
+    groups: list[dict[str, Any]] = []
+    if text and pretrained_rate:
+        groups.append({"params": list(text[0].parameters()), "lr": pretrained_rate * learning_rate})
+    if temperature is not None:  # its 0 means a temperature of 1, nothing to be drawn to
+        groups.append({"params": [temperature], "weight_decay": 0.0})
+    known = {id(parameter) for group in groups for parameter in group["params"]}
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in known]
+    return [{"params": rest}, *groups]
