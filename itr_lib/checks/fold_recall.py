@@ -171,6 +171,12 @@ def _from_pictures(scores: Tensor, image_of_caption: Tensor, folds: int, k: int)
     return 100 * sum(recalls) / folds
 
 
+def _all_ask(scores: Tensor, image_of_caption: Tensor, folds: int, k: int) -> float:
+    """In every fold every caption, whose own picture need not be there to be outscored by few."""
+    own = scores[image_of_caption, torch.arange(len(image_of_caption), device=scores.device)]
+    return 100 * sum(float(((block >= own).sum(0) <= k).double().mean()) for block in scores.chunk(folds)) / folds
+
+
 def _of_one_size(scores: Tensor, image_of_caption: Tensor, folds: int, k: int) -> float:
     """Folds of ``folds`` pictures each."""
     size = min(folds, len(scores))
@@ -201,6 +207,8 @@ def _by_order(scores: Tensor, image_of_caption: Tensor, folds: int, k: int) -> f
 
 MISTAKES: dict[str, Callable] = {
     "pictures look for captions here: each caption looks for its picture, down its column": _from_pictures,
+    "all captions ask in every fold, and one counts as found where few pictures score as much as its own, which is "
+    "elsewhere: only those ask whose picture is in the fold": _all_ask,
     "folds is taken for the number of pictures in a fold: there are that many folds": _of_one_size,
     "k is not used: a hit is a rank of at most k": _best_alone,
     "within a fold the first picture is row 0, but image_of_caption counts from the first of all pictures: subtract "

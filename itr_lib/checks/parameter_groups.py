@@ -37,6 +37,7 @@ class _Bench(nn.Module):
 
     def restart(self) -> None:
         """As it was before anybody touched it."""
+        self.load_state_dict(self.begun)
         self.requires_grad_(True).train()
         if self.fixed:
             self.project[0].bias.requires_grad_(False)

@@ -13,6 +13,7 @@ from torch import Tensor
 from itr_lib.checks._inputs import generator, normal
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
+from itr_lib.encoders.pretrained import pool_boxes as encoder_pool
 
 
 def random_boxes(count: int, seed: int, smallest: float = 0.05) -> Tensor:
@@ -225,10 +226,8 @@ def _of_the_first(cells: Tensor, boxes: Tensor) -> str:
 
 
 def library_pool(cells: Tensor, boxes: Tensor) -> Tensor:
-    """The shared area is a product of two shared lengths."""
-    x = _length(boxes[:, 0], boxes[:, 2], cells.shape[1])
-    y = _length(boxes[:, 1], boxes[:, 3], cells.shape[0])
-    return torch.einsum("rh,rw,hwc->rc", y / y.sum(1, keepdim=True), x / x.sum(1, keepdim=True), cells)
+    """The library's, which pools features on their way to disk: arrays, not tensors."""
+    return torch.from_numpy(encoder_pool(cells.cpu().numpy(), boxes.cpu().numpy())).to(cells)
 
 
 def rehearsal() -> Inputs:

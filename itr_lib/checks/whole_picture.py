@@ -153,6 +153,18 @@ MISTAKES: dict[str, Callable] = {
 }
 
 
+def _by_hand(output: Tensor, class_token: bool, registers: int) -> str:
+    """Which numbers of a case's output make the first of its picture's vector."""
+    if class_token:
+        return f"the vector of picture 0 is its first token, which begins with {float(output[0, 0, 0]):.4g}"
+    is_map = output.ndim == 4
+    first = output[0, 0].flatten() if is_map else output[0, registers:, 0]
+    return (
+        f"picture 0 has {len(first)} {'cells' if is_map else f'patches behind {registers} registers'}, and its vector "
+        f"begins with {float(first.mean()):.4g}"
+    )
+
+
 def library_whole(output: Tensor, class_token: bool, registers: int) -> Tensor:
     """The class token where there is one, else the mean of what the picture was cut into."""
     if output.ndim == 4:
@@ -175,4 +187,5 @@ EXERCISE = Exercise(
     specification=whole_specification,
     mistakes=MISTAKES,
     family=(whole, FAMILY),
+    steps=_by_hand,
 )

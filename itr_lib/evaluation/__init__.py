@@ -2,8 +2,8 @@
 
 from itr_lib.evaluation import baselines
 from itr_lib.evaluation.causes import CAUSES, rare_words, recall_by_cause
-from itr_lib.evaluation.judged import corrected_recall, wilson_interval
 from itr_lib.evaluation.folds import fold_metrics, mean_over_folds
+from itr_lib.evaluation.judged import corrected_recall, wilson_interval
 from itr_lib.evaluation.ndcg import ndcg
 from itr_lib.evaluation.pointing import (
     detector_ceiling,

@@ -53,7 +53,7 @@ def recall_by_cause(
     if NONE in causes:
         raise ValueError(f"a cause is called {NONE!r}, as captions without any cause are: give it another name")
     words = [set(words_of(caption)) for caption in captions]
-    groups = {cause: np.array([not some.isdisjoint(own) for own in words]) for cause, some in causes.items()}
+    groups = {cause: np.array([not own.isdisjoint(some) for own in words]) for cause, some in causes.items()}
     groups[NONE] = ~np.any([*groups.values(), np.zeros(len(captions), bool)], axis=0)
     return {
         cause: (100 * float(found[inside].mean()), int(inside.sum()))
