@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import platform
 from collections.abc import Sequence
 
@@ -17,11 +18,22 @@ from filelock import FileLock
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from itr_lib.data import Splits, load_splits, train_tokenizer
+from itr_lib.data import Splits, load_splits, load_tokenizer, train_tokenizer
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.questions import questions_of
 from itr_lib.data.scenes import graph_relevance
-from itr_lib.evaluation import ndcg, pair_accuracy, retrieval_metrics, structure_agreement, two_stage_metrics
+from itr_lib.evaluation import (
+    CAUSES,
+    fold_metrics,
+    ndcg,
+    pair_accuracy,
+    rare_words,
+    recall_by_cause,
+    retrieval_metrics,
+    rouge_relevance,
+    structure_agreement,
+    two_stage_metrics,
+)
 from itr_lib.evaluation.pointing import largest_box_accuracy, pointing_accuracy
 from itr_lib.figures import RECALLS
 from itr_lib.guides.clip import guided
@@ -29,7 +41,7 @@ from itr_lib.inference import Encoded, encode, readings_of
 from itr_lib.lessons.background import background_metrics
 from itr_lib.lessons.recipes import Recipe
 from itr_lib.lessons.recorded import RECORDED, recorded, same_settings, settings_of, write_record
-from itr_lib.lessons.variants import LESSONS, Plan, recipe_of, untrained
+from itr_lib.lessons.variants import LESSONS, OnPhotographs, Plan, recipe_of, untrained
 from itr_lib.models import TwoNetworks
 from itr_lib.models.chan import CHAN
 from itr_lib.similarity import cosine_scores
@@ -37,11 +49,13 @@ from itr_lib.training import train
 
 TRAINED: dict[Recipe, tuple[list, dict]] = {}  # history and weights by recipe: several plans have trainings in common
 SHORTLISTS = (10, 20, 50, 100, 200)
+FOLDS = 5  # of COCO's 5,000, as in COCO 1K; here of any test split of photographs
 
 
 def run(plan: Plan, splits: Splits, device: str) -> dict:
     """Train one variant; its metrics, its history, and how many weights it trains."""
-    tokenizer = train_tokenizer(splits.train.captions)
+    pretrained = recipe_of(plan).model.text.pretrained
+    tokenizer = load_tokenizer(pretrained) if pretrained else train_tokenizer(splits.train.captions)
     model = untrained(plan, splits.train, tokenizer)
 
     def fit(part: nn.Module, recipe: Recipe) -> list[dict[str, float]]:
@@ -73,6 +87,7 @@ def measure(model: nn.Module, tokenizer: PreTrainedTokenizerBase, splits: Splits
 
     Of a model with two readings each (``global_``, ``local_``) beside their sum, searches in two stages (``k50_``), and
     how far the two modalities agree on what is alike. Of CHAN, what boxes of background do to its attention and recall.
+    On photographs NDCG by words, recall in five folds, and recall by what a caption says (``cause_``).
     """
     images, captions = encode(model, tokenizer, splits.test, device=device)
     readings = readings_of(model, images, captions)
@@ -87,6 +102,8 @@ def measure(model: nn.Module, tokenizer: PreTrainedTokenizerBase, splits: Splits
         metrics |= _two_stages(readings, splits.test, model.local_weight)
         first = captions.whole[np.unique(splits.test.image_of_caption, return_index=True)[1]]  # a caption an image
         metrics |= structure_agreement(cosine_scores(images.whole, images.whole), cosine_scores(first, first))
+    if splits.test.truth is None:
+        metrics |= _on_photographs(readings[""], splits)
     if isinstance(model, CHAN) and splits.test.truth is not None:
         metrics |= background_metrics(model, tokenizer, splits.test, device)
     return metrics | _pointing(images, captions, splits, tokenizer)
@@ -101,6 +118,28 @@ def _retrieval(scores: Tensor, data: RetrievalData) -> dict[str, float]:
 
 def _relevance(data: RetrievalData) -> np.ndarray:
     return graph_relevance(data.truth.scenes, data.truth.captions, data.image_of_caption)
+
+
+def _on_photographs(scores: Tensor, splits: Splits) -> dict[str, float]:
+    data, owner = splits.test, splits.test.image_of_caption
+    inside = owner < len(data) // FOLDS * FOLDS
+    parts = fold_metrics(scores[: len(data) // FOLDS * FOLDS][:, inside], owner[inside], FOLDS)
+    rivals = scores.clone()
+    rivals[owner, torch.arange(len(owner))] = -torch.inf
+    hits = (scores[owner, torch.arange(len(owner))] > rivals.amax(dim=0)).numpy()
+    causes = CAUSES | {"rare_words": rare_words(data.captions, splits.train.captions)}
+    found = recall_by_cause(data.captions, hits, causes)
+    return {
+        "ndcg_rouge": ndcg(scores.T, _rouge(data)),
+        f"folds{FOLDS}_t2i_r1": parts.t2i_r1,
+        **{f"cause_{cause}": float(percent) for cause, (percent, _) in found.items()},
+        **{f"count_{cause}": float(count) for cause, (_, count) in found.items()},
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def _rouge(data: RetrievalData) -> np.ndarray:
+    return rouge_relevance(data)
 
 
 def _two_stages(readings: dict[str, Tensor], data: RetrievalData, local_weight: float) -> dict[str, float]:
@@ -143,7 +182,8 @@ def _prefixed(name: str, metrics: dict[str, float]) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, variant by variant, and write the record after each."""
     parser = argparse.ArgumentParser(prog="python -m data_scripts.record", description=__doc__.splitlines()[0])
-    parser.add_argument("--lesson", required=True, choices=LESSONS)
+    own = "06_real_photographs"  # data_scripts.record_photographs records it
+    parser.add_argument("--lesson", required=True, choices=[lesson for lesson in LESSONS if lesson != own])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--profile", default="quick", choices=("smoke", "quick", "full"))
     parser.add_argument("--data", default="scenes")
@@ -159,6 +199,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         splits = load_splits(options.data, options.root, profile=options.profile)
     except ValueError as error:
         parser.error(str(error))
+    root, device = " --root FOLDER" * bool(options.root), f" --device {options.device}" * (options.device != "cpu")
+    options.command = (
+        f"python -m data_scripts.record --lesson {options.lesson} --profile {options.profile} "
+        f"--data {options.data}{root}{device} --seeds {' '.join(map(str, options.seeds))}"
+    )
     TRAINED.clear()  # whatever else this process has trained, it was on other data
     if any(getattr(recipe_of(known[variant]).model, "guide", None) == "clip" for variant in chosen):
         splits = guided(splits, profile=options.profile, device=options.device)
@@ -168,7 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             record_once(variant, seed, plans[variant], splits, options)
 
 
-def record_once(variant: str, seed: int, plan: Plan, splits: Splits, options: argparse.Namespace) -> None:
+def record_once(
+    variant: str, seed: int, plan: Plan | OnPhotographs, splits: Splits, options: argparse.Namespace
+) -> None:
     """Run one variant with one seed and add it to the record, unless it is there with today's settings."""
 
     def is_it(recorded_run: dict) -> bool:
@@ -176,7 +223,7 @@ def record_once(variant: str, seed: int, plan: Plan, splits: Splits, options: ar
 
     if any(is_it(one) and same_settings(one["settings"], plan) for one in _read(options)["runs"]):
         return
-    result = run(plan, splits, options.device)
+    result = run(plan.plan if isinstance(plan, OnPhotographs) else plan, splits, options.device)
     with FileLock(RECORDED / ".lock"):  # two processes may share the seeds between them
         record = _read(options)
         record["runs"] = [one for one in record["runs"] if not is_it(one)]
@@ -189,11 +236,8 @@ def record_once(variant: str, seed: int, plan: Plan, splits: Splits, options: ar
 
 
 def _read(options: argparse.Namespace) -> dict:
-    root = " --root FOLDER" if options.root else ""
-    device = f" --device {options.device}" if options.device != "cpu" else ""
     record = recorded(options.lesson, options.data) or {
-        "command": f"python -m data_scripts.record --lesson {options.lesson} --profile {options.profile} "
-        f"--data {options.data}{root}{device} --seeds {' '.join(map(str, options.seeds))}",
+        "command": options.command,
         "profile": options.profile,
         "data": options.data,
         "device": options.device,

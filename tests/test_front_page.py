@@ -34,7 +34,7 @@ def seen(text: str) -> str:
 
 
 def numbers(text: str) -> list[str]:
-    """Numbers written in digits; the names of lessons (00 to 05) are none."""
+    """Numbers written in digits; the names of lessons (00 to 06) are none."""
     return [number for number in re.findall(r"(?<![\w.])\d[\d.,]*", text) if not re.fullmatch(r"0\d", number)]
 
 

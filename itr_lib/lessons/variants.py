@@ -5,12 +5,14 @@ The numbers come from recorded runs (:mod:`itr_lib.lessons.recorded`), which ``d
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from itr_lib.data.dataset import RetrievalData
+from itr_lib.encoders.text import TextConfig
 from itr_lib.lessons import recipes
 from itr_lib.lessons.recipes import Recipe
 from itr_lib.models import TwoNetworks
@@ -132,12 +134,59 @@ def lesson05(profile: str, data: str, seed: int) -> Variants:
     }
 
 
-LESSONS = {
+@dataclass(frozen=True)
+class OnPhotographs:
+    """A plan on photographs: what stands for them, and how many of them it learns from.
+
+    Attributes:
+        plan: the training.
+        features: ``"hand-made"``, ``"EfficientNet"``, ``"CLIP"``, or ``"boxes"``: annotated boxes, pooled.
+        photographs: how many to train on; 0: all.
+        like_clip: only those photographs that have a CLIP vector, in all splits, so that rows can be compared.
+    """
+
+    plan: Plan
+    features: str = "EfficientNet"
+    photographs: int = 0
+    like_clip: bool = False
+
+
+def lesson06(profile: str, data: str, seed: int) -> dict[str, OnPhotographs]:
+    """The ladder: eyes, text, reading and data, one thing at a time; and words that point at annotated boxes.
+
+    Fewer photographs are seen more often, in as many steps up to four times the epochs.
+    """
+    loss = InfoNCEObjective()
+    one = replace(recipes.vse(profile, "flickr8k", seed), objective=loss)
+    fine = replace(recipes.teran(profile, "flickr8k", seed), objective=loss)
+    few = replace(one, training=replace(one.training, epochs=4 * one.training.epochs))
+    minilm = replace(one, model=replace(one.model, text=TextConfig(pretrained="all-minilm-l6-v2")))
+    frozen = replace(minilm, training=replace(minilm.training, pretrained_rate=0.0))
+    hand = "hand-made"
+    return {
+        "hand-made features": OnPhotographs(one, hand),
+        "EfficientNet": OnPhotographs(one),
+        "hand-made features, 1,805": OnPhotographs(one, hand, like_clip=True),
+        "EfficientNet, 1,805": OnPhotographs(one, like_clip=True),
+        "CLIP, 1,805": OnPhotographs(one, "CLIP", like_clip=True),
+        "MiniLM, frozen": OnPhotographs(frozen),
+        "MiniLM, tuned": OnPhotographs(minilm),
+        "TERAN": OnPhotographs(fine),
+        "TGDT, two stages": OnPhotographs(recipes.tgdt_in_turn(profile, "flickr8k", seed)),
+        "500 photographs": OnPhotographs(few, photographs=500),
+        "1,000 photographs": OnPhotographs(few, photographs=1000),
+        "2,000 photographs": OnPhotographs(few, photographs=2000),
+        "Entities": OnPhotographs(fine, "boxes"),
+    }
+
+
+LESSONS: Mapping[str, Callable[[str, str, int], Mapping[str, Plan | OnPhotographs]]] = {
     "01_global_embeddings": lesson01,
     "02_fine_grained_alignment": lesson02,
     "03_hard_alignment": lesson03,
     "04_momentum_queues": lesson04,
     "05_tgdt_cmc": lesson05,
+    "06_real_photographs": lesson06,
 }
 
 
