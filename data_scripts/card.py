@@ -51,7 +51,7 @@ Licence of the data: {licence}
 
 ## Use
 
-To measure it: `python -m data_scripts.evaluate --run RUN --data {data} --root FOLDER`.
+To measure it: `python -m data_scripts.evaluate --run RUN --data {data} --root FOLDER --split {split}`.
 To load it: `itr_lib.models.load_model("RUN")` and `itr_lib.data.load_tokenizer("RUN/tokenizer")`.{pretrained}
 
 It is meant for learning and for research on retrieval. It knows what its {train_images:,} training images show and how
@@ -81,6 +81,7 @@ def model_card(metrics: dict, settings: Tables, command: str) -> str:
         chosen=f"the {chosen['images']:,} images of {_split(chosen['split'])}",
         rsum=chosen["rsum"],
         data=data["name"],
+        split=reported["split"],
         sizes=_sizes(data),
         regions=data["regions"],
         feature_dim=data["feature_dim"],
