@@ -73,6 +73,7 @@ def _of_picture(name: str, entry, problems: Problems) -> GivenBoxes | None:
     if not are_numbers(size, 2) or min(size) <= 0 or not any(isinstance(entry.get(k), (list, dict)) for k in KINDS):
         problems.add("boxes of another format", name, f"The entry of {name!r} lacks 'size', 'objects' or 'entities'.")
         return None
+    size = tuple(size)
     labelled = [(label, box) for label, box in _labelled(entry) if _usable(name, box, size, problems)]
     if not labelled:
         return None
@@ -83,7 +84,7 @@ def _of_picture(name: str, entry, problems: Problems) -> GivenBoxes | None:
         sentence = f"{name!r} has {len(boxes)} boxes: {MAX_REGIONS} of them are kept."
         problems.add(f"boxes beyond {MAX_REGIONS}", name, sentence)
         boxes, labels = boxes[kept], [labels[at] for at in kept]
-    return GivenBoxes(tuple(size), boxes, tuple(labels))
+    return GivenBoxes(size, boxes, tuple(labels))
 
 
 def _labelled(entry: dict) -> Iterator[tuple[str, list[float]]]:
