@@ -119,7 +119,7 @@ def detector_ceiling(
     detector = detector or load_detector(seed)
     named = _named_classes(truth, owner, questions)
     with torch.inference_mode():
-        hidden = torch.from_numpy(data.features.astype(np.float32))
+        hidden = torch.from_numpy(np.asarray(data.features, np.float32))
         log_p = {head: layer(hidden).log_softmax(dim=-1).numpy() for head, layer in detector.heads.items()}
     evidence = np.zeros(questions.right.shape)
     for head, classes in named.items():
