@@ -13,10 +13,14 @@ import torch
 from PIL import Image
 
 from itr_lib import figures
-from itr_lib.data import train_tokenizer
+from itr_lib.data import load_tokenizer, train_tokenizer
+from itr_lib.encoders.pretrained import grid_boxes
+from itr_lib.evaluation import retrieval_metrics
+from itr_lib.inference import score
 from itr_lib.lessons import photographs
 from itr_lib.lessons import recorded as records
 from itr_lib.lessons.photographs import HERE, boxed, judged_fits, load_album, object_questions, with_regions
+from itr_lib.models import load_model
 
 RECORDS = json.loads((HERE / "photographs.json").read_text(encoding="utf-8"))["images"]
 
@@ -188,3 +192,23 @@ def test_a_ladder_has_a_bar_a_step_and_a_dot_a_seed():
     plt.close(figure)
     with pytest.raises(ValueError, match="at least one bar"):
         figures.ladder({"eyes": {}})
+
+
+# --- what the lesson needs from long runs
+
+
+def test_the_model_that_comes_along_finds_photographs(album):
+    model, tokenizer = load_model(HERE / "model"), load_tokenizer(HERE / "model")
+    features = [
+        torch.cat([whole[None], pool(cells, torch.from_numpy(grid_boxes(4)))])
+        for whole, cells in zip(album.cells.mean(dim=(1, 2)), album.cells, strict=True)
+    ]
+    boxes = torch.from_numpy(np.concatenate([photographs.WHOLE, grid_boxes(4)]))
+    gallery = with_regions(album.data, features, [boxes] * len(features))
+    found = retrieval_metrics(score(model, tokenizer, gallery), gallery.image_of_caption)
+    assert found.t2i_r1 > 15 and found.i2t_r1 > 15  # chance: 3.4
+
+
+def test_no_number_of_the_text_waits_for_its_record(repo):
+    text = (repo / "solutions" / f"{photographs.LESSON}.py").read_text(encoding="utf-8")
+    assert "… %" not in text and "… to" not in text and "to …" not in text
