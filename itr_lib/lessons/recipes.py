@@ -127,6 +127,26 @@ def tgdt_in_turn(profile: str, data: str = "scenes", seed: int = 0) -> tuple[Rec
     return replace(both, objective=TripletObjective()), replace(both, objective=objective, training=heads)
 
 
+def on_photographs(profile: str, model: models.ModelConfig, loss: Loss, seed: int = 0) -> Recipe:
+    """How any of the models is trained on thousands of photographs, lesson 06.
+
+    They are few: with three times as many steps as here, and nothing hidden, a model knows them by heart. On 600
+    photographs to choose by (one seed) text to image R@1 of one vector was best after one epoch so, at 22; with half
+    of the features and a third of the regions hidden at each step it still rose after six, to 27.
+    """
+    epochs = {"smoke": 2, "quick": 6, "full": 12}[profile]
+    training = TrainConfig(
+        epochs=epochs,
+        batch_size=64 if profile == "smoke" else 256,
+        warmup_steps=100,
+        seed=seed,
+        precision="bfloat16",
+        drop_regions=0.3,
+        drop_features=0.5,
+    )
+    return Recipe(model, loss, training)
+
+
 def _text(profile: str) -> TextConfig:
     hidden, layers = {"smoke": (32, 1), "quick": (128, 2), "full": (256, 4)}[profile]
     return TextConfig(hidden=hidden, layers=layers)

@@ -15,8 +15,11 @@ from itr_lib.data.dataset import RetrievalData
 from itr_lib.encoders.text import TextConfig
 from itr_lib.lessons import recipes
 from itr_lib.lessons.recipes import Recipe
-from itr_lib.models import TwoNetworks
-from itr_lib.objectives import InfoNCEObjective, TripletObjective
+from itr_lib.models import ModelConfig, TwoNetworks
+from itr_lib.models.teran import TERANConfig
+from itr_lib.models.tgdt import TGDTConfig
+from itr_lib.models.vse import VSEConfig
+from itr_lib.objectives import InfoNCEObjective, TripletObjective, TwoLevelObjective
 
 # One training. Or two: TGDT's branches and then what stands on top of them, or two networks that are asked as one.
 Plan = Recipe | tuple[Recipe, Recipe]
@@ -156,12 +159,21 @@ def lesson06(profile: str, data: str, seed: int) -> dict[str, OnPhotographs]:
 
     Fewer photographs are seen more often, in as many steps up to four times the epochs.
     """
-    loss = InfoNCEObjective()
-    one = replace(recipes.vse(profile, "flickr8k", seed), objective=loss)
-    fine = replace(recipes.teran(profile, "flickr8k", seed), objective=loss)
+    width, loss = {"smoke": 64, "quick": 512, "full": 512}[profile], InfoNCEObjective()
+    text = recipes.vse(profile).model.text
+
+    def plan(model: ModelConfig, objective: recipes.Loss = loss, **training: float) -> Recipe:
+        recipe = recipes.on_photographs(profile, model, objective, seed)
+        return replace(recipe, training=replace(recipe.training, **training))
+
+    one = plan(VSEConfig(text=text, dim=width, pooling="mean"))
     few = replace(one, training=replace(one.training, epochs=4 * one.training.epochs))
-    minilm = replace(one, model=replace(one.model, text=TextConfig(pretrained="all-minilm-l6-v2")))
-    frozen = replace(minilm, training=replace(minilm.training, pretrained_rate=0.0))
+    minilm = replace(one.model, text=TextConfig(pretrained="all-minilm-l6-v2"))
+    frozen = plan(minilm, pretrained_rate=0.0)
+    sizes = {"dim": width, "region_dim": width, "joint_layers": 0, "pooling": "MrAVGw"}
+    fine = TERANConfig(text=minilm.text, **sizes)
+    both = TGDTConfig(text=minilm.text, **sizes, global_layers=1, detach=False)
+    at_once = TwoLevelObjective(temperature=0.05, local_temperature=0.05, intra_weight=0.0)
     hand = "hand-made"
     return {
         "hand-made features": OnPhotographs(one, hand),
@@ -170,13 +182,13 @@ def lesson06(profile: str, data: str, seed: int) -> dict[str, OnPhotographs]:
         "EfficientNet, 1,805": OnPhotographs(one, like_clip=True),
         "CLIP, 1,805": OnPhotographs(one, "CLIP", like_clip=True),
         "MiniLM, frozen": OnPhotographs(frozen),
-        "MiniLM, tuned": OnPhotographs(minilm),
-        "TERAN": OnPhotographs(fine),
-        "TGDT, two stages": OnPhotographs(recipes.tgdt_in_turn(profile, "flickr8k", seed)),
+        "MiniLM, tuned": OnPhotographs(plan(minilm)),
+        "TERAN": OnPhotographs(plan(fine, pretrained_rate=0.0)),
+        "TGDT": OnPhotographs(plan(both, at_once, pretrained_rate=0.0)),
         "500 photographs": OnPhotographs(few, photographs=500),
         "1,000 photographs": OnPhotographs(few, photographs=1000),
         "2,000 photographs": OnPhotographs(few, photographs=2000),
-        "Entities": OnPhotographs(fine, "boxes"),
+        "Entities": OnPhotographs(plan(fine, pretrained_rate=0.0), "boxes"),
     }
 
 
