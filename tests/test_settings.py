@@ -184,4 +184,5 @@ def test_a_preset_that_is_not_there_gets_a_sentence():
 
 
 def test_a_model_that_is_described_as_it_is():
-    assert small("model.dim=32", "text.hidden=64").model == VSEConfig(dim=32, text=TextConfig(hidden=64))
+    recipe = small("model.dim=32", "text.pretrained=none", "text.hidden=64")
+    assert recipe.model == VSEConfig(dim=32, pooling="mean", text=TextConfig(hidden=64))
