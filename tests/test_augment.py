@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from itr_lib.data.augment import corrupt_words, drop_regions
-from itr_lib.data.batches import CaptionBatch, ImageBatch
+from itr_lib.data.augment import corrupt_words, drop_features, drop_regions, seen_in_part
+from itr_lib.data.batches import Batch, CaptionBatch, ImageBatch
 
 SHARE, MASK, VOCABULARY = 0.2, 4, 1000
 
@@ -30,6 +30,33 @@ def test_a_fifth_of_the_regions_goes_and_padding_never_comes_back():
     assert not (kept & ~batch.mask).any()
     share = 1 - kept.sum() / batch.mask.sum()
     assert abs(share - SHARE) < 5 * (SHARE * (1 - SHARE) / 12000) ** 0.5
+
+
+def test_a_feature_goes_for_all_regions_of_an_image_and_sums_keep_their_size():
+    torch.manual_seed(0)
+    batch = ImageBatch(torch.ones(200, 5, 64), torch.zeros(200, 5, 4), torch.ones(200, 5, dtype=torch.bool))
+    seen = drop_features(batch, 0.25).features
+    assert (seen == seen[:, :1]).all()
+    assert torch.isin(seen, torch.tensor([0.0, 1 / 0.75])).all()
+    assert abs((seen[:, 0] == 0).float().mean() - 0.25) < 5 * (0.25 * 0.75 / 12800) ** 0.5
+    assert (seen[0, 0] != seen[1, 0]).any()  # each image loses its own
+    assert (batch.features == 1).all()
+
+
+def test_nothing_is_drawn_for_a_batch_that_is_seen_whole():
+    batch = Batch(images(4), captions(4), torch.arange(4))
+    before = torch.get_rng_state()
+    whole = seen_in_part(batch, 0.0, 0.0)
+    assert whole.images is batch.images and (torch.get_rng_state() == before).all()
+    part = seen_in_part(batch, 0.5, 0.5)
+    assert part.images.mask.sum() < batch.images.mask.sum() and part.captions is batch.captions
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_a_share_that_is_none_is_refused(share):
+    for drop in (drop_regions, drop_features):
+        with pytest.raises(ValueError, match="share is"):
+            drop(images(2), share)
 
 
 def test_an_image_keeps_a_region_and_an_empty_one_stays_empty():

@@ -198,7 +198,7 @@ def test_a_ladder_has_a_bar_a_step_and_a_dot_a_seed():
 
 
 def test_the_model_that_comes_along_finds_photographs(album):
-    model, tokenizer = load_model(HERE / "model"), load_tokenizer(HERE / "model")
+    model, tokenizer = load_model(HERE / "model"), load_tokenizer(HERE / "model" / "tokenizer")
     features = [
         torch.cat([whole[None], pool(cells, torch.from_numpy(grid_boxes(4)))])
         for whole, cells in zip(album.cells.mean(dim=(1, 2)), album.cells, strict=True)

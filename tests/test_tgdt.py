@@ -176,7 +176,18 @@ def test_the_objective_is_the_sum_of_its_parts():
     contrast = TwoLevelObjective(global_weight=2.0, temperature=0.1)(model, batch, 1)
     expected = 2 * info_nce(images.whole @ captions.whole.T, temperature=0.1, same_image=same) + (intra + local) / 4
     assert torch.allclose(contrast, expected, atol=1e-5)
+    both = TwoLevelObjective(temperature=0.1, local_temperature=0.2, intra_weight=0.0)(model, batch, 1)
+    whole = info_nce(images.whole @ captions.whole.T, temperature=0.1, same_image=same)
+    local_scores = model.local.scores(images.tokens, captions.tokens)
+    assert torch.allclose(both, whole + info_nce(local_scores, temperature=0.2, same_image=same), atol=1e-5)
     first_epoch = TwoLevelObjective(intra_weight=0.0, local_weight=0.0)(model, batch, 0)
     assert torch.allclose(
         first_epoch, triplet_loss(images.whole @ captions.whole.T, negatives="all", same_image=same) / 4, atol=1e-5
     )
+
+
+def test_without_joint_layers_the_projections_are_what_is_aligned():
+    model, (images, _) = new_model(joint_layers=0).eval(), batches()
+    tokens, real = model.local.image_sequence(images)
+    regions = model.local.regions(images.features, images.boxes, images.mask)
+    assert torch.equal(tokens[:, 1:], model.local.project_regions(regions)) and real[:, 0].all()

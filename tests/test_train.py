@@ -18,7 +18,7 @@ from PIL import Image
 from toy import toy_data
 from transformers import BertConfig, BertModel, ViTConfig, ViTImageProcessorPil, ViTModel
 
-from data_scripts import evaluate, extract_features, train
+from data_scripts import evaluate, extract_features, ship_model, train
 from data_scripts.evaluate import measure
 from itr_lib import training
 from itr_lib.data import load_folder, load_tokenizer, train_tokenizer
@@ -29,7 +29,13 @@ from itr_lib.models import build, load_model
 
 SMALL = ["--epochs", "2", "--device", "cpu"]
 LEARNT = ("text.pretrained=none", "text.hidden=32", "text.layers=1", "training.precision=float32")
-for tiny in ("model.dim=32", *LEARNT, "training.batch_size=50", "training.warmup_steps=4", "training.learning_rate=1e-3"):
+for tiny in (
+    "model.dim=32",
+    *LEARNT,
+    "training.batch_size=50",
+    "training.warmup_steps=4",
+    "training.learning_rate=1e-3",
+):
     SMALL += ["--set", tiny]
 TINY_TGDT = ["--set", "model.region_dim=32", "--set", "model.feed_forward=32"]
 
@@ -83,6 +89,34 @@ def test_a_run_has_all_its_files_and_names_no_folder_of_this_machine(run, folder
     for name in files(run) - {"model.safetensors", "training.pt"}:
         text = (run / name).read_text()
         assert str(run.parent) not in text and str(folder) not in text, name
+
+
+def test_a_model_that_is_shipped_has_half_the_bytes_and_is_measured_like_a_run(
+    run, folder, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "model"
+    ship_model.main(["--run", str(run), "--out", str(out)])
+    whole, half = load_model(run).state_dict(), load_model(out).state_dict()
+    assert all(torch.equal(half[name], value.half().float()) for name, value in whole.items())
+    assert (out / "model.safetensors").stat().st_size < 0.6 * (run / "model.safetensors").stat().st_size
+    words = [
+        "--run",
+        str(out),
+        "--data",
+        "toy",
+        "--root",
+        str(folder),
+        "--device",
+        "cpu",
+        "--json",
+        str(tmp_path / "j"),
+    ]
+    assert evaluate.main(words) == 0
+    assert "rsum" in (tmp_path / "j").read_text()
+    monkeypatch.setattr(ship_model, "MOST_BYTES", 1000)
+    with pytest.raises(SystemExit, match="2"):
+        ship_model.main(["--run", str(run), "--out", str(tmp_path / "other")])
+    assert "expected at most" in capsys.readouterr().err and not (tmp_path / "other").exists()
 
 
 def test_metrics_are_those_of_the_saved_model(run, folder):

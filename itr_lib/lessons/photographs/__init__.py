@@ -79,7 +79,7 @@ def open_album(lesson: Lesson) -> tuple[Album, nn.Module, PreTrainedTokenizerBas
     test split, and a TGDT that is trained on the training split now. Raises ``ValueError`` as ``lesson.load`` does.
     """
     if lesson.data == "scenes":
-        return load_album(), load_model(HERE / "model").to(lesson.device), load_tokenizer(HERE / "model")
+        return load_album(), load_model(HERE / "model").to(lesson.device), load_tokenizer(HERE / "model" / "tokenizer")
     splits, tokenizer = lesson.load()
     recipe = recipes.tgdt(lesson.profile, lesson.data, lesson.seed)
     model = recipe.build(splits.train, tokenizer).to(lesson.device)
