@@ -164,7 +164,8 @@ def read(layout: str, root: Path, strict: bool):
 def corrupt(layout: str, root: Path, times: int, seed: int) -> dict[str, int]:
     """Damage one file, read, and put it back; how often it was refused and how often something was skipped."""
     LAYOUTS[layout](root)
-    files = [path for path in sorted(root.rglob("*")) if path.is_file() and path.suffix not in (".jpg", ".db")]
+    read_at_all = [path for path in sorted(root.rglob("*")) if "__MACOSX" not in path.parts and path.name[:2] != "._"]
+    files = [path for path in read_at_all if path.is_file() and path.suffix not in (".jpg", ".db")]
     rng, counts = random.Random(seed), {"refused": 0, "skipped": 0, "read": 0}
     for number in range(times):
         path = rng.choice(files)
