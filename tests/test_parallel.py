@@ -43,7 +43,7 @@ def ragged(images: int, split: str, fourth: int = 1) -> RetrievalData:
         features=np.where(mask[..., None], data.features, 0),
         region_mask=mask,
         captions=(*captions, *["w1 w2"] * fourth),
-        image_of_caption=np.append(data.image_of_caption, [0] * fourth),
+        image_of_caption=np.append(data.image_of_caption, np.zeros(fourth, int)),
     )
 
 
