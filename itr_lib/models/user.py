@@ -224,8 +224,9 @@ class Guide(nn.Module):
 
 
 def _normed(norm: nn.BatchNorm1d, rows: Float[Tensor, "rows features"]) -> Float[Tensor, "rows features"]:
-    """Batch normalisation over the rows of all processes; a single row has no variance: it is normalised as in
-    evaluation.
+    """Batch normalisation over the rows of all processes; a single row has no variance: it is as in evaluation.
+
+    Of a batch with fewer pairs than processes the first pair counts more than once, see ``my_share``.
     """
     if norm.training:
         whole = gather_rows(rows)
