@@ -29,7 +29,13 @@ from itr_lib.models import build, load_model
 
 SMALL = ["--epochs", "2", "--device", "cpu"]
 LEARNT = ("text.pretrained=none", "text.hidden=32", "text.layers=1", "training.precision=float32")
-for tiny in ("model.dim=32", *LEARNT, "training.batch_size=50", "training.warmup_steps=4", "training.learning_rate=1e-3"):
+for tiny in (
+    "model.dim=32",
+    *LEARNT,
+    "training.batch_size=50",
+    "training.warmup_steps=4",
+    "training.learning_rate=1e-3",
+):
     SMALL += ["--set", tiny]
 TINY_TGDT = ["--set", "model.region_dim=32", "--set", "model.feed_forward=32"]
 
