@@ -39,6 +39,7 @@ class FeatureSet:
     features: Rows
     boxes: Float[np.ndarray, "images regions 4"]
     mask: Bool[np.ndarray, "images regions"]
+    labels: Shaped[np.ndarray, "images regions"] | None
 
 
 def write_shard(
@@ -59,7 +60,8 @@ def write_shard(
         features: any floats; stored as float16, or as float32 if a number is too large for it. Zero where padded.
         boxes: divided by width and height; zero where padded.
         mask: True = a real region. Every image has one.
-        further: more arrays with a row an image, such as a detector's ``labels`` and ``scores``.
+        further: more arrays with a row an image, such as a detector's ``scores``; ``labels`` (images, regions) are read
+            with the set, what else there is can be opened with numpy.
 
     Raises:
         ValueError: an argument that does not fit, NaN or infinity, a box outside its picture; the image is named.
@@ -145,8 +147,11 @@ def reading(folder: str | Path, problems: Problems) -> FeatureSet:
     names = [name for shard in shards for name in shard[0]]
     _expect_once(names, folder)
     features = Rows([shard[1] for shard in shards])
-    boxes, mask = (_joined([shard[part] for shard in shards], features.shape[1]) for part in (2, 3))
-    return FeatureSet(about, tuple(names), features, boxes, mask)
+    arrays = {part: [shard[2][part] for shard in shards if part in shard[2]] for part in ("boxes", "mask", "labels")}
+    whole = {
+        part: _joined(some, features.shape[1]) if len(some) == len(shards) else None for part, some in arrays.items()
+    }
+    return FeatureSet(about, tuple(names), features, **whole)
 
 
 def _about(folder: Path) -> dict:
@@ -161,20 +166,22 @@ def _about(folder: Path) -> dict:
     return about
 
 
-def _open(folder: Path, number: int, dim: int) -> tuple[list[str], Mapped, np.ndarray, np.ndarray]:
-    """Names, features, boxes and mask of one shard, verified."""
+def _open(folder: Path, number: int, dim: int) -> tuple[list[str], Mapped, dict[str, np.ndarray]]:
+    """Names, features, and boxes, mask and labels (where it has them) of one shard, verified."""
     names, sums = _record(folder, number)
     for what in sums:
         path = _file(folder, number, f"{what}.npy")
         if what != "names" and _checksum(path) != sums[what]:
             raise ValueError(f"{path} is damaged (its checksum is another): extract these images again")
     features = map_npy(_file(folder, number, "features.npy"))
-    boxes, mask = (np.load(_file(folder, number, f"{what}.npy"), allow_pickle=False) for what in ("boxes", "mask"))
-    shapes = [features.shape, boxes.shape, mask.shape]
+    small = [what for what in ("boxes", "mask", "labels") if what in sums]
+    arrays = {what: np.load(_file(folder, number, f"{what}.npy"), allow_pickle=False) for what in small}
+    shapes = {"features": features.shape} | {what: array.shape for what, array in arrays.items()}
     sides = (len(names), features.shape[1])
-    if shapes != [(*sides, dim), (*sides, 4), sides]:
+    expected = {"features": (*sides, dim), "boxes": (*sides, 4), "mask": sides, "labels": sides}
+    if any(shape != expected[what] for what, shape in shapes.items()):
         raise ValueError(f"Shard {number:05d} of {folder} has arrays {shapes} for {len(names)} images of {dim} numbers")
-    return names, features, boxes, mask
+    return names, features, arrays
 
 
 def _record(folder: Path, number: int) -> tuple[list[str], dict[str, int]]:
@@ -231,7 +238,7 @@ def _small(features: np.ndarray) -> np.ndarray:
 
 def _joined(arrays: list[np.ndarray], regions: int) -> np.ndarray:
     """One array of those of all shards, padded to the most regions."""
-    joined = np.zeros((sum(map(len, arrays)), regions, *arrays[0].shape[2:]), arrays[0].dtype)
+    joined = np.zeros((sum(map(len, arrays)), regions, *arrays[0].shape[2:]), np.result_type(*arrays))  # longest label
     start = 0
     for array in arrays:
         joined[start : start + len(array), : array.shape[1]] = array
