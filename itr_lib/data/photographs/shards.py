@@ -12,7 +12,6 @@ Whoever is killed while he writes leaves a shard whole or absent, for a shard wi
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from itr_lib.data.photographs.box_units import relative_boxes
 from itr_lib.data.photographs.problems import Problems, read_json
 from itr_lib.data.rows import CHUNK_BYTES, Mapped, Rows, is_finite, map_npy
 from itr_lib.data.unicode import composed
+from itr_lib.files import whole_file
 
 ABOUT, FORMAT = "features.json", "itr_lib feature set 1"
 
@@ -82,9 +82,11 @@ def write_shard(
     sums = {"names": zlib.crc32(json.dumps(names).encode())}
     for what, array in arrays.items():
         path = _file(folder, number, f"{what}.npy")
-        _write(path, lambda file, array=array: np.save(file, array, allow_pickle=False))
+        with whole_file(path) as file:
+            np.save(file, array, allow_pickle=False)
         sums[what] = _checksum(path)
-    _write(record, lambda file: file.write(json.dumps({"names": names, "crc32": sums}).encode()))
+    with whole_file(record) as file:
+        file.write(json.dumps({"names": names, "crc32": sums}).encode())
 
 
 def names_in(folder: str | Path, number: int) -> list[str] | None:
@@ -111,7 +113,8 @@ def finish(folder: str | Path, about: dict) -> None:
     features = Rows([map_npy(_file(folder, number, "features.npy")) for number in numbers])
     numbers = {"shards": len(numbers), "images": len(names), "dim": features.shape[2], "dtype": str(features.dtype)}
     content = json.dumps({"format": FORMAT, **about, **numbers}, indent=1, ensure_ascii=False)
-    _write(folder / ABOUT, lambda file: file.write(content.encode()))
+    with whole_file(folder / ABOUT) as file:
+        file.write(content.encode())
 
 
 def is_set(path: str | Path) -> bool:
@@ -253,16 +256,6 @@ def _file(folder: Path, number: int, what: str) -> Path:
 def _numbers(folder: Path) -> list[int]:
     stems = [path.name.split(".")[0] for path in folder.glob("*.names.json")]
     return sorted(int(stem) for stem in stems if stem.isdecimal() and len(stem) == 5)
-
-
-def _write(path: Path, fill) -> None:
-    """Fill a file that is whole or absent, whatever happens meanwhile."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        fill(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def _checksum(path: Path) -> int:
