@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -21,6 +20,7 @@ from data_scripts.encoder import extract_alike
 from itr_lib.data import load_entities, load_folder, load_splits, load_tokenizer
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.evaluation import RetrievalMetrics, mean_over_folds, retrieval_metrics, two_stage_metrics
+from itr_lib.files import whole_file
 from itr_lib.inference import encode, readings_of, rows_of
 from itr_lib.lessons.machine import choose_device
 from itr_lib.models import TwoStageModel, load_model
@@ -154,17 +154,15 @@ def expect_width(model: nn.Module, data: RetrievalData) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file that is either whole or as it was."""
-    unfinished = path.with_name(f"{path.name}.part")
-    with open(unfinished, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def evaluate_run(options: argparse.Namespace, device: str) -> dict:
     """Load, encode, measure. Raises ``ValueError`` or ``OSError`` where something does not fit."""
     run, features = options.run.expanduser(), options.features
+    if options.data in ("scenes", "entities") and (features or options.images):
+        raise ValueError(f"--features and --images are for photographs: {options.data!r} makes its own features")
     model, tokenizer = load_run(run)
     if options.images:
         features = str(extract_alike(run, options.images, features and Path(features), options.root, device))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,15 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from itr_lib.data.photographs.folders import PICTURES
 from itr_lib.data.photographs.given_boxes import GivenBoxes
 from itr_lib.data.photographs.pictures import open_photograph
 from itr_lib.data.photographs.problems import Problem, Problems, read_json
 from itr_lib.data.photographs.shards import ABOUT, finish, is_set, names_in, write_shard
 from itr_lib.data.unicode import composed
 from itr_lib.encoders.pretrained import grid_boxes, pool_boxes
+from itr_lib.files import whole_file
 from itr_lib.progress import progress_bar
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 SHARD = 512  # pictures a shard, and at most a batch more: what a run that is killed loses
 UNFINISHED = "unfinished"  # a folder in the set, with the settings and what was skipped, until all is done
 WHOLE = np.float32([[0, 0, 1, 1]])
@@ -125,13 +125,13 @@ def find_pictures(folder: Path, problems: Problems) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"image folder {str(folder)!r} does not exist")
     paths = []
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES):
         if path.name.startswith("._") or "__MACOSX" in path.relative_to(folder).parts:
             problems.add("file that macOS wrote beside a picture", path.name, f"{path} is no picture.")
         else:
             paths.append(path)
     if not paths:
-        raise ValueError(f"{str(folder)!r} holds no picture ({', '.join(sorted(SUFFIXES))})")
+        raise ValueError(f"{str(folder)!r} holds no picture ({', '.join(PICTURES)})")
     names = sorted(composed(path.name) for path in paths)
     if twice := [name for name, after in zip(names, names[1:], strict=False) if name == after]:
         raise ValueError(
@@ -311,6 +311,5 @@ def _where_it_stopped(out: Path, paths: Sequence[Path], batch: int) -> tuple[int
 
 
 def _write_json(path: Path, content) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    os.replace(partial, path)
+    with whole_file(path) as file:
+        file.write(json.dumps(content, ensure_ascii=False).encode())

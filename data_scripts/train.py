@@ -26,6 +26,7 @@ from data_scripts.encoder import encoder_of
 from data_scripts.evaluate import add_data_arguments, measure, table_of, write_whole
 from data_scripts.settings import Tables, as_toml, changed, differences, read_preset, recipe_of, tables_of
 from itr_lib.data import Splits, load_splits, load_tokenizer, train_tokenizer
+from itr_lib.encoders.pretrained import PRECISIONS
 from itr_lib.encoders.text import TextConfig
 from itr_lib.lessons.machine import choose_device, versions
 from itr_lib.lessons.recipes import Recipe
@@ -53,7 +54,7 @@ def train_into(out: Path, options: argparse.Namespace, recipe: Recipe, device: s
         if first:
             print(splits.notes)
         splits.train.expect_features()
-        encoder = {} if options.data == "scenes" else encoder_of(options.root, options.features)
+        encoder = {} if options.data in ("scenes", "entities") else encoder_of(options.root, options.features)
         settings = tables_of(recipe) | {"data": about(splits, options), "encoder": encoder}
         claim(out, settings)
         tokenizer = tokenizer_for(recipe.model.text, splits)
@@ -80,9 +81,8 @@ def train_into(out: Path, options: argparse.Namespace, recipe: Recipe, device: s
 
 def load_data(options: argparse.Namespace) -> Splits:
     """What to train on, to choose the epoch by, and to report."""
-    if options.data == "scenes":
-        return load_splits("scenes", profile=options.profile)
-    return load_splits(options.data, options.root, profile="full", features=options.features)
+    profile = options.profile if options.data == "scenes" else "full"
+    return load_splits(options.data, options.root, profile=profile, features=options.features)
 
 
 def about(splits: Splits, options: argparse.Namespace) -> dict:
@@ -108,7 +108,9 @@ def _claimed(out: Path, settings: Tables) -> str:
     if out.exists() and not out.is_dir():
         return f"--out {out} is a file: give a folder"
     if not path.is_file():
-        if out.is_dir() and (found := sorted({entry.name for entry in out.iterdir()} - {".lock", f"{SETTINGS}.part"})):
+        if out.is_dir() and (
+            found := sorted({entry.name for entry in out.iterdir()} - {".lock", f"{SETTINGS}.partial"})
+        ):
             return f"--out {out} holds something else, such as {found[0]!r}: give a new or an empty folder"
         out.mkdir(parents=True, exist_ok=True)
         write_whole(path, HEAD + as_toml(settings))
@@ -180,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the run's folder: new, empty, or the same run's")
     parser.add_argument("--seed", type=int, help="of first weights and order (default: the preset's, 0)")
     parser.add_argument("--epochs", type=int, help="how long (default: the preset's)")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="default: the preset's, float32")
+    parser.add_argument("--precision", choices=PRECISIONS, help="default: the preset's, float32")
     parser.add_argument(
         "--set", action="append", default=[], metavar="TABLE.NAME=VALUE", help="change a setting, as often as needed"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.rows import chunks
 from itr_lib.data.tokenisation import TokenisedCaptions
+from itr_lib.files import whole_file
 from itr_lib.parallel import rank, wait_for_all, world
 
 FORMAT = "checkpoint 3"  # 2 kept the generators of one process; it is refused as another run's
@@ -45,12 +45,8 @@ def save_checkpoint(path: Path, label: str, state: dict) -> None:
     """
     if rank() > 0:
         return
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    with open(unfinished, "wb") as file:
+    with whole_file(path) as file:
         torch.save({"label": label, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
 
 
 def load_checkpoint(path: Path, label: str) -> dict:

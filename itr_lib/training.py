@@ -27,12 +27,13 @@ from itr_lib.data.augment import seen_in_part
 from itr_lib.data.batches import epoch_order, pair_batch, steps_per_epoch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import TokenisedCaptions, tokenise
+from itr_lib.encoders.pretrained import PRECISIONS
 from itr_lib.inference import evaluate
 from itr_lib.objectives.for_training import Objective
 from itr_lib.parallel import average_gradients, gather_objects, my_share, rank, same_weights, together, world
 from itr_lib.progress import progress_bar
 from itr_lib.trained_parts import parameter_groups, pretrained_text, without_gradient
-from itr_lib.training_view import PRECISIONS, TrainingView
+from itr_lib.training_view import TrainingView
 from itr_lib.validation import expect_choice, expect_count, expect_finite
 
 # After how many steps the loop looks whether loss and gradient are finite. Each look makes the host wait for a GPU.

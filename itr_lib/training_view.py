@@ -17,8 +17,6 @@ from itr_lib.encoders.tokens import Encoded
 from itr_lib.parallel import gather_rows
 from itr_lib.similarity.precision import wide
 
-PRECISIONS = ("float32", "bfloat16")
-
 
 class TrainingView:
     """A model whose encoders compute in ``precision``, take this process's share, and answer for the whole batch.

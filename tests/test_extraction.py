@@ -206,6 +206,23 @@ def test_boxes_are_relative_and_what_is_none_is_told(tmp_path):
     assert [problem.record for problem in problems.found] == ["a.jpg"] * 6 + ["c.jpg"]
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [{"entities": [1]}, {"objects": {"a": 1}}, {"entities": {"1": {"boxes": 5}}}, {"entities": {"1": 5}}],
+)
+def test_a_picture_whose_boxes_are_no_list_is_skipped(entry, tmp_path):
+    problems = Problems()
+    told = {"a.jpg": {"size": [60, 40], **entry}, "b.jpg": objects([0, 0, 60, 40])}
+    assert list(read_boxes(given_file(tmp_path, told), problems)) == ["b.jpg"]
+    assert [problem.record for problem in problems.found] == ["a.jpg"]
+
+
+def test_phrases_and_types_of_no_sense_cost_no_boxes(tmp_path):
+    entities = {str(at): {"types": 5, "boxes": [[at, 0, at + 5, 5]]} for at in range(50)} | {"x": {"boxes": 7}}
+    told = {"a.jpg": {"size": [60, 40], "entities": entities, "phrases": [{"e": [1]}, 3]}}
+    assert len(read_boxes(given_file(tmp_path, told), Problems())["a.jpg"].boxes) == 36
+
+
 def test_of_many_boxes_those_stay_that_matter(tmp_path):
     many = [[at, 0, at + 10 + at / 10, 30] for at in range(40)]
     boxes = read_boxes(given_file(tmp_path, {"a.jpg": objects(*many, size=(60, 30))}), Problems())["a.jpg"]

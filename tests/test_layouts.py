@@ -13,6 +13,7 @@ from PIL import Image
 
 from itr_lib.data import load_splits, tokenise, train_tokenizer
 from itr_lib.data.batches import image_batch
+from itr_lib.data.photographs import shards
 from itr_lib.data.photographs.layouts import load_folder
 from itr_lib.data.rows import Rows
 
@@ -317,6 +318,22 @@ def test_coco_with_the_boxes_of_its_objects(tmp_path):
     assert val.region_labels[0].tolist() == ["dog", "dog"] and val.features.shape == (10, 2, 0)
     np.testing.assert_allclose(val.boxes[3], [[0.5, 0.25, 1, 0.75], [0.5, 0.25, 1, 1]])
     assert val.take([4]).region_labels.shape == (1, 2) and "2.0 boxes an image, no features yet" in data.report()
+
+
+def test_a_feature_set_in_a_sub_folder_is_found_with_its_labels(tmp_path):
+    names = [f"{one}.jpg" for one in IDS]
+    karpathy(tmp_path, names)
+    features = np.random.default_rng(0).random((40, 2, 3)).astype(np.float16)
+    boxes, mask = np.float32([[[0, 0, 1, 1]] * 2] * 40), np.ones((40, 2), bool)
+    labels = np.array([[f"dog {row}", "cat"] for row in range(40)])
+    for number, own in enumerate((slice(30, 40), slice(0, 30))):  # names in another order than the captions
+        arrays = features[own], boxes[own], mask[own]
+        shards.write_shard(tmp_path / "by a detector", number, names[own], *arrays, labels=labels[own])
+    shards.finish(tmp_path / "by a detector", {"model": "none"})
+    splits = load_splits("flickr8k", str(tmp_path), strict=True)
+    for part in (splits.train, splits.val, splits.test):
+        rows = [names.index(image) for image in part.image_ids]
+        assert np.array_equal(part.features, features[rows]) and np.array_equal(part.region_labels, labels[rows])
 
 
 def test_coco_of_two_years_asks_which(tmp_path):

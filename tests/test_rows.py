@@ -266,7 +266,7 @@ def test_large_compressed_features_are_unpacked_once(tmp_path, on_disk, monkeypa
 def test_a_set_keeps_what_it_is_given_and_says_what_it_is(tmp_path):
     features, boxes, mask = made(dtype=np.float64)
     features[7, 0, 0] = 1e5  # float16 ends at 65,504
-    labels = np.arange(36).reshape(12, 3)
+    labels = np.array([f"{'dog' if row < 6 else 'cattle'} {row}" for row in range(12)]).repeat(3).reshape(12, 3)
     for number in (1, 0):
         own = slice(6 * number, 6 * number + 6)
         shards.write_shard(
@@ -289,7 +289,7 @@ def test_a_set_keeps_what_it_is_given_and_says_what_it_is(tmp_path):
     assert found.names == tuple(NAMES) and np.array_equal(found.mask, mask) and np.array_equal(found.boxes, boxes)
     assert np.array_equal(found.features[6:], features[6:].astype(np.float32))
     assert np.array_equal(found.features[:6], features[:6].astype(np.float16))
-    assert np.array_equal(np.load(tmp_path / "00001.labels.npy"), labels[6:])
+    assert np.array_equal(found.labels, labels)
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_loading_twice_as_much_takes_no_more_memory(tmp_path, layout, on_disk, m
         peaks.append(allocated(path, names))
     assert peaks[1] - peaks[0] < 100_000, peaks
     monkeypatch.setattr(lazy, "SMALL_BYTES", 2**28)  # as an array it does
-    assert allocated(path, names) - peaks[1] > 800_000
+    assert allocated(path, names) - peaks[1] > 700_000
 
 
 def test_the_command_that_measures_it(tmp_path, capsys):

@@ -12,8 +12,9 @@ import mmap
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -229,7 +230,7 @@ def map_npy(path: str | Path, offset: int = 0, size: int | None = None) -> Mappe
     return Mapped(path, dtype, shape if len(shape) == 3 else (shape[0], 1, shape[1]), begin, stamp)
 
 
-def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+def read_header(file: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether it is stored column by column, and type of an ``.npy``; the file then stands at its numbers."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):

@@ -126,8 +126,7 @@ def _regions(records: list[Record], features, boxes: Sequence[Path], path_of: Pa
     names = feature_names(features, records)
     record_of = dict(zip(names, records, strict=True))
     size_of = path_of and (lambda key: record_of[key].size or picture_size(path_of(record_of[key])))
-    found = read_features(features, names, problems, size_of)
-    return Regions(found.rows, found.features, found.boxes, found.mask)
+    return read_features(features, names, problems, size_of)
 
 
 def _boxes(paths: Sequence[Path], records: Sequence[Record], problems: Problems) -> Regions:

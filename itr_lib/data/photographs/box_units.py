@@ -16,6 +16,7 @@ SizeOf = Callable[[str], tuple[int, int]]  # file name of an image -> width and 
 SLACK = 0.05  # of the picture's side: detectors and annotators go a little beyond the edge
 TELLING = 20  # pictures from which on boxes that never come near the far edges cannot be chance
 FAR = 0.8
+FLIPPED = "box that ends before it begins"
 NO_CORNERS = "boxes whose second corner lies left of the first or above it: expected (x1, y1, x2, y2), not (x, y, w, h)"
 
 

@@ -16,15 +16,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from itr_lib.data.boxes import MAX_REGIONS, SHOWN, iou
-from itr_lib.data.photographs.box_units import NO_CORNERS, SLACK, are_numbers, expect_corners, not_corners
+from itr_lib.data.photographs.box_units import FLIPPED, NO_CORNERS, SLACK, are_numbers, expect_corners, not_corners
 from itr_lib.data.photographs.entity_files import is_original, read_original
 from itr_lib.data.photographs.folders import Listing, find_images
 from itr_lib.data.photographs.pictures import find_file, is_file, picture_size
 from itr_lib.data.photographs.problems import Problems, read_json
+from itr_lib.data.photographs.records import SPLITS
 from itr_lib.data.unicode import composed, half_character
 
-SPLITS = ("train", "val", "test")
-FLIPPED = "box that ends before it begins"
 NO_ENTITY = "0"  # the entity of a phrase that is not to be seen
 
 

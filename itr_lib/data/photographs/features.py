@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from itr_lib.data.photographs import shards
 from itr_lib.data.photographs.arrays import FEATURES, load_arrays, open_arrays
@@ -33,6 +33,7 @@ from itr_lib.data.photographs.box_units import (
     relative_to_picture,
 )
 from itr_lib.data.photographs.problems import Problem, Problems
+from itr_lib.data.photographs.records import Regions
 from itr_lib.data.rows import (
     Part,
     Rows,
@@ -44,16 +45,6 @@ from itr_lib.data.rows import (
     stamp_of,
 )
 from itr_lib.data.unicode import composed
-
-
-@dataclass(frozen=True)
-class RegionFeatures:
-    """Features of those images that have them: ``rows`` says which of the names asked for these are."""
-
-    rows: Int[np.ndarray, " found"]
-    features: Float[np.ndarray | Rows, "found regions features"]
-    boxes: Float[np.ndarray, "found regions 4"]
-    mask: Bool[np.ndarray, "found regions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +62,8 @@ class _Entry:
     stamp: tuple[int, int] | None = None  # of its own file
 
 
-def read_features(path, names: Sequence[str], problems: Problems, size_of: SizeOf | None = None) -> RegionFeatures:
-    """Features of the images ``names``, padded to the most regions an image has.
+def read_features(path, names: Sequence[str], problems: Problems, size_of: SizeOf | None = None) -> Regions:
+    """Features of those images ``names`` that have them, padded to the most regions an image has.
 
     ``size_of`` tells the size of a picture, to divide boxes given in pixels. An image without usable features
     goes to ``problems``. Raises ``ValueError`` where the file as a whole cannot be used.
@@ -98,7 +89,7 @@ def read_features(path, names: Sequence[str], problems: Problems, size_of: SizeO
         corners[row, : len(entry.mask)][entry.mask] = own
     places = [entry.place for entry in entries]
     features = Rows([_Files.of(entries)]) if part is None else Rows([part], np.array(places), mask)
-    return RegionFeatures(np.array(rows), read_if_small(features), corners, mask)
+    return Regions(np.array(rows), read_if_small(features), corners, mask)
 
 
 def _usable(
@@ -129,7 +120,7 @@ def _none_usable(path: Path, problems: Sequence[Problem]) -> str:
     return f"{path} has usable features for none of the images asked for.{first}"
 
 
-def _from_set(path: Path, names: Sequence[str], problems: Problems) -> RegionFeatures:
+def _from_set(path: Path, names: Sequence[str], problems: Problems) -> Regions:
     before = len(problems.found)
     found = shards.reading(path, problems)
     pairs = list(_found(path, names, found.names, problems))
@@ -137,7 +128,8 @@ def _from_set(path: Path, names: Sequence[str], problems: Problems) -> RegionFea
         raise ValueError(_none_usable(path, problems.found[before:]))
     rows, places = np.array(pairs).T
     features = read_if_small(found.features.take(places))
-    return RegionFeatures(rows, features, found.boxes[places], found.mask[places])
+    labels = None if found.labels is None else found.labels[places]
+    return Regions(rows, features, found.boxes[places], found.mask[places], labels)
 
 
 def _found(path: Path, names: Sequence[str], keys: Sequence[str], problems: Problems) -> Iterator[tuple[int, int]]:

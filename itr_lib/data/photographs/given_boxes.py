@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from itr_lib.data.boxes import MAX_REGIONS, SHOWN, iou
 from itr_lib.data.photographs.box_units import (
+    FLIPPED,
     are_numbers,
     expect_corners,
     expect_whole_pictures,
@@ -28,8 +29,7 @@ from itr_lib.data.photographs.coco import objects_of
 from itr_lib.data.photographs.problems import Problems, read_json
 from itr_lib.data.unicode import composed
 
-KINDS = ("objects", "entities")  # where the boxes stand
-FLIPPED = "box that ends before it begins"
+KINDS = {"objects": list, "entities": dict}  # where the boxes stand
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,11 @@ def read_boxes(path: Path, problems: Problems) -> dict[str, GivenBoxes]:
 
 def _of_picture(name: str, entry, problems: Problems) -> GivenBoxes | None:
     size = entry.get("size") if isinstance(entry, dict) else None
-    if not are_numbers(size, 2) or min(size) <= 0 or not any(isinstance(entry.get(k), (list, dict)) for k in KINDS):
+    if (
+        not are_numbers(size, 2)
+        or min(size) <= 0
+        or not any(isinstance(entry.get(k), kind) for k, kind in KINDS.items())
+    ):
         problems.add("boxes of another format", name, f"The entry of {name!r} lacks 'size', 'objects' or 'entities'.")
         return None
     size = tuple(size)
@@ -95,9 +99,10 @@ def _labelled(entry: dict) -> Iterator[tuple[str, list[float]]]:
         return
     kinds = {}
     for one in entry["entities"].values():
-        kind = next(iter(one.get("types") or [""]), "") if isinstance(one, dict) else ""
-        for box in one.get("boxes") or [] if isinstance(one, dict) else [None]:
-            kinds.setdefault(tuple(box) if are_numbers(box, 4) else repr(box), (str(kind), box))
+        types, boxes = (one.get(key) if isinstance(one, dict) else None for key in ("types", "boxes"))
+        kind = str(types[0]) if isinstance(types, list) and types else ""
+        for box in boxes if isinstance(boxes, list) else [boxes]:
+            kinds.setdefault(tuple(box) if are_numbers(box, 4) else repr(box), (kind, box))
     yield from sorted(kinds.values(), key=lambda pair: tuple(pair[1]) if are_numbers(pair[1], 4) else ())
 
 
@@ -124,10 +129,11 @@ def _weights(entry: dict, boxes: np.ndarray, size) -> Float[np.ndarray, " boxes"
         return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     meant = defaultdict(int)
     for phrase in entry["phrases"]:
-        meant[phrase.get("e") if isinstance(phrase, dict) else None] += 1
+        meant[str(phrase.get("e")) if isinstance(phrase, dict) else None] += 1
     weights = np.zeros(len(boxes))
     for entity, about in entry["entities"].items():
-        own = [box for box in about.get("boxes", []) if are_numbers(box, 4)] if isinstance(about, dict) else []
+        told = about.get("boxes") if isinstance(about, dict) else None
+        own = [box for box in told if are_numbers(box, 4)] if isinstance(told, list) else []
         if own and meant[entity]:
             weights += meant[entity] * (iou(boxes, np.array(own) / [*size, *size]) >= SHOWN).any(axis=1)
     return weights

@@ -12,7 +12,6 @@ Whoever is killed while he writes leaves a shard whole or absent, for a shard wi
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from itr_lib.data.photographs.box_units import relative_boxes
 from itr_lib.data.photographs.problems import Problems, read_json
 from itr_lib.data.rows import CHUNK_BYTES, Mapped, Rows, is_finite, map_npy
 from itr_lib.data.unicode import composed
+from itr_lib.files import whole_file
 
 ABOUT, FORMAT = "features.json", "itr_lib feature set 1"
 
@@ -39,6 +39,7 @@ class FeatureSet:
     features: Rows
     boxes: Float[np.ndarray, "images regions 4"]
     mask: Bool[np.ndarray, "images regions"]
+    labels: Shaped[np.ndarray, "images regions"] | None
 
 
 def write_shard(
@@ -59,7 +60,8 @@ def write_shard(
         features: any floats; stored as float16, or as float32 if a number is too large for it. Zero where padded.
         boxes: divided by width and height; zero where padded.
         mask: True = a real region. Every image has one.
-        further: more arrays with a row an image, such as a detector's ``labels`` and ``scores``.
+        further: more arrays with a row an image, such as a detector's ``scores``; ``labels`` (images, regions) are read
+            with the set, what else there is can be opened with numpy.
 
     Raises:
         ValueError: an argument that does not fit, NaN or infinity, a box outside its picture; the image is named.
@@ -80,9 +82,11 @@ def write_shard(
     sums = {"names": zlib.crc32(json.dumps(names).encode())}
     for what, array in arrays.items():
         path = _file(folder, number, f"{what}.npy")
-        _write(path, lambda file, array=array: np.save(file, array, allow_pickle=False))
+        with whole_file(path) as file:
+            np.save(file, array, allow_pickle=False)
         sums[what] = _checksum(path)
-    _write(record, lambda file: file.write(json.dumps({"names": names, "crc32": sums}).encode()))
+    with whole_file(record) as file:
+        file.write(json.dumps({"names": names, "crc32": sums}).encode())
 
 
 def names_in(folder: str | Path, number: int) -> list[str] | None:
@@ -109,7 +113,8 @@ def finish(folder: str | Path, about: dict) -> None:
     features = Rows([map_npy(_file(folder, number, "features.npy")) for number in numbers])
     numbers = {"shards": len(numbers), "images": len(names), "dim": features.shape[2], "dtype": str(features.dtype)}
     content = json.dumps({"format": FORMAT, **about, **numbers}, indent=1, ensure_ascii=False)
-    _write(folder / ABOUT, lambda file: file.write(content.encode()))
+    with whole_file(folder / ABOUT) as file:
+        file.write(content.encode())
 
 
 def is_set(path: str | Path) -> bool:
@@ -145,8 +150,11 @@ def reading(folder: str | Path, problems: Problems) -> FeatureSet:
     names = [name for shard in shards for name in shard[0]]
     _expect_once(names, folder)
     features = Rows([shard[1] for shard in shards])
-    boxes, mask = (_joined([shard[part] for shard in shards], features.shape[1]) for part in (2, 3))
-    return FeatureSet(about, tuple(names), features, boxes, mask)
+    arrays = {part: [shard[2][part] for shard in shards if part in shard[2]] for part in ("boxes", "mask", "labels")}
+    whole = {
+        part: _joined(some, features.shape[1]) if len(some) == len(shards) else None for part, some in arrays.items()
+    }
+    return FeatureSet(about, tuple(names), features, **whole)
 
 
 def _about(folder: Path) -> dict:
@@ -161,20 +169,22 @@ def _about(folder: Path) -> dict:
     return about
 
 
-def _open(folder: Path, number: int, dim: int) -> tuple[list[str], Mapped, np.ndarray, np.ndarray]:
-    """Names, features, boxes and mask of one shard, verified."""
+def _open(folder: Path, number: int, dim: int) -> tuple[list[str], Mapped, dict[str, np.ndarray]]:
+    """Names, features, and boxes, mask and labels (where it has them) of one shard, verified."""
     names, sums = _record(folder, number)
     for what in sums:
         path = _file(folder, number, f"{what}.npy")
         if what != "names" and _checksum(path) != sums[what]:
             raise ValueError(f"{path} is damaged (its checksum is another): extract these images again")
     features = map_npy(_file(folder, number, "features.npy"))
-    boxes, mask = (np.load(_file(folder, number, f"{what}.npy"), allow_pickle=False) for what in ("boxes", "mask"))
-    shapes = [features.shape, boxes.shape, mask.shape]
+    small = [what for what in ("boxes", "mask", "labels") if what in sums]
+    arrays = {what: np.load(_file(folder, number, f"{what}.npy"), allow_pickle=False) for what in small}
+    shapes = {"features": features.shape} | {what: array.shape for what, array in arrays.items()}
     sides = (len(names), features.shape[1])
-    if shapes != [(*sides, dim), (*sides, 4), sides]:
+    expected = {"features": (*sides, dim), "boxes": (*sides, 4), "mask": sides, "labels": sides}
+    if any(shape != expected[what] for what, shape in shapes.items()):
         raise ValueError(f"Shard {number:05d} of {folder} has arrays {shapes} for {len(names)} images of {dim} numbers")
-    return names, features, boxes, mask
+    return names, features, arrays
 
 
 def _record(folder: Path, number: int) -> tuple[list[str], dict[str, int]]:
@@ -231,7 +241,7 @@ def _small(features: np.ndarray) -> np.ndarray:
 
 def _joined(arrays: list[np.ndarray], regions: int) -> np.ndarray:
     """One array of those of all shards, padded to the most regions."""
-    joined = np.zeros((sum(map(len, arrays)), regions, *arrays[0].shape[2:]), arrays[0].dtype)
+    joined = np.zeros((sum(map(len, arrays)), regions, *arrays[0].shape[2:]), np.result_type(*arrays))  # longest label
     start = 0
     for array in arrays:
         joined[start : start + len(array), : array.shape[1]] = array
@@ -246,16 +256,6 @@ def _file(folder: Path, number: int, what: str) -> Path:
 def _numbers(folder: Path) -> list[int]:
     stems = [path.name.split(".")[0] for path in folder.glob("*.names.json")]
     return sorted(int(stem) for stem in stems if stem.isdecimal() and len(stem) == 5)
-
-
-def _write(path: Path, fill) -> None:
-    """Fill a file that is whole or absent, whatever happens meanwhile."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        fill(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def _checksum(path: Path) -> int:
