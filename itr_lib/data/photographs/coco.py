@@ -80,15 +80,7 @@ def objects_of(content: dict, path: Path, problems: Problems) -> dict[str, dict]
     """Size and objects of each picture of COCO's ``instances_*.json``, their boxes as corners."""
     if not all(isinstance(content.get(key), list) for key in ("images", "categories")):
         raise ValueError(f"{path} is no file of COCO's instances: expected the lists 'images' and 'categories' too")
-    names, sizes, labels = {}, {}, {}
-    for number, one in enumerate(content["images"]):
-        keys = ("id", "file_name", "width", "height")
-        image, name, *size = (one.get(key) if isinstance(one, dict) else None for key in keys)
-        if type(image) is int and isinstance(name, str):
-            names[image], sizes[name] = name, size
-        else:
-            sentence = f"Image {number} of {path} lacks 'id' or 'file_name': its boxes are not known."
-            problems.add("record of another format", f"image {number}", sentence)
+    pictures, labels = _names(content["images"], path, problems), {}
     for one in content["categories"]:
         if isinstance(one, dict) and type(one.get("id")) is int:
             labels[one["id"]] = one.get("name")
@@ -96,13 +88,14 @@ def objects_of(content: dict, path: Path, problems: Problems) -> dict[str, dict]
     for number, one in enumerate(content["annotations"]):
         keys = ("image_id", "category_id", "bbox")
         image, category, box = (one.get(key) if isinstance(one, dict) else None for key in keys)
-        if not (_known(image, names) and _known(category, labels) and are_numbers(box, 4)):
+        if not (_known(image, pictures) and _known(category, labels) and are_numbers(box, 4)):
             sentence = f"Annotation {number} of {path} needs 'image_id' and 'category_id' that are known, and 'bbox'."
             problems.add("annotation that cannot be used", f"annotation {number}", sentence)
             continue
         x, y, width, height = box
-        found[names[image]].append({"label": labels[category], "box": [x, y, x + width, y + height]})
-    return {name: {"size": sizes[name], "objects": own} for name, own in found.items()}
+        found[pictures[image][0]].append({"label": labels[category], "box": [x, y, x + width, y + height]})
+    size_of = dict(pictures.values())
+    return {name: {"size": list(size_of[name] or ()), "objects": own} for name, own in found.items()}
 
 
 def _known(key, names: dict) -> bool:

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from itr_lib.data.boxes import SHOWN, iou
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.data.photographs.features import load_arrays
+from itr_lib.data.photographs.arrays import load_arrays
 from itr_lib.data.photographs.pictures import open_row
 from itr_lib.data.questions import Questions, questions_of, token_spans
 from itr_lib.data.tokenisation import load_tokenizer
