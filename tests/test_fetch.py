@@ -418,7 +418,7 @@ def test_a_kill_in_the_middle_loses_nothing(run, site, listed, tmp_path):
 
 
 def test_ctrl_c_is_one_sentence(site, listed, tmp_path):
-    site["/captions.zip"].slow = 0.5
+    site["/captions.zip"].slow = 5
     process = start(tmp_path, listed())
     wait_for(lambda: site["/captions.zip"].asked, process)
     process.send_signal(signal.SIGINT)
