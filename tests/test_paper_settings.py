@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from transformers import BertConfig, BertModel
 
+from data_scripts.settings import read_preset, recipe_of
 from itr_lib.data import train_tokenizer
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.lessons import recipes
 from itr_lib.training import train
 
 STEPS = 10
@@ -41,7 +41,7 @@ def test_ten_steps_with_released_settings(name, released, batch_size, tmp_path):
     an eighth of it, since whole batches would take minutes, and the BERT-base, whose weights are random.
     """
     BertModel(BertConfig()).save_pretrained(tmp_path)
-    recipe = recipes.paper(name, "flickr30k")
+    recipe = recipe_of(read_preset(name, "paper", "flickr30k"))
     assert recipe.training.batch_size == released and recipe.model.text.pretrained == "bert-base-uncased"
     recipe = replace(
         recipe,

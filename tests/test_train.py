@@ -248,8 +248,11 @@ def test_killed_at_any_moment_it_ends_with_the_same_result(run, folder, tmp_path
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(run, folder, tmp_path, capfd):
-    """Slow: a launcher and two processes that import torch anew. Without dropout they end as one process does."""
-    calm = ["--set", "model.dropout=0", "--set", "text.dropout=0"]
+    """Slow: a launcher and two processes that import torch anew. With nothing drawn they end as one process does."""
+    calm = [
+        f"--set={name}=0"
+        for name in ("model.dropout", "text.dropout", "training.drop_regions", "training.drop_features")
+    ]
     alone, both = (command(folder, tmp_path / name, *calm) for name in ("alone", "both"))
     assert train.main(alone) == 0
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
