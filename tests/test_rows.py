@@ -547,3 +547,20 @@ def test_a_thousand_corruptions(tmp_path, on_disk):
     """The same a thousand times, with another seed: rare combinations, of which a hundred hold few."""
     told = corruptions(tmp_path, 1000, seed=2)
     assert told["refused"] > 200 and told["skipped"] > 100
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_two_images_of_one_stem_do_not_share_features(tmp_path, folder):
+    features = np.ones((2, 3, 4), np.float32)
+    if folder:
+        path = tmp_path / "features"
+        path.mkdir()
+        for key, own in zip(("a", "b"), features, strict=True):
+            np.save(path / f"{key}.npy", own)
+    else:
+        path = tmp_path / "features.npz"
+        np.savez(path, filenames=["a", "b"], features=features)
+    problems = Problems()
+    found = read_features(path, ["a.jpg", "a.png", "b.jpg"], problems)
+    assert found.rows.tolist() == [0, 2]
+    assert "Images 'a.jpg' and 'a.png' have one row or file" in str(problems.found[0])

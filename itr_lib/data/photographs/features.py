@@ -138,13 +138,23 @@ def _found(path: Path, names: Sequence[str], keys: Sequence[str], problems: Prob
     if len(row_of) != len(keys):
         twice = next(key for row, key in enumerate(keys) if row_of[key] != row)
         raise ValueError(f"{path} names {twice!r} twice in 'filenames': keep one row an image")
+    taken: dict[int, str] = {}
     for row, name in enumerate(names):
         name = composed(name)
         place = row_of.get(name, row_of.get(Path(name).stem))
         if place is None:
             problems.add("no features", name, f"Image {name!r} has no row in {path}: extract its features.")
-        else:
+        elif _is_first(taken, place, name, path, problems):
             yield row, place
+
+
+def _is_first(taken: dict, place: int | Path, name: str, path: Path, problems: Problems) -> bool:
+    """Whether no other image has these features; two images of one stem, a.jpg and a.png, would share them."""
+    first = taken.setdefault(place, name)
+    if first != name:
+        sentence = f"Images {first!r} and {name!r} have one row or file in {path}: name it by the whole file name."
+        problems.add("features of another image", name, sentence)
+    return first == name
 
 
 def _from_file(path: Path, names: Sequence[str], problems: Problems) -> tuple[Part, Iterator[tuple[int, _Entry]]]:
@@ -201,11 +211,14 @@ def _from_folder(path: Path, names: Sequence[str], problems: Problems) -> Iterat
     present = {composed(file.name): file for file in path.iterdir() if file.suffix in (".npy", ".npz")}
     if not present:
         raise ValueError(f"feature folder {str(path)!r} holds no .npy or .npz file: expected one an image")
+    taken: dict[Path, str] = {}
     for row, name in enumerate(names):
         candidates = [composed(stem) + suffix for stem in (name, Path(name).stem) for suffix in (".npy", ".npz")]
         file = next((present[candidate] for candidate in candidates if candidate in present), None)
         if file is None:
             problems.add("no features", name, f"Image {name!r} has no feature file in {path}: extract its features.")
+            continue
+        if not _is_first(taken, file, name, path, problems):
             continue
         try:
             stamp = stamp_of(file)
