@@ -212,7 +212,7 @@ print(f"chance: R@1 {100 / len(gallery):.1f}; image to text R@1 {found.i2t_r1:.1
 # Now you. Run the cell, then write a sentence of your own and run it again.
 
 # %% tags=["key-figure"]
-sentence = "a dog next to a fire hydrant"
+sentence = "a tennis player on the court"
 
 
 @torch.no_grad()
@@ -230,7 +230,7 @@ notes = [f"{answer[row]:.2f}" for row in best]
 lesson.show(figures.found_pictures(gallery, best, notes, f"“{sentence}”"))
 
 # %% [markdown]
-# Some sentences to try: *people riding horses near the sea*, *something to eat with a fork*, *a wet street*, *two computers*. Then try another language: what does the tokenizer make of its words, and what does the model find?
+# Try *a bird over the beach* and *people waiting to cross the street*, then *a kitchen* and *something to eat with a fork*. A model knows what it was shown: of Flickr8k's 6,000 training photographs the captions of 1,527 speak of dogs, of 286 of a beach, of 18 of a kitchen, and of 3 of a pizza. Then try another language: what does the tokenizer make of its words?
 
 # %% [markdown]
 # ## 4. Where do the words point?
@@ -446,9 +446,9 @@ lesson.clock()
 # %% tags=["key-figure"]
 pairs = {
     "two people riding horses on the beach": "five people riding horses on the beach",
-    "a cat looking into a mirror": "a cat, but no mirror",
-    "a dog tied to a fire hydrant": "a dog on top of a fire hydrant",
-    "a bird eating next to a cat": "a canary eating next to a cat",
+    "a bird flying over the beach": "a beach without any bird",
+    "a boy doing a trick on a skateboard": "a skateboard standing on a boy",
+    "people riding horses near the sea": "two equestrians at the seaside",
 }
 told = [sentence for pair in pairs.items() for sentence in pair]
 heard = [ask(sentence) for sentence in told]
@@ -461,7 +461,7 @@ for sentence, answer, rows in zip(told, heard, top, strict=True):
     print(f"{answer[rows[0]]:.2f}  {sentence}")
 
 # %% [markdown]
-# Green is what the first sentence of a pair found first. Only in the last pair should the second find it, too: a canary is a bird, in a rarer word. Five riders, and a dog on top of a hydrant, are on no photograph here, and the cat without a mirror eats from a bowl.
+# Green is what the first sentence of a pair found first. Only in the last pair should the second find it, too: it says the same in rarer words. Five riders, and a skateboard on a boy, are on no photograph here, and the beach without a bird is the one with the horses.
 #
 # So look at the first three pairs. Where green still comes first, with nearly the same score, the model heard which *things* are spoken of, and little of what is said about them.
 #
