@@ -55,7 +55,7 @@ THUMBNAILS = {
     "03_hard_alignment": ("The softer the coding, the more", (0.03, 0.215, 0.655, 0.69)),
     "04_momentum_queues": ("A row of 8 places", (0.0, 0.1, 0.757, 1.0)),
     "05_tgdt_cmc": ("Two stages find nearly what aligning everything finds", (0.0, 0.0, 1.0, 1.0)),
-    "06_real_photographs": ("Where words point, among boxes that people drew", (0.0, 0.1, 0.6, 0.8)),
+    "06_real_photographs": ("A few words changed", (0.0, 0.04, 1.0, 0.27)),
 }
 
 
