@@ -11,7 +11,7 @@
 # - report recall by the field's protocols, and say why 1K and 5K are different numbers;
 # - find out how many "errors" of a search are none, with an interval;
 # - sort failures by cause: counting, negation, relations, rare words;
-# - say which step on the ladder (features, text, alignment, data) brings how much;
+# - say which step on the ladder (features, text, number of photographs) brings how much;
 # - read the field's tables, and know what it takes to stand in them.
 #
 # **Time** about {{minutes}} minutes with all exercises. **You need** lessons 00, 02 and 05.
