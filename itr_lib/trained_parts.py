@@ -6,17 +6,45 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
+from itr_lib.data.tokenisation import TokenisedCaptions
+from itr_lib.encoders.known_states import KnownStates, can_be_kept
 from itr_lib.encoders.text import TextEncoder
 
 
 def pretrained_text(model: nn.Module) -> list[nn.Module]:
     """The pretrained text model, where there is one; first the one that learns, then any copy of it that makes keys."""
+    return [encoder.bert for encoder in _pretrained_encoders(model)]
+
+
+def _pretrained_encoders(model: nn.Module) -> list[TextEncoder]:
     text = getattr(getattr(model, "config", None), "text", None)
     if text is None or not text.pretrained:
         return []
-    return [part.bert for part in model.modules() if isinstance(part, TextEncoder) and part.bert is not None]
+    return [part for part in model.modules() if isinstance(part, TextEncoder) and part.bert is not None]
+
+
+@contextmanager
+def captions_read_once(
+    model: nn.Module, tokens: TokenisedCaptions, precision: str, *, progress: bool = True
+) -> Iterator[None]:
+    """Inside, the frozen text model of ``model`` answers in training from what it said of these captions before.
+
+    On the CPU alone, where reading them costs more than all the rest of a step; a GPU would wait for the host to look
+    them up. A copy that makes keys reads for itself: it may lag behind.
+    """
+    encoder = _pretrained_encoders(model)[0]
+    width, device = encoder.bert.config.hidden_size, encoder.project.weight.device.type
+    if device == "cpu" and can_be_kept(tokens, width):
+        encoder.bert.eval()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            encoder.known = KnownStates(encoder.states, tokens, progress=progress)
+    try:
+        yield
+    finally:
+        encoder.known = None
 
 
 @contextmanager

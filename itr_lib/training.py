@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from itr_lib.inference import evaluate
 from itr_lib.objectives.for_training import Objective
 from itr_lib.parallel import average_gradients, gather_objects, my_share, rank, same_weights, together, world
 from itr_lib.progress import progress_bar
-from itr_lib.trained_parts import parameter_groups, pretrained_text, without_gradient
+from itr_lib.trained_parts import captions_read_once, parameter_groups, pretrained_text, without_gradient
 from itr_lib.training_view import TrainingView
 from itr_lib.validation import expect_choice, expect_count, expect_finite
 
@@ -148,7 +149,10 @@ def train(
             if checkpoint and checkpoint.exists():
                 run.restore(load_checkpoint(checkpoint, identity))
             done, show = len(run.history.epochs), progress and rank() == 0
-            with progress_bar(steps * config.epochs, label, "step", done=steps * done, show=show) as bar:
+            reading = nullcontext()
+            if frozen and done < config.epochs:
+                reading = captions_read_once(model, tokens, config.precision, progress=show)
+            with reading, progress_bar(steps * config.epochs, label, "step", done=steps * done, show=show) as bar:
                 for epoch in range(done, config.epochs):
                     started = time.perf_counter()
                     loss = run.train_epoch(objective, train_data, tokens, epoch, bar)

@@ -191,3 +191,17 @@ def test_without_joint_layers_the_projections_are_what_is_aligned():
     tokens, real = model.local.image_sequence(images)
     regions = model.local.regions(images.features, images.boxes, images.mask)
     assert torch.equal(tokens[:, 1:], model.local.project_regions(regions)) and real[:, 0].all()
+
+
+def test_without_global_layers_the_global_vector_is_the_mean_of_the_tokens():
+    model, (images, captions) = new_model(global_layers=0, detach=False).eval(), batches()
+    images = images._replace(mask=images.mask & (torch.arange(images.mask.shape[1]) < 2))
+    with torch.no_grad():
+        whole = model.encode_images(images).whole, model.encode_captions(captions).whole
+        tokens, real = model.local.image_sequence(images)
+        words = model.local.caption_sequence(captions)
+    for vectors, some, masks in zip(whole, (tokens, words), (real, captions.mask), strict=True):
+        for vector, row, mask in zip(vectors, some, masks, strict=True):
+            mean = row[mask].mean(dim=0)
+            torch.testing.assert_close(vector, mean / mean.norm(), rtol=0, atol=1e-5)
+    assert not list(model.global_regions.parameters())

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from toy import toy_data
 from transformers import BertConfig, BertModel
 
 from itr_lib.data import tokenise, train_tokenizer
-from itr_lib.data.batches import pair_batch
-from itr_lib.encoders.text import TextConfig
+from itr_lib.data.batches import caption_batch, pair_batch
+from itr_lib.encoders import known_states
+from itr_lib.encoders.known_states import KnownStates, can_be_kept
+from itr_lib.encoders.text import TextConfig, TextEncoder
 from itr_lib.models import build, load_model, save_model
 from itr_lib.objectives import InfoNCEObjective, TripletObjective, TwoLevelObjective, UnifiedObjective, info_nce
 from itr_lib.trained_parts import parameter_groups, pretrained_text, without_gradient
@@ -88,6 +91,66 @@ def test_the_optimizer_keeps_nothing_of_what_is_frozen(bert):
         assert len(given) + len(list(text[0].parameters())) == len(list(model.parameters()))
         assert all(weight.grad is None for weight in text[0].parameters())
     assert all(weight.requires_grad for weight in model.parameters())
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_frozen_text_is_read_once_and_says_the_same(name, bert, monkeypatch):
+    """Over three epochs the text model reads each caption once, and weights end as if it had read every time."""
+    read, ends = {}, {}
+    for kept in (True, False):
+        if not kept:
+            monkeypatch.setattr(known_states, "AT_MOST", 0)
+        model, read[kept] = new_model(name, bert), 0
+        encoder = next(part for part in model.modules() if isinstance(part, TextEncoder))
+
+        def count(text, _, answer, kept=kept, model=model):
+            read[kept] += len(answer[0]) if model.training else 0
+
+        encoder.bert.register_forward_hook(count)
+        fit(model, OBJECTIVES[name], pretrained_rate=0.0, epochs=3)
+        ends[kept] = model.state_dict()
+        assert encoder.known is None
+    captions = len(TRAIN.captions)
+    every_time = name == "chan"  # words of its captions are masked anew at every step
+    assert read == {True: (4 if every_time else 1) * captions, False: 3 * captions}
+    for key, value in ends[True].items():
+        torch.testing.assert_close(value, ends[False][key], rtol=0, atol=2e-5)
+
+
+def test_states_are_found_by_the_words_however_they_are_padded(bert):
+    model, tokens = new_model("vse", bert).eval(), tokenise(TOKENIZER, TRAIN.captions)
+    known = KnownStates(model.text.states, tokens, progress=False)
+    batch = caption_batch(tokens, np.array([7, 3, 3, 50]))
+    wider = [torch.nn.functional.pad(part, (0, 5)) for part in batch]
+    for ids, mask in (batch, wider):
+        expected = model.text.states(ids, mask)
+        torch.testing.assert_close(known.find(ids, mask)[mask], expected[mask], rtol=0, atol=1e-5)
+    ids = batch.ids.clone()
+    ids[2, 1] = TOKENIZER.unk_token_id
+    assert known.find(ids, batch.mask) is None  # a caption that was never read
+    assert can_be_kept(tokens, 16) and not can_be_kept(tokens, 2**30)
+    assert not can_be_kept(tokens._replace(mask=np.pad(tokens.mask, ((0, 0), (1, 0)))), 16)  # padded on the left
+
+
+def test_a_killed_run_with_frozen_text_goes_on_to_the_same_weights(bert, tmp_path):
+    stop = [True]
+
+    def stopping(model, batch, epoch):
+        if epoch == 1 and stop:
+            stop.clear()
+            raise KeyboardInterrupt
+        return OBJECTIVES["vse"](model, batch, epoch)
+
+    whole, parts = new_model("vse", bert), new_model("vse", bert)
+    config = dataclasses.replace(CONFIG, epochs=3, pretrained_rate=0.0, precision="bfloat16")
+    rest = TOKENIZER, TRAIN, VAL, config
+    train(whole, OBJECTIVES["vse"], *rest, progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        train(parts, stopping, *rest, folder=tmp_path, progress=False)
+    assert parts.text.known is None
+    parts = new_model("vse", bert)
+    train(parts, stopping, *rest, folder=tmp_path, progress=False)
+    assert all(torch.equal(value, parts.state_dict()[key]) for key, value in whole.state_dict().items())
 
 
 def test_a_negative_rate_and_another_precision_are_refused():

@@ -64,6 +64,17 @@ class FirstToken(nn.TransformerEncoder):
         return last.norm2(first + last.dropout2(last.linear2(last.dropout(last.activation(last.linear1(first))))))
 
 
+class MeanToken(nn.Module):
+    """A stack of no layers that returns the mean of the real tokens, (B, 1, D); called like :class:`FirstToken`."""
+
+    def forward(
+        self, src: Float[Tensor, "batch tokens dim"], src_key_padding_mask: Bool[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch 1 dim"]:
+        """The mean over places where the mask is False, as torch has it for what is real."""
+        real = ~src_key_padding_mask[..., None]
+        return torch.where(real, src, 0).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True)
+
+
 class RegionEncoder(nn.Module):
     """Region features and box geometry through a two-layer perceptron, then (optionally) through a transformer.
 

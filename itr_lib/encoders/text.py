@@ -14,6 +14,7 @@ from transformers import AutoModel, BertConfig, BertModel
 
 from itr_lib.data.offline import load_pretrained
 from itr_lib.data.tokenisation import load_tokenizer
+from itr_lib.encoders.known_states import KnownStates
 from itr_lib.validation import expect_choice, expect_count
 
 
@@ -57,6 +58,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, config: TextConfig, dim: int):
         super().__init__()
+        self.known: KnownStates | None = None  # what a training's captions say to a BERT that is frozen
         if not config.pretrained:
             expect_count("vocabulary_size", config.vocabulary_size)
         if config.kind == "bigru":
@@ -73,14 +75,20 @@ class TextEncoder(nn.Module):
     ) -> Float[Tensor, "batch tokens dim"]:
         """One vector a token; padded positions hold numbers without meaning, so keep the mask."""
         if self.bert is not None:
-            padded, real = padded_as_trained(ids, mask, self.bert.config, self.padding)
-            states = self.bert(input_ids=padded, attention_mask=real).last_hidden_state
-            return self.project(states[:, : ids.shape[1]])
+            known = self.known.find(ids, mask) if self.known and self.training else None
+            return self.project(self.states(ids, mask) if known is None else known)
         lengths = mask.sum(dim=1).clamp(min=1).cpu()
         packed = pack_padded_sequence(self.words(ids), lengths, batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=ids.shape[1])
         forward, backward = states.chunk(2, dim=-1)
         return (forward + backward) / 2
+
+    def states(
+        self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"]
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """What the BERT says of each token, before the linear layer."""
+        padded, real = padded_as_trained(ids, mask, self.bert.config, self.padding)
+        return self.bert(input_ids=padded, attention_mask=real).last_hidden_state[:, : ids.shape[1]]
 
 
 def padded_as_trained(

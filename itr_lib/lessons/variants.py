@@ -172,7 +172,7 @@ def lesson06(profile: str, data: str, seed: int) -> dict[str, OnPhotographs]:
     frozen = plan(minilm, pretrained_rate=0.0)
     sizes = {"dim": width, "region_dim": width, "joint_layers": 0, "pooling": "MrAVGw"}
     fine = TERANConfig(text=minilm.text, **sizes)
-    both = TGDTConfig(text=minilm.text, **sizes, global_layers=1, detach=False)
+    both = TGDTConfig(text=minilm.text, **sizes, global_layers=0, detach=False)
     at_once = TwoLevelObjective(temperature=0.05, local_temperature=0.05, intra_weight=0.0)
     hand = "hand-made"
     return {

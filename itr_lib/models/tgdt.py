@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from itr_lib.data.batches import CaptionBatch, ImageBatch
-from itr_lib.encoders.regions import FirstToken
+from itr_lib.encoders.regions import FirstToken, MeanToken
 from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.models.teran import PAPER as TERAN_PAPER
 from itr_lib.models.teran import TERAN, TERANConfig
@@ -25,7 +25,7 @@ class TGDTConfig(TERANConfig):
     """Sizes of TERAN's branches, and of what stands on top of them.
 
     Attributes:
-        global_layers: transformer layers on top of each branch.
+        global_layers: transformer layers on top of each branch; of none the global vector is the mean of its tokens.
         detach: the global task sends no gradient into the branches, as in the released training; False: joint.
         local_weight: what the local score counts beside the global one.
     """
@@ -42,7 +42,9 @@ Guidance = Callable[[Tensor, Tensor, nn.Module, bool], Tensor]
 def global_vectors(
     tokens: Float[Tensor, "batch tokens dim"], mask: Bool[Tensor, "batch tokens"], on_top: nn.Module, detach: bool
 ) -> Float[Tensor, "batch dim"]:
-    """Token guidance: the first token that ``on_top`` returns, the whole-image token or ``[CLS]``, at length 1.
+    """Token guidance: the first token that ``on_top`` returns, at length 1.
+
+    Of a transformer that is the whole-image token or ``[CLS]``.
 
     Args:
         tokens: of a branch.
@@ -62,8 +64,9 @@ class TGDT(nn.Module):
         self.config = config
         self.local = TERAN(config)
         settings = (config.heads, config.dropout, config.feed_forward)
-        self.global_regions = FirstToken(config.dim, config.global_layers, *settings)
-        self.global_words = FirstToken(config.dim, config.global_layers, *settings)
+        layers = config.dim, config.global_layers, *settings
+        self.global_regions = FirstToken(*layers) if config.global_layers else MeanToken()
+        self.global_words = FirstToken(*layers) if config.global_layers else MeanToken()
         self.guidance: Guidance = global_vectors
 
     @property
