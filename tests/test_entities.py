@@ -11,6 +11,7 @@ from PIL import Image
 from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.data.cache import cache_folder
 from itr_lib.data.photographs import entities
+from itr_lib.data.photographs.assembly import PhotographData
 from itr_lib.data.photographs.crop_features import CROP_DIM, crop_boxes, describe
 from itr_lib.data.photographs.entities import load_entities
 from itr_lib.data.questions import phrase_questions
@@ -95,9 +96,22 @@ def test_good_data(folder):
         [True, True] + [False] * 2,
     ]
     assert phrases.kind[:3].tolist() == ["animals", "other", "animals"]
-    assert train.picture(2).size == (60, 40) and "3 images with 4.0 boxes each, 6 captions, 9 phrases" in data.report()
+    assert train.picture(2).size == (60, 40)
     with pytest.raises(KeyError, match="'test' is not there"):
         data["test"]
+
+
+def test_the_report_is_that_of_any_photographs_and_tells_the_phrases(folder):
+    (folder / "images" / "4.jpg").unlink()
+    data = load(folder)
+    assert isinstance(data, PhotographData) and data.report().split("\n") == [
+        f"Read: Flickr30k Entities, {folder}.",
+        "train: 4.0 boxes an image, 9 phrases with a box and 6 without",
+        "val: 4.0 boxes an image, 3 phrases with a box and 2 without",
+        f"flickr8k/train: 3 images, 6 captions, features 4 x {CROP_DIM}",
+        f"flickr8k/val: 1 images, 2 captions, features 4 x {CROP_DIM}",
+        "1 skipped: missing picture (4.jpg)",
+    ]
 
 
 def test_splits_can_be_pickled_whole_and_cut(folder):

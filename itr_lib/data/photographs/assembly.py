@@ -93,7 +93,7 @@ def assemble(
         if path_of:
             regions = _with_pictures(some, regions, path_of, decode, problems)
         if len(regions.rows):
-            loaded[split] = _split_data(name or source.title, split, some, regions, path_of)
+            loaded[split] = split_data(name or source.title, split, some, regions, path_of)
         else:
             problems.add("split left empty", split, f"No image of split {split!r} of {source.layout} can be used.")
     if not loaded:
@@ -167,7 +167,10 @@ def _with_pictures(records: list[Record], regions: Regions, path_of: PathOf, dec
     return regions if all(there) else regions.take(np.flatnonzero(there))
 
 
-def _split_data(name: str, split: str, records: list[Record], regions: Regions, path_of) -> RetrievalData:
+def split_data(
+    name: str, split: str, records: Sequence[Record], regions: Regions, path_of: PathOf | None
+) -> RetrievalData:
+    """One split: the records that ``regions`` has, in its order, with their pictures where ``path_of`` says them."""
     images = [records[row] for row in regions.rows]
     paths = path_of and tuple(path_of(image) for image in images)
     return RetrievalData(
