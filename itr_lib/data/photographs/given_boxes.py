@@ -22,8 +22,7 @@ from itr_lib.data.photographs.box_units import (
     are_numbers,
     expect_corners,
     expect_whole_pictures,
-    not_corners,
-    relative_boxes,
+    usable_box,
 )
 from itr_lib.data.photographs.coco import objects_of
 from itr_lib.data.photographs.problems import Problems, read_json
@@ -78,11 +77,12 @@ def _of_picture(name: str, entry, problems: Problems) -> GivenBoxes | None:
         problems.add("boxes of another format", name, f"The entry of {name!r} lacks 'size', 'objects' or 'entities'.")
         return None
     size = tuple(size)
-    labelled = [(label, box) for label, box in _labelled(entry) if _usable(name, box, size, problems)]
-    if not labelled:
+    found = [(label, usable_box(box, size, repr(name), name, problems)) for label, box in _labelled(entry)]
+    usable = [(label, box) for label, box in found if box is not None]
+    if not usable:
         return None
-    labels, corners = zip(*labelled, strict=True)
-    boxes, _ = relative_boxes(np.array(corners, float), size)
+    labels, boxes = zip(*usable, strict=True)
+    boxes = np.array(boxes, np.float32)
     if len(boxes) > MAX_REGIONS:
         kept = np.sort(np.argsort(-_weights(entry, boxes, size), kind="stable")[:MAX_REGIONS])
         sentence = f"{name!r} has {len(boxes)} boxes: {MAX_REGIONS} of them are kept."
@@ -104,23 +104,6 @@ def _labelled(entry: dict) -> Iterator[tuple[str, list[float]]]:
         for box in boxes if isinstance(boxes, list) else [boxes]:
             kinds.setdefault(tuple(box) if are_numbers(box, 4) else repr(box), (kind, box))
     yield from sorted(kinds.values(), key=lambda pair: tuple(pair[1]) if are_numbers(pair[1], 4) else ())
-
-
-def _usable(name: str, box, size, problems: Problems) -> bool:
-    if not are_numbers(box, 4):
-        problems.add("box that is none", name, f"A box of {name!r} is {box!r}: expected four numbers.")
-        return False
-    corners = np.array([box], float)
-    if not_corners(corners):
-        problems.add(FLIPPED, name, f"The box {box} of {name!r} is not (x1, y1, x2, y2).")
-        return False
-    inside, problem = relative_boxes(corners, size)
-    sides = (inside[0, 2:] - inside[0, :2]) * size
-    if problem or min(sides) < 0.5:
-        why = problem or "a box that covers no pixel"
-        problems.add("box outside the picture", name, f"The box {box} of {name!r}, {size[0]} x {size[1]}: {why}.")
-        return False
-    return True
 
 
 def _weights(entry: dict, boxes: np.ndarray, size) -> Float[np.ndarray, " boxes"]:
