@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from data_scripts.alone import LOCK, alone_in
 from itr_lib.data.photographs.folders import PICTURES
 from itr_lib.data.photographs.given_boxes import GivenBoxes
 from itr_lib.data.photographs.pictures import open_photograph
@@ -25,6 +26,7 @@ from itr_lib.progress import progress_bar
 
 SHARD = 512  # pictures a shard, and at most a batch more: what a run that is killed loses
 UNFINISHED = "unfinished"  # a folder in the set, with the settings and what was skipped, until all is done
+SETTINGS = f"{UNFINISHED}/settings.json"
 WHOLE = np.float32([[0, 0, 1, 1]])
 
 
@@ -200,7 +202,14 @@ def extract(paths: Sequence[Path], out: Path, extraction: Extraction, skipped: P
     """Extract into the folder ``out``, or go on there; returns what features.json says.
 
     A run that is killed goes on at the last shard that was whole, in the same batches, so that the bytes are the same.
+    Of several processes one works in ``out`` while the others wait; they find the set there.
     """
+    _expect_room(out)
+    with alone_in(out):
+        return _extract(paths, out, extraction, skipped, workers)
+
+
+def _extract(paths: Sequence[Path], out: Path, extraction: Extraction, skipped: Problems, workers: int) -> dict:
     batch = extraction.settings["batch"]
     settings = extraction.settings | {"pictures": _fingerprint(paths)}
     if _is_done(out, settings):
@@ -280,13 +289,18 @@ def _fingerprint(paths: Sequence[Path]) -> str:
     return f"{len(paths)}, {hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]}"
 
 
+def _expect_room(out: Path) -> None:
+    """Raise ``ValueError`` where the folder holds what no extraction wrote."""
+    begun = is_set(out) or (out / SETTINGS).is_file()
+    if out.exists() and not begun and (not out.is_dir() or {path.name for path in out.iterdir()} - {UNFINISHED, LOCK}):
+        raise ValueError(f"{str(out)!r} holds something else: give a new folder as --out")
+
+
 def _is_done(out: Path, settings: dict) -> bool:
-    """Whether the set is there already; else the folder is made ready. ``ValueError`` where it holds something else."""
-    notes = out / UNFINISHED / "settings.json"
+    """Whether the set is there already; else the folder is made ready. ``ValueError`` where it holds another."""
+    notes = out / SETTINGS
     told = read_json(out / ABOUT) if is_set(out) else read_json(notes) if notes.is_file() else None
     if told is None:
-        if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - {UNFINISHED}):
-            raise ValueError(f"{str(out)!r} holds something else: give a new folder as --out")
         (out / UNFINISHED).mkdir(parents=True, exist_ok=True)
         _write_json(notes, settings)
         return False

@@ -10,6 +10,7 @@ import pickle
 import random
 import shutil
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
+from filelock import FileLock
 from PIL import Image
 
 from data_scripts import extract_features, extraction
@@ -111,7 +113,7 @@ def test_whole_pictures_and_what_is_skipped(images, clip, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "2 skipped: picture that cannot be used (c.jpg, i.jpg)" in said and "8 pictures, 8 numbers a region" in said
     assert {file.name.split(".", 1)[1] for file in (tmp_path / "clip").iterdir()} == {
-        "json", "features.npy", "boxes.npy", "mask.npy", "names.json"
+        "json", "features.npy", "boxes.npy", "mask.npy", "names.json", "lock"
     }  # fmt: skip
 
 
@@ -306,6 +308,26 @@ def test_workers_can_be_started_anew(images, clip):
     batches = extraction.Batches(sorted(images.glob("*.jpg")), 4, extraction.Extraction({}, encoder.prepare, None))
     one, other = (some[0] for some in (batches, pickle.loads(pickle.dumps(batches))))
     assert one.names == other.names and np.array_equal(one.arrays["pixel_values"], other.arrays["pixel_values"])
+
+
+def test_two_processes_take_turns(images, clip, tmp_path, capsys):
+    """One that comes while another has the folder says so and waits; what it finds then it leaves as it is."""
+    assert run(images, clip, tmp_path / "whole") == 0
+    expected, out, codes, said = bytes_of(tmp_path / "whole"), tmp_path / "out", [], ""
+    out.mkdir()
+    with FileLock(out / ".lock"):
+        second = threading.Thread(target=lambda: codes.append(run(images, clip, out)))
+        second.start()
+        while second.is_alive() and "Another process is at work in" not in said:
+            said += capsys.readouterr().out
+            time.sleep(0.05)
+        assert second.is_alive() and {path.name for path in out.iterdir()} == {".lock"}
+        for name, content in expected.items():
+            (out / name).write_bytes(content)
+        written = {path.name: path.stat().st_mtime_ns for path in out.glob("0*")}
+    second.join(60)
+    assert codes == [0] and bytes_of(out) == expected
+    assert {path.name: path.stat().st_mtime_ns for path in out.glob("0*")} == written
 
 
 @pytest.mark.slow
