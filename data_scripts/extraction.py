@@ -27,6 +27,7 @@ from itr_lib.progress import progress_bar
 SHARD = 512  # pictures a shard, and at most a batch more: what a run that is killed loses
 UNFINISHED = "unfinished"  # a folder in the set, with the settings and what was skipped, until all is done
 SETTINGS = f"{UNFINISHED}/settings.json"
+THUMBNAILS = "@eaDir"  # where the network disks of Synology keep theirs, beside the pictures
 WHOLE = np.float32([[0, 0, 1, 1]])
 
 
@@ -123,13 +124,16 @@ def _all_real(features: np.ndarray, boxes: np.ndarray) -> Regions:
 
 
 def find_pictures(folder: Path, problems: Problems) -> list[Path]:
-    """All pictures of a folder and its sub-folders, in order; what macOS puts into archives beside them is skipped."""
+    """All pictures of a folder and its sub-folders, in order, but for what systems put beside them or hide."""
     if not folder.is_dir():
         raise ValueError(f"image folder {str(folder)!r} does not exist")
     paths = []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES):
-        if path.name.startswith("._") or "__MACOSX" in path.relative_to(folder).parts:
+        parts = path.relative_to(folder).parts
+        if path.name.startswith("._") or "__MACOSX" in parts:
             problems.add("file that macOS wrote beside a picture", path.name, f"{path} is no picture.")
+        elif THUMBNAILS in parts or any(part.startswith(".") for part in parts):
+            problems.add("hidden picture", path.name, f"{path} is hidden, a thumbnail or thrown away perhaps.")
         else:
             paths.append(path)
     if not paths:
@@ -265,7 +269,7 @@ class _Shard:
     def write(self) -> _Shard:
         """To disk, what was skipped first: whoever finds the shard finds that, too. Returns the next one."""
         try:
-            _write_json(self.out / UNFINISHED / f"{self.number:05d}.skipped.json", [asdict(p) for p in self.problems])
+            _write_json(_skipped(self.out, self.number), [asdict(problem) for problem in self.problems])
             if self.names:
                 arrays = [np.concatenate(column) for column in zip(*(part[:3] for part in self.parts), strict=True)]
                 keys = self.parts[0].further
@@ -319,9 +323,15 @@ def _where_it_stopped(out: Path, paths: Sequence[Path], batch: int) -> tuple[int
     place = {composed(path.name): at for at, path in enumerate(paths)}
     done, start = 0, 0
     while names := names_in(out, done):
-        start = (place[names[-1]] // batch + 1) * batch  # shards end where a batch ends
+        skipped = [one["record"] for one in read_json(_skipped(out, done))]
+        start = (max(place[name] for name in names + skipped) // batch + 1) * batch  # shards end where a batch ends
         done += 1
     return done, min(start, len(paths))
+
+
+def _skipped(out: Path, number: int) -> Path:
+    """Where the pictures are listed that were skipped while a shard was filled."""
+    return out / UNFINISHED / f"{number:05d}.skipped.json"
 
 
 def _write_json(path: Path, content) -> None:

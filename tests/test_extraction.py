@@ -296,6 +296,23 @@ def test_a_run_that_stops_at_any_write_goes_on_to_the_same_bytes(images, clip, t
     assert run(images, clip, tmp_path / "whole", *options) == 0 and bytes_of(tmp_path / "whole") == expected
 
 
+def test_bad_pictures_at_the_end_are_listed_once_after_a_kill(clip, tmp_path, monkeypatch):
+    """The shard before them is whole, and knows of them: the run goes on behind them."""
+    (tmp_path / "images").mkdir()
+    for name in "abc":
+        Image.new("RGB", (40, 40), (90, 20, 20)).save(tmp_path / "images" / f"{name}.jpg")
+    for name in "xyz":
+        (tmp_path / "images" / f"{name}.jpg").write_text("no picture")
+    assert run(tmp_path / "images", clip, tmp_path / "whole", "--batch-size=2") == 0
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(extraction, "finish", lambda *_: (_ for _ in ()).throw(Stopped))
+        run(tmp_path / "images", clip, tmp_path / "out", "--batch-size=2")
+    assert run(tmp_path / "images", clip, tmp_path / "out", "--batch-size=2") == 0
+    skipped = json.loads((tmp_path / "out" / "features.json").read_text())["skipped"]
+    assert [one["record"] for one in skipped] == ["x.jpg", "y.jpg", "z.jpg"]
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
+
+
 def test_workers_change_nothing(images, clip, tmp_path):
     for workers in (0, 2):
         assert run(images, clip, tmp_path / f"{workers}", "--batch-size=2", workers=workers) == 0
@@ -418,6 +435,19 @@ def test_pictures_of_odd_shapes(clip, tmp_path):
         assert run(tmp_path / "images", clip, tmp_path / regions, f"--regions={regions}") == 0
         about = json.loads((tmp_path / regions / "features.json").read_text())
         assert about["images"] + len(about["skipped"]) == 4 and (regions == "whole" or about["images"] == 4)
+
+
+def test_hidden_pictures_are_none_of_ours(tmp_path):
+    hidden = [".git/a.jpg", ".ipynb_checkpoints/b-checkpoint.png", "more/.Trash/deep/b.jpg", ".c.jpg"]
+    thumbnails = ["@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", "@eaDir/b.jpg/SYNOPHOTO_THUMB_M.jpg"]
+    for name in ("a.jpg", "more/b.jpg", *hidden, *thumbnails):
+        (tmp_path / ".photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".photos" / name).touch()
+    problems = Problems()
+    found = extraction.find_pictures(tmp_path / ".photos", problems)  # the folder itself was asked for
+    assert [path.relative_to(tmp_path / ".photos").as_posix() for path in found] == ["a.jpg", "more/b.jpg"]
+    assert {problem.cause for problem in problems.found} == {"hidden picture"}
+    assert all(any(name in str(problem) for problem in problems.found) for name in hidden + thumbnails)
 
 
 @pytest.mark.parametrize(
