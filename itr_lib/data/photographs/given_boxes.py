@@ -3,7 +3,8 @@
 
 The first two are an object ``images`` by file name, with the ``size`` (width, height) that boxes were drawn on, in its
 pixels: ``{"size": [640, 480], "objects": [{"label": "dog", "box": [x1, y1, x2, y2]}]}``, or ``entities`` as in
-:mod:`itr_lib.data.photographs.entities`.
+:mod:`itr_lib.data.photographs.entities`. An object with ``"crowd": 1``, COCO's ``iscrowd``, is a region of many things and
+no object: it is left out and counted.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def _of_picture(name: str, entry, problems: Problems) -> GivenBoxes | None:
         problems.add("boxes of another format", name, f"The entry of {name!r} lacks 'size', 'objects' or 'entities'.")
         return None
     size = tuple(size)
-    found = [(label, usable_box(box, size, repr(name), name, problems)) for label, box in _labelled(entry)]
+    labelled = _labelled(entry, name, problems)
+    found = [(label, usable_box(box, size, repr(name), name, problems)) for label, box in labelled]
     usable = [(label, box) for label, box in found if box is not None]
     if not usable:
         return None
@@ -91,11 +93,15 @@ def _of_picture(name: str, entry, problems: Problems) -> GivenBoxes | None:
     return GivenBoxes(size, boxes, tuple(labels))
 
 
-def _labelled(entry: dict) -> Iterator[tuple[str, list[float]]]:
+def _labelled(entry: dict, name: str, problems: Problems) -> Iterator[tuple[str, list[float]]]:
     """Label and box of each object; of entities each box once, by place, for several may share it."""
     if isinstance(entry.get("objects"), list):
         for one in entry["objects"]:
-            yield (str(one.get("label", "")), one.get("box")) if isinstance(one, dict) else ("", None)
+            label, box, crowd = (one.get(key) if isinstance(one, dict) else None for key in ("label", "box", "crowd"))
+            if crowd == 1:
+                problems.leave_out("region of many objects", name, f"A box of {name!r} is around many, {label!r}.")
+            else:
+                yield "" if label is None else str(label), box
         return
     kinds = {}
     for one in entry["entities"].values():
