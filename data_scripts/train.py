@@ -54,8 +54,7 @@ def train_into(out: Path, options: argparse.Namespace, recipe: Recipe, device: s
         if first:
             print(splits.notes)
         splits.train.expect_features()
-        encoder = {} if options.data in ("scenes", "entities") else encoder_of(options.root, options.features)
-        settings = tables_of(recipe) | {"data": about(splits, options), "encoder": encoder}
+        settings = tables_of(recipe) | {"data": about(splits, options), "encoder": encoder_of(splits.features)}
         claim(out, settings)
         tokenizer = tokenizer_for(recipe.model.text, splits)
         model = recipe.build(splits.train, tokenizer)

@@ -377,6 +377,22 @@ def test_two_layouts_with_features_ask_which(tmp_path):
     assert load_splits("flickr8k", str(tmp_path), layout="karpathy").train.feature_dim == 8
 
 
+def test_a_feature_set_beside_scans_own_features_is_told(tmp_path):
+    """It may be better, and it stays unread: the report says so, and nobody takes its encoder for that of the data."""
+    scan(tmp_path)
+    assert "Features: " not in load_folder("f30k", tmp_path).report()
+    made, arrays = tmp_path / "clip", (np.ones((40, 1, 8)), np.float32([[[0, 0, 1, 1]]] * 40), np.ones((40, 1), bool))
+    shards.write_shard(made, 0, IDS, *arrays)
+    shards.finish(made, {"model": "clip"})
+    data, splits = load_folder("f30k", tmp_path), load_splits("f30k", str(tmp_path))
+    assert data["train"].feature_dim == 4 and data.features is splits.features is None
+    own = f"SCAN's layout, {tmp_path}"
+    assert f"Features: those of {own} itself. Not read: {made}; features=PATH reads it." in data.report()
+    asked = load_splits("f30k", str(tmp_path), features=str(made))
+    assert asked.train.feature_dim == 8 and asked.features == made
+    assert f"Features: {made}." in asked.notes and f"Not read: the features of {own} itself" in asked.notes
+
+
 @pytest.mark.parametrize("name", ["scenes", "entities"])
 def test_what_has_no_choice_takes_none(name, tmp_path):
     with pytest.raises(ValueError, match=f"with '{name}' there is no choice"):

@@ -3,8 +3,8 @@
 
 The first two are an object ``images`` by file name, with the ``size`` (width, height) that boxes were drawn on, in its
 pixels: ``{"size": [640, 480], "objects": [{"label": "dog", "box": [x1, y1, x2, y2]}]}``, or ``entities`` as in
-:mod:`itr_lib.data.photographs.entities`. An object with ``"crowd": 1``, COCO's ``iscrowd``, is a region of many things and
-no object: it is left out and counted.
+:mod:`itr_lib.data.photographs.entities`. An object with ``"crowd": 1``, COCO's ``iscrowd``, is a region of many and no
+object: it is left out and counted.
 """
 
 from __future__ import annotations
