@@ -21,7 +21,7 @@ from itr_lib.data.photographs.problems import Problem, Problems, read_json
 from itr_lib.data.photographs.shards import ABOUT, finish, is_set, names_in, write_shard
 from itr_lib.data.unicode import composed
 from itr_lib.encoders.pretrained import grid_boxes, pool_boxes
-from itr_lib.files import whole_file
+from itr_lib.files import write_whole
 from itr_lib.progress import progress_bar
 
 SHARD = 512  # pictures a shard, and at most a batch more: what a run that is killed loses
@@ -269,7 +269,7 @@ class _Shard:
     def write(self) -> _Shard:
         """To disk, what was skipped first: whoever finds the shard finds that, too. Returns the next one."""
         try:
-            _write_json(_skipped(self.out, self.number), [asdict(problem) for problem in self.problems])
+            write_whole(_skipped(self.out, self.number), json.dumps([asdict(problem) for problem in self.problems]))
             if self.names:
                 arrays = [np.concatenate(column) for column in zip(*(part[:3] for part in self.parts), strict=True)]
                 keys = self.parts[0].further
@@ -306,7 +306,7 @@ def _is_done(out: Path, settings: dict) -> bool:
     told = read_json(out / ABOUT) if is_set(out) else read_json(notes) if notes.is_file() else None
     if told is None:
         (out / UNFINISHED).mkdir(parents=True, exist_ok=True)
-        _write_json(notes, settings)
+        write_whole(notes, json.dumps(settings))
         return False
     other = [key for key in settings if not isinstance(told, dict) or told.get(key) != settings[key]]
     if other:
@@ -332,8 +332,3 @@ def _where_it_stopped(out: Path, paths: Sequence[Path], batch: int) -> tuple[int
 def _skipped(out: Path, number: int) -> Path:
     """Where the pictures are listed that were skipped while a shard was filled."""
     return out / UNFINISHED / f"{number:05d}.skipped.json"
-
-
-def _write_json(path: Path, content) -> None:
-    with whole_file(path) as file:
-        file.write(json.dumps(content, ensure_ascii=False).encode())

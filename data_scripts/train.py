@@ -23,11 +23,12 @@ from transformers import PreTrainedTokenizerBase
 
 from data_scripts.card import model_card
 from data_scripts.encoder import encoder_of
-from data_scripts.evaluate import add_data_arguments, measure, table_of, write_whole
+from data_scripts.evaluate import add_data_arguments, measure, table_of
 from data_scripts.settings import Tables, as_toml, changed, differences, read_preset, recipe_of, tables_of
 from itr_lib.data import Splits, load_splits, load_tokenizer, train_tokenizer
 from itr_lib.encoders.pretrained import PRECISIONS
 from itr_lib.encoders.text import TextConfig
+from itr_lib.files import write_whole
 from itr_lib.lessons.machine import choose_device, versions
 from itr_lib.lessons.recipes import Recipe
 from itr_lib.models import MODELS, save_model
