@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from toy import toy_data
-from transformers import BertConfig, BertModel, ViTConfig, ViTImageProcessorPil, ViTModel
+from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
 from data_scripts import evaluate, extract_features, ship_model, train
 from data_scripts.evaluate import measure
@@ -349,29 +349,6 @@ def test_from_photographs_to_metrics_in_one_command(vit, tmp_path, capsys):
     capsys.readouterr()
     assert evaluate.main([*words, str(tmp_path / "x.json"), "--images", str(tmp_path / "nowhere")]) == 1
     assert "nowhere" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["teran", "chan"])
-def test_the_papers_presets_train_ten_steps(model, tmp_path, capsys):
-    """Slow: a hundred million weights. Features have the papers' shape, 36 x 2048; only BERT is smaller than theirs."""
-    names, rng = [f"{number}.jpg" for number in range(12)], np.random.default_rng(0)
-    sentences = [{"raw": f"a w{number} on a w{number + 1}"} for number in range(5)]
-    splits = ["train"] * 8 + ["val"] * 2 + ["test"] * 2
-    images = [{"filename": n, "split": s, "sentences": sentences} for n, s in zip(names, splits, strict=True)]
-    (tmp_path / "dataset_flickr30k.json").write_text(json.dumps({"images": images}))
-    np.savez(tmp_path / "regions.npz", filenames=names, features=rng.normal(size=(12, 36, 2048)).astype(np.float16))
-    tokenizer = train_tokenizer([sentence["raw"] for sentence in sentences] * 2)
-    tokenizer.save_pretrained(tmp_path / "bert")
-    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "num_hidden_layers": 12}
-    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "bert")
-    words = ["--model", model, "--preset", "paper", "--data", "flickr30k", "--root", str(tmp_path), "--device", "cpu"]
-    words += ["--out", str(tmp_path / "run"), "--set", f"text.pretrained={tmp_path / 'bert'}", "--epochs", "1"]
-    assert train.main([*words, "--set", "training.batch_size=4"]) == 0, capsys.readouterr().err
-    (epoch,) = metrics(tmp_path / "run")["epochs"]
-    assert np.isfinite(epoch["loss"]) and epoch["loss"] > 0
-    settings = (tmp_path / "run" / "settings.toml").read_text()
-    assert "feature_dim = 2048" in settings and "regions = 36" in settings and "dim = 1024" in settings
 
 
 def test_features_of_unknown_make_cannot_be_made_again(run, folder, capsys):
