@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the run's folder: new, empty, or the same run's")
     parser.add_argument("--seed", type=int, help="of first weights and order (default: the preset's, 0)")
     parser.add_argument("--epochs", type=int, help="how long (default: the preset's)")
-    parser.add_argument("--precision", choices=PRECISIONS, help="default: the preset's, float32")
+    parser.add_argument("--precision", choices=("auto", *PRECISIONS), help="auto: the faster (default: the preset's)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="TABLE.NAME=VALUE", help="change a setting, as often as needed"
     )
@@ -193,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tables = read_preset(options.model, options.preset, options.data)
         for setting in settings_of(options):
             tables = changed(tables, setting)
-        recipe = recipe_of(tables)
+        recipe = recipe_of(tables, device)
     except ValueError as error:
         parser.error(str(error))
     out = options.out.expanduser()

@@ -18,7 +18,7 @@ from PIL import Image
 from toy import toy_data
 from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
-from data_scripts import evaluate, extract_features, ship_model, train
+from data_scripts import evaluate, extract_features, settings, ship_model, train
 from data_scripts.evaluate import measure
 from itr_lib import training
 from itr_lib.data import load_folder, load_tokenizer, train_tokenizer
@@ -349,6 +349,17 @@ def test_from_photographs_to_metrics_in_one_command(vit, tmp_path, capsys):
     capsys.readouterr()
     assert evaluate.main([*words, str(tmp_path / "x.json"), "--images", str(tmp_path / "nowhere")]) == 1
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_the_command_resolves_precision_for_its_device(folder, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(settings, "faster_precision", {"cpu": "bfloat16"}.__getitem__)
+    monkeypatch.setattr(
+        train, "train_into", lambda out, options, recipe, device: seen.append(recipe.training.precision)
+    )
+    for words in ((), ("--precision", "auto")):
+        assert train.main(command(folder, tmp_path / "run", "--device", "cpu", *words)) == 0
+    assert seen == ["float32", "bfloat16"]  # the toy run's own, and what is faster
 
 
 def test_features_of_unknown_make_cannot_be_made_again(run, folder, capsys):
