@@ -20,7 +20,7 @@ from data_scripts.encoder import extract_alike
 from itr_lib.data import load_entities, load_folder, load_splits, load_tokenizer
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.evaluation import RetrievalMetrics, mean_over_folds, retrieval_metrics, two_stage_metrics
-from itr_lib.files import whole_file
+from itr_lib.files import write_whole
 from itr_lib.inference import encode, readings_of, rows_of
 from itr_lib.lessons.machine import choose_device
 from itr_lib.models import TwoStageModel, load_model
@@ -150,12 +150,6 @@ def expect_width(model: nn.Module, data: RetrievalData) -> None:
             f"the features of {data.name}/{data.split} have {data.feature_dim} numbers a region, and the model was"
             f" trained on {expected}: give features of the same encoder with --features, or the pictures with --images"
         )
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is either whole or as it was."""
-    with whole_file(path) as file:
-        file.write(text.encode())
 
 
 def evaluate_run(options: argparse.Namespace, device: str) -> dict:

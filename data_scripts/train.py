@@ -23,11 +23,12 @@ from transformers import PreTrainedTokenizerBase
 
 from data_scripts.card import model_card
 from data_scripts.encoder import encoder_of
-from data_scripts.evaluate import add_data_arguments, measure, table_of, write_whole
+from data_scripts.evaluate import add_data_arguments, measure, table_of
 from data_scripts.settings import Tables, as_toml, changed, differences, read_preset, recipe_of, tables_of
 from itr_lib.data import Splits, load_splits, load_tokenizer, train_tokenizer
 from itr_lib.encoders.pretrained import PRECISIONS
 from itr_lib.encoders.text import TextConfig
+from itr_lib.files import write_whole
 from itr_lib.lessons.machine import choose_device, versions
 from itr_lib.lessons.recipes import Recipe
 from itr_lib.models import MODELS, save_model
@@ -54,8 +55,7 @@ def train_into(out: Path, options: argparse.Namespace, recipe: Recipe, device: s
         if first:
             print(splits.notes)
         splits.train.expect_features()
-        encoder = {} if options.data in ("scenes", "entities") else encoder_of(options.root, options.features)
-        settings = tables_of(recipe) | {"data": about(splits, options), "encoder": encoder}
+        settings = tables_of(recipe) | {"data": about(splits, options), "encoder": encoder_of(splits.features)}
         claim(out, settings)
         tokenizer = tokenizer_for(recipe.model.text, splits)
         model = recipe.build(splits.train, tokenizer)
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the run's folder: new, empty, or the same run's")
     parser.add_argument("--seed", type=int, help="of first weights and order (default: the preset's, 0)")
     parser.add_argument("--epochs", type=int, help="how long (default: the preset's)")
-    parser.add_argument("--precision", choices=PRECISIONS, help="default: the preset's, float32")
+    parser.add_argument("--precision", choices=("auto", *PRECISIONS), help="auto: the faster (default: the preset's)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="TABLE.NAME=VALUE", help="change a setting, as often as needed"
     )
@@ -193,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tables = read_preset(options.model, options.preset, options.data)
         for setting in settings_of(options):
             tables = changed(tables, setting)
-        recipe = recipe_of(tables)
+        recipe = recipe_of(tables, device)
     except ValueError as error:
         parser.error(str(error))
     out = options.out.expanduser()

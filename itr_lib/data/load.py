@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -25,6 +26,7 @@ class Splits:
         probes: further splits by name: ``"swaps"`` and ``"replaces"`` of the scenes, ``"test_1k"`` of COCO precomputed.
         notes: what a reader should know about where the data come from.
         phrases: of photographs with Flickr30k Entities, the phrases of the test split and their regions.
+        features: of photographs, the file or folder that their features come from, where it is one of its own.
     """
 
     train: RetrievalData
@@ -33,6 +35,7 @@ class Splits:
     probes: dict[str, RetrievalData] = field(default_factory=dict)
     notes: str = ""
     phrases: Phrases | None = None
+    features: Path | None = None
 
 
 def load_splits(
@@ -84,7 +87,7 @@ def load_splits(
     probes = {split: part for split, part in read.splits.items() if split not in ("train", "val", "test")}
     notes = f"{read.report()}\nReported on: {test.split}; checkpoints chosen by: {val.split}."
     phrases = read.phrases[test.split] if name == "entities" else None
-    return Splits(train, val, test, probes, notes, phrases)
+    return Splits(train, val, test, probes, notes, phrases, read.features)
 
 
 def _three(parts: dict[str, RetrievalData], root: str) -> tuple[RetrievalData, RetrievalData, RetrievalData]:

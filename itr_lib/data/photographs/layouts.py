@@ -70,6 +70,7 @@ def load_folder(
         boxes = _boxes(listing, found.get("coco", ())) if features is None else ()
     about = {"images": images, "features": features, "boxes": boxes, "decode": strict if verify is None else verify}
     data = assemble(source, problems, name=name, splits=splits, **about)
+    notes += _features_left(source, found[chosen][0], listing, features)
     return replace(data, notes=(*data.notes, *notes, *_left(found, chosen)))
 
 
@@ -79,6 +80,16 @@ def _pictures(source: Source, listing: Listing) -> tuple[Path | None, list[str]]
     if images is None or source.regions is None or _any_picture(source, images):
         return images, []
     return None, [f"The pictures in {images} are not used: no id_mapping.json says which of them is which image."]
+
+
+def _features_left(source: Source, taken: Path, listing: Listing, features) -> list[str]:
+    """Which features were taken, and which were not, where a layout brings its own and others lie beside them."""
+    others = [str(path) for path in find_features(listing) if path != taken]
+    if source.regions is None or features is None and not others:
+        return []
+    if features is not None:
+        return [f"Not read: the features of {source.layout} itself, since others were asked for."]
+    return [f"Features: those of {source.layout} itself. Not read: {', '.join(others)}; features=PATH reads it."]
 
 
 def _found(name: str, listing: Listing) -> dict[str, list[Path]]:
