@@ -94,7 +94,7 @@ def _attended_lengths(runs: list[tuple[Tensor, Tensor]]) -> Float[Tensor, "books
         largest = (weights * gram.diagonal(dim1=1, dim2=2)[..., None]).sum(dim=1)
         cancelled.append(squares[-1] < CANCELLED * largest)
     if torch.cat(cancelled).any():  # asked once for all runs: it makes the host wait for a GPU
-        squares = [_mended(*some, *run) for *some, run in zip(squares, cancelled, runs, strict=True)]
+        squares = [_mended(some, which, *run) for some, which, run in zip(squares, cancelled, runs, strict=True)]
     square = torch.cat(squares)
     # The root of 0 has no finite gradient.
     return torch.where(square > 0, square, 1).sqrt() * (square > 0)
