@@ -86,7 +86,10 @@ class TrainConfig:
 
 @dataclass
 class History:
-    """One entry an epoch: mean training ``loss``, ``rsum`` and R@1 on validation images, ``seconds`` taken."""
+    """One entry an epoch: mean training ``loss``, ``rsum`` and R@1 on validation images, ``seconds`` taken.
+
+    The first epoch's seconds hold those of reading captions with a frozen text model.
+    """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
 
@@ -150,18 +153,18 @@ def train(
             if checkpoint and checkpoint.exists():
                 run.restore(load_checkpoint(checkpoint, identity))
             done, show = len(run.history.epochs), progress and rank() == 0
-            reading = nullcontext()
+            started, reading = time.perf_counter(), nullcontext()
             if frozen and done < config.epochs:
                 reading = captions_read_once(model, tokens, config.precision, progress=show)
             with reading, progress_bar(steps * config.epochs, label, "step", done=steps * done, show=show) as bar:
                 for epoch in range(done, config.epochs):
-                    started = time.perf_counter()
                     loss = run.train_epoch(objective, train_data, tokens, epoch, bar)
                     metrics = evaluate(model, tokenizer, val_data, device=device, tokens=val_tokens)
                     run.close_epoch(loss, metrics, time.perf_counter() - started)
                     bar.set_postfix(loss=f"{loss:.3f}", val_rsum=f"{metrics['rsum']:.0f}")
                     if checkpoint:
                         save_checkpoint(checkpoint, identity, run.state())
+                    started = time.perf_counter()
     model.load_state_dict(run.best)
     model.eval()
     return run.history

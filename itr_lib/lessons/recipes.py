@@ -147,6 +147,30 @@ def on_photographs(profile: str, model: models.ModelConfig, loss: Loss, seed: in
     return Recipe(model, loss, training)
 
 
+def tgdt_on_photographs(profile: str, text: TextConfig | None = None, seed: int = 0) -> Recipe:
+    """TGDT there: both scores learn at once by InfoNCE, and a global vector is the mean of its tokens.
+
+    A transformer on top of them, as on the scenes, starts slowly with so few captions.
+    """
+    width = photograph_width(profile)
+    model = TGDTConfig(
+        text=text or _text(profile),
+        dim=width,
+        region_dim=width,
+        joint_layers=0,
+        pooling="MrAVGw",
+        global_layers=0,
+        detach=False,
+    )
+    loss = TwoLevelObjective(temperature=0.05, local_temperature=0.05, intra_weight=0.0)
+    return on_photographs(profile, model, loss, seed)
+
+
+def photograph_width(profile: str) -> int:
+    """Of the common space: photographs show more kinds of things than scenes."""
+    return 64 if profile == "smoke" else 512
+
+
 def _text(profile: str) -> TextConfig:
     hidden, layers = {"smoke": (32, 1), "quick": (128, 2), "full": (256, 4)}[profile]
     return TextConfig(hidden=hidden, layers=layers)
