@@ -28,7 +28,7 @@ from itr_lib.objectives import InfoNCEObjective, TripletObjective, TwoLevelObjec
 from itr_lib.progress import progress_bar
 from itr_lib.training import TrainConfig, _Run
 
-STEPS, PAIRS = 4, 30
+STEPS, PAIRS = 2, 30
 DATA = toy_data(STEPS * PAIRS, 1)
 rng = np.random.default_rng(0)
 DATA = replace(  # sets of all sizes
@@ -101,4 +101,4 @@ if __name__ == "__main__":
         follower(torch.rand(2, 3, 4, device="cuda"), torch.ones(2, 3, dtype=torch.bool, device="cuda"))
     said = {what: says_when_misplaced(*where) for what, where in MISPLACED.items()}
     warned = [str(warning.message) for warning in caught]
-    print(json.dumps({"losses": losses, "counted": counted, "misplaced": said, "warned": warned}))
+    print(json.dumps({"losses": losses, "counted": counted, "misplaced": said, "warned": warned, "steps": STEPS}))
