@@ -35,6 +35,7 @@ from itr_lib.parallel import average_gradients, gather_objects, my_share, rank, 
 from itr_lib.progress import progress_bar
 from itr_lib.trained_parts import captions_read_once, parameter_groups, pretrained_text, without_gradient
 from itr_lib.training_view import TrainingView
+from itr_lib.transfer import upload
 from itr_lib.validation import expect_choice, expect_count, expect_finite
 
 # After how many steps the loop looks whether loss and gradient are finite. Each look makes the host wait for a GPU.
@@ -231,7 +232,7 @@ class _Run:
         view = self.model if plain else TrainingView(self.model, self.config.precision, len(captions))
         share = pair_batch(data, tokens, my_share(captions), self.device)
         share = seen_in_part(share, self.config.drop_regions, self.config.drop_features)
-        whole = torch.from_numpy(data.image_of_caption[captions]).to(self.device)
+        whole = upload(torch.from_numpy(data.image_of_caption[captions]), self.device)
         return objective(view, share._replace(image_ids=whole), epoch)
 
     def close_epoch(self, loss: float, metrics: dict[str, float], seconds: float) -> None:
