@@ -270,7 +270,7 @@ if questions is not None:
     lesson.show(figure)
 
 # %% [markdown]
-# 29 photographs are few, and the largest box is hard to beat: what people photograph, they put in the middle, and speak of. Flickr30k Entities says for thousands of photographs which phrase means which box. On 1,000 that it never saw, a TERAN with boxes pooled like yours points right for {{06_real_photographs-flickr8k/pointing_all: Entities}} % (chance {{06_real_photographs-flickr8k/pointing_chance: Entities}} %, the largest box {{06_real_photographs-flickr8k/pointing_largest_box: Entities}} %); with hand-made features it was {{02_fine_grained_alignment-entities/pointing_all: TERAN (MrSw)}} % (lesson 02). Its words come from the first two layers of a pretrained text model: behind all six, each word has heard the whole sentence, and points worse.
+# 29 photographs are few, and the largest box is hard to beat: what people photograph, they put in the middle, and speak of. Flickr30k Entities says for thousands of photographs which phrase means which box. On 1,000 that it never saw, a TERAN with boxes pooled like yours points right for {{06_real_photographs-flickr8k/pointing_all: Entities}} % (chance {{06_real_photographs-flickr8k/pointing_chance: Entities}} %, the largest box {{06_real_photographs-flickr8k/pointing_largest_box: Entities}} %); with hand-made features it was {{02_fine_grained_alignment-entities/pointing_all: TERAN (MrSw)}} % (lesson 02). Two choices made it better on photographs held out: words from the first two layers of a text model, since behind all six a word has heard the whole sentence; and no box hidden in training, since the hidden one may be the one that is meant.
 
 # %%
 lesson.clock()

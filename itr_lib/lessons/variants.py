@@ -170,10 +170,11 @@ def lesson06(profile: str, data: str, seed: int) -> dict[str, OnPhotographs]:
     minilm = replace(one.model, text=TextConfig(pretrained="all-minilm-l6-v2"))
     both = recipes.tgdt_on_photographs(profile, minilm.text, seed)
     fine = TERANConfig(text=minilm.text, dim=width, region_dim=width, joint_layers=0, pooling=both.model.pooling)
-    # To point, a word should still be itself, and behind six layers it has heard the whole sentence. On the 600
-    # photographs to choose by (one seed, four epochs) 54.7 % of the phrases pointed right after one layer, 56.2 % after
-    # two, and 48.4 % with text from scratch.
+    # To point, a word should still be itself, and behind six layers it has heard the whole sentence; and the box that
+    # it means should be there. On the 600 photographs to choose by (one seed) 48.4 % of the phrases pointed right with
+    # text from scratch, 54.7 % after one layer, 56.2 % after two, and 59.8 % with no box hidden in training.
     words = replace(fine, text=replace(fine.text, first_layers=2))
+    pointing = {"drop_regions": 0.0, "batch_size": 128, "epochs": min(4, one.training.epochs)}
     frozen = {"pretrained_rate": 0.0}
     hand = "hand-made"
     return {
@@ -187,7 +188,7 @@ def lesson06(profile: str, data: str, seed: int) -> dict[str, OnPhotographs]:
         "TGDT": OnPhotographs(replace(both, training=replace(both.training, **frozen))),
         "500 photographs": OnPhotographs(few, photographs=500),
         "1,000 photographs": OnPhotographs(few, photographs=1000),
-        "Entities": OnPhotographs(plan(words, **frozen), "boxes"),
+        "Entities": OnPhotographs(plan(words, **frozen, **pointing), "boxes"),
     }
 
 
