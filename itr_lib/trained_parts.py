@@ -20,13 +20,14 @@ def pretrained_text(model: nn.Module) -> list[nn.Module]:
 
 
 def frozen_parts(model: nn.Module, pretrained_rate: float, image_rate: float) -> list[nn.Module]:
-    """What stays as it is: the pretrained text model at a ``pretrained_rate`` of 0, the backbone at an ``image_rate``."""
+    """What stays as it is: pretrained text at a ``pretrained_rate`` of 0, a backbone at an ``image_rate`` of 0."""
     return ([] if pretrained_rate else pretrained_text(model)) + ([] if image_rate else _backbone(model))
 
 
 def _backbone(model: nn.Module) -> list[nn.Module]:
     """The network that looks at pictures, where the model has one."""
-    return [model.backbone] if hasattr(model, "backbone") else []
+    backbone = getattr(model, "backbone", None)
+    return [] if backbone is None else [backbone]
 
 
 def _pretrained_encoders(model: nn.Module) -> list[TextEncoder]:

@@ -47,9 +47,10 @@ class TrainConfig:
     """How to train. Learning rates are AdamW's; a step is one batch.
 
     A pretrained text model learns at ``pretrained_rate`` times the rate of the rest; at 0 it is frozen: no gradient,
-    no dropout. ``image_rate`` is the same for the backbone of a model that looks at pictures itself. The learning rate
-    climbs over ``warmup_steps``, stays, and falls to a tenth after ``decay_after`` of the epochs. With the
-    ``precision`` ``"bfloat16"`` encoders compute in 16 bits; weights, scores and losses stay float32.
+    no dropout. ``image_rate`` is the same for the backbone of a model that looks at pictures itself, by default that of
+    VSE-infinity's released code. The learning rate climbs over ``warmup_steps``, stays, and falls to a tenth after
+    ``decay_after`` of the epochs. With the ``precision`` ``"bfloat16"`` encoders compute in 16 bits; weights, scores
+    and losses stay float32.
     ``drop_regions`` and ``drop_features`` are shares of what a model does not get to see of an image at a step: where
     pictures are few it learns them by heart otherwise.
     """
@@ -67,7 +68,7 @@ class TrainConfig:
     precision: str = "float32"
     drop_regions: float = 0.0
     drop_features: float = 0.0
-    image_rate: float = 0.1
+    image_rate: float = 0.01
 
     def __post_init__(self) -> None:
         expect_count("epochs", self.epochs)

@@ -23,10 +23,11 @@ def looked_at(model: nn.Module, batch: Batch, precision: str) -> Batch:
 
     They come before all that hides a part of what a model sees, and once a step: key encoders take them, too.
     """
-    if not hasattr(model, "backbone"):
+    backbone = getattr(model, "backbone", None)
+    if backbone is None:
         return batch
     with torch.autocast(batch.image_ids.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return batch._replace(images=model.backbone(batch.images))
+        return batch._replace(images=backbone(batch.images))
 
 
 class TrainingView:

@@ -12,17 +12,19 @@ import dataclasses
 import multiprocessing
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from toy import toy_data
+from toy import toy_data, toy_network, toy_pictures
 
 from itr_lib import inference, parallel, training, training_view
 from itr_lib.data import train_tokenizer
 from itr_lib.data.dataset import RetrievalData
+from itr_lib.encoders.backbone import Backbone, BackboneConfig
 from itr_lib.encoders.text import TextConfig
 from itr_lib.models import build, user
 from itr_lib.objectives import InfoNCEObjective, TripletObjective, TwoLevelObjective, UnifiedObjective
@@ -59,6 +61,7 @@ CASES = {
     "user": (UnifiedObjective(), {"guide": "none", "queue_size": 30}),
     "user, sge": (UnifiedObjective(), {"guide_dropout": 0.0, "queue_size": 30}),
     "tgdt": (TwoLevelObjective(), {"dropout": 0.0}),
+    "vse, pictures": (InfoNCEObjective(), {"dropout": 0.0}),
 }
 
 
@@ -83,14 +86,18 @@ def doubled(value):
 def fit(case: str) -> dict[str, torch.Tensor]:
     """All that is compared, of one training in float64."""
     objective, settings = CASES[case]
-    model, norms = new_model(case, **settings).double(), []
+    model, norms, parts = new_model(case, **settings), [], (TRAIN_FOR_SGE if case == "user, sge" else TRAIN, VAL)
+    if case == "vse, pictures":
+        with tempfile.TemporaryDirectory() as folder:
+            model.backbone = Backbone(BackboneConfig(toy_network(Path(folder)), grid=2))
+        parts = [model.backbone.pictures(toy_pictures(part)) for part in parts]
+    model = model.double()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(training, "pair_batch", doubled(training.pair_batch))
         patched.setattr(inference, "image_batch", doubled(inference.image_batch))
         clip = training.clip_grad_norm_
         patched.setattr(training, "clip_grad_norm_", lambda *both: norms.append(clip(*both)) or norms[-1])
-        data = TRAIN_FOR_SGE if case == "user, sge" else TRAIN
-        history = train(model, objective, TOKENIZER, data, VAL, CONFIG, progress=False)
+        history = train(model, objective, TOKENIZER, *parts, CONFIG, progress=False)
     loss = torch.tensor(history.epochs[0]["loss"], dtype=torch.double)
     return {"loss": loss, "norms": torch.stack(norms), **model.state_dict()}
 
@@ -110,6 +117,15 @@ def average_divided_twice(model):
             weight.grad /= world()
 
 
+def in_training_mode(backbone, batch):
+    for part in backbone.modules():
+        part.training = True
+    return LOOK(backbone, batch)
+
+
+LOOK = Backbone.forward
+
+
 def normed_alone(norm, rows):
     own = norm.training and len(rows) > 1
     return F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=own, eps=norm.eps)
@@ -120,6 +136,7 @@ WRONG = {  # the case that shows it, and what is patched
     "divided once too much": ("teran", training, "average_gradients", average_divided_twice),
     "gradients not averaged": ("vse", training, "average_gradients", lambda model: None),
     "each normalises its own regions": ("user, sge", user, "_normed", normed_alone),
+    "each normalises its own pictures": ("vse, pictures", Backbone, "forward", in_training_mode),
 }
 
 

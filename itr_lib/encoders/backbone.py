@@ -52,7 +52,7 @@ class Backbone(nn.Module):
     """A pretrained image network, from the pixels of :func:`itr_lib.data.pixels.with_pixels` to regions.
 
     It is always in evaluation mode, also while it learns: batch normalisation keeps the statistics of its pretraining,
-    as detectors and VSE-infinity fine-tune. So a picture's regions depend on nothing else in the batch, nor on how many
+    as in VSE-infinity's released code. So a picture's regions depend on nothing else in the batch, nor on how many
     processes share it, and training sees the function that is evaluated later.
 
     Args:
@@ -135,11 +135,12 @@ class Backbone(nn.Module):
 
 def _values(prepare: Prepare, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """What ``prepare`` makes of a black pixel, and of one more in 255: two numbers a colour, (3, 1, 1)."""
-    made = [prepare([Image.new("RGB", size[::-1], (value,) * 3)]) for value in (0, 255)]
-    black, white = (torch.from_numpy(np.asarray(arrays["pixel_values"][0], np.float32)) for arrays in made)
-    if made[0].keys() != {"pixel_values"} or black.shape != (3, *size) or (black != black[:, :1, :1]).any():
+    black, white = (prepare([Image.new("RGB", size[::-1], (value,) * 3)]) for value in (0, 255))
+    shapes = {name: np.shape(array) for name, array in black.items()}
+    if shapes != {"pixel_values": (1, 3, *size)}:
         raise ValueError(
-            f"pictures are prepared as {sorted(made[0])} of shape {tuple(black.shape)}, expected plain pixel_values of"
-            f" {(3, *size)}: extract features with this model instead"
+            f"pictures are prepared as {shapes}, expected plain pixel_values of {(1, 3, *size)}: extract features with"
+            " this model instead"
         )
-    return black[:, :1, :1].clone(), (white - black)[:, :1, :1] / 255
+    low, high = (torch.tensor(made["pixel_values"][0, :, :1, :1], dtype=torch.float32) for made in (black, white))
+    return low, (high - low) / 255
