@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from test_pretrained import FAMILIES
+from test_pretrained import FAMILIES, needs
 from test_train import SMALL, photographs
 from toy import toy_data, toy_network, toy_pictures
 
@@ -272,12 +272,15 @@ def test_a_killed_run_goes_on_to_the_same_weights(network, tmp_path):
 # --- on disk ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", ["clip", "vit", "resnet"])
+@pytest.mark.parametrize("family", ["clip", "vit", "resnet", "efficientnet-lite0"])
 def test_a_saved_model_needs_nothing_else(family, network, tmp_path):
     """Its network is a folder that other commands take; what was never trained is not in it, and comes back alike."""
     source, saved = tmp_path / "source", tmp_path / "saved"
     if family == "resnet":
         source = Path(network)
+    elif family == "efficientnet-lite0":
+        needs(family)
+        source = family
     else:
         make, processor, _ = FAMILIES[family]
         model = make()
@@ -298,8 +301,9 @@ def test_a_saved_model_needs_nothing_else(family, network, tmp_path):
     some = [VAL.picture(row) for row in range(2)]
     with torch.no_grad():
         regions = eyes(image_batch(data, np.arange(2))).features
-    assert torch.allclose(load_image_encoder(saved / "backbone")(some).whole, regions[:, 0], atol=1e-5)
-    (saved / "backbone" / "model.safetensors").unlink()
+    whole = load_image_encoder(saved / "backbone")(some).whole
+    torch.testing.assert_close(whole, regions[:, 0], rtol=1e-3, atol=1e-4)
+    next((saved / "backbone").glob("*.safetensors")).unlink()
     with pytest.raises(ValueError, match="does not hold a model written by save_model"):
         load_model(saved)
 

@@ -12,7 +12,6 @@ import dataclasses
 import multiprocessing
 import os
 import socket
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -83,13 +82,12 @@ def doubled(value):
     return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
-def fit(case: str) -> dict[str, torch.Tensor]:
-    """All that is compared, of one training in float64."""
+def fit(case: str, folder: Path) -> dict[str, torch.Tensor]:
+    """All that is compared, of one training in float64; ``folder`` holds an image network."""
     objective, settings = CASES[case]
     model, norms, parts = new_model(case, **settings), [], (TRAIN_FOR_SGE if case == "user, sge" else TRAIN, VAL)
     if case == "vse, pictures":
-        with tempfile.TemporaryDirectory() as folder:
-            model.backbone = Backbone(BackboneConfig(toy_network(Path(folder)), grid=2))
+        model.backbone = Backbone(BackboneConfig(folder, grid=2))
         parts = [model.backbone.pictures(toy_pictures(part)) for part in parts]
     model = model.double()
     with pytest.MonkeyPatch.context() as patched:
@@ -182,19 +180,19 @@ def join(number: int, port: int) -> None:
 
 
 def alone(folder: Path) -> None:
-    torch.save({case: fit(case) for case in CASES}, folder / "alone.pt")
+    torch.save({case: fit(case, folder) for case in CASES}, folder / "alone.pt")
 
 
 def one_of_two(folder: Path, number: int, port: int) -> None:
     join(number, port)
     with together("cpu"):
-        found = {case: fit(case) for case in CASES}
+        found = {case: fit(case, folder) for case in CASES}
         found["rows"] = ragged_rows()
         found["flags"] = gather_rows(torch.tensor([number == 1]))
         for name, (case, module, function, wrong) in WRONG.items():
             with pytest.MonkeyPatch.context() as patched:
                 patched.setattr(module, function, wrong)
-                found[name] = fit(case)
+                found[name] = fit(case, folder)
         found["calm"] = fit_in_two_goes(folder / "calm", stop=False)
         found["stopped"] = fit_in_two_goes(folder / "stopped", stop=True)
     torch.save(found, folder / f"{number}.pt")
@@ -245,6 +243,7 @@ def free_port() -> int:
 def found(tmp_path_factory) -> dict[str, dict]:
     """What a process alone found, and each of two."""
     folder, port = tmp_path_factory.mktemp("processes"), free_port()
+    toy_network(folder)  # here: of several processes that know each other transformers lets the first one write
     jobs = [(alone, folder), *((one_of_two, folder, number, port) for number in (0, 1))]
     assert end(start(jobs)) == [0, 0, 0]
     return {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in ("alone", "0", "1")}
