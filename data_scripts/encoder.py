@@ -10,6 +10,7 @@ from itr_lib.data.photographs.problems import read_json
 from itr_lib.data.photographs.shards import ABOUT, is_set
 
 KEPT = ("model", "regions", "grid", "precision")  # of what features.json says: what a picture's numbers depend on
+PIXELS = "pixels"  # no regions at all: the run's model makes them itself
 FROM_PICTURES = ("whole", "grid", "detector")  # regions that need no file of boxes
 
 

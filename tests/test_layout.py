@@ -34,7 +34,7 @@ DATA_FLOORS = """
     offline rows unicode
     dataset boxes cache tokenisation download
     batches archives scenes photographs
-    augment load
+    augment load pixels
     questions
 """
 # Functions of more than 30 lines of code (docstrings, comments and blank lines do not count, the signature does), and

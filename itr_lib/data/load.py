@@ -47,6 +47,7 @@ def load_splits(
     strict: bool = False,
     features=None,
     layout: str | None = None,
+    pictures_alone: bool = False,
 ) -> Splits:
     """The embedded scenes, or the photographs in the folder ``root`` (``~`` is your home).
 
@@ -67,6 +68,8 @@ def load_splits(
         strict: stop at the first bad record of photographs instead of skipping it.
         features: the feature file or folder of photographs, where there are several.
         layout: the layout of their captions, where there are several.
+        pictures_alone: take no features of photographs, and decode every picture now: for a model that looks at
+            pictures itself.
 
     Raises:
         ValueError: for another profile, or when the data cannot be read; ``strict``: at the first bad record.
@@ -79,7 +82,8 @@ def load_splits(
     if name == "entities":
         read = load_entities(root, limit={"smoke": 300}.get(profile), strict=strict)
     else:
-        read = load_folder(name, root, features=features, layout=layout, strict=strict)
+        how = {"pictures_alone": pictures_alone, "verify": strict or pictures_alone}
+        read = load_folder(name, root, features=features, layout=layout, strict=strict, **how)
     train, val, test = _three(read.splits, root)
     if profile == "smoke" and name != "entities":  # whose loader was given a limit, and has made its phrases
         sizes = ((train, 300), (val, 60), (test, 100))

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from itr_lib import models
 from itr_lib.data.dataset import RetrievalData
+from itr_lib.encoders.backbone import Backbone
 from itr_lib.encoders.text import TextConfig
 from itr_lib.models.chan import CHANConfig
 from itr_lib.models.teran import TERANConfig
@@ -42,14 +43,19 @@ class Recipe(Generic[Config]):
     objective: Loss
     training: TrainConfig
 
-    def build(self, data: RetrievalData, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
-        """The untrained model; the same seed gives the same weights."""
+    def build(
+        self, data: RetrievalData, tokenizer: PreTrainedTokenizerBase, backbone: Backbone | None = None
+    ) -> nn.Module:
+        """The untrained model, with the backbone, if any; the same seed gives the same weights."""
         torch.manual_seed(self.training.seed)
         text = replace(self.model.text, vocabulary_size=len(tokenizer), mask_token=tokenizer.mask_token_id)
-        config = replace(self.model, feature_dim=data.feature_dim, text=text)
+        config = replace(self.model, feature_dim=backbone.width if backbone else data.feature_dim, text=text)
         if isinstance(config, USERConfig) and config.guide == "clip":
             config = replace(config, guide_dim=data.guide_dim)
-        return models.from_config(config)
+        model = models.from_config(config)
+        if backbone is not None:
+            model.backbone = backbone
+        return model
 
 
 def vse(profile: str, data: str = "scenes", seed: int = 0) -> Recipe[VSEConfig]:
