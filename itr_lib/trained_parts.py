@@ -16,7 +16,7 @@ from itr_lib.encoders.text import TextEncoder
 
 def pretrained_text(model: nn.Module) -> list[nn.Module]:
     """The pretrained text model, where there is one; first the one that learns, then any copy of it that makes keys."""
-    return [encoder.bert for encoder in _pretrained_encoders(model)]
+    return [encoder.bert for encoder in _pretrained_encoders(model) if encoder.bert is not None]
 
 
 def frozen_parts(model: nn.Module, pretrained_rate: float, image_rate: float) -> list[nn.Module]:
@@ -34,7 +34,7 @@ def _pretrained_encoders(model: nn.Module) -> list[TextEncoder]:
     text = getattr(getattr(model, "config", None), "text", None)
     if text is None or not text.pretrained:
         return []
-    return [part for part in model.modules() if isinstance(part, TextEncoder) and part.bert is not None]
+    return [part for part in model.modules() if isinstance(part, TextEncoder)]
 
 
 @contextmanager
@@ -46,10 +46,9 @@ def captions_read_once(
     On the CPU alone, where reading them costs more than all the rest of a step; a GPU would wait for the host to look
     them up. A copy that makes keys reads for itself: it may lag behind.
     """
-    encoder = _pretrained_encoders(model)[0]
-    width, device = encoder.bert.config.hidden_size, encoder.project.weight.device.type
-    if device == "cpu" and can_be_kept(tokens, width):
-        encoder.bert.eval()
+    encoder, bert = _pretrained_encoders(model)[0], pretrained_text(model)[0]
+    if encoder.project.weight.device.type == "cpu" and can_be_kept(tokens, encoder.project.in_features):
+        bert.eval()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             encoder.known = KnownStates(encoder.states, tokens, progress=progress)
     try:
