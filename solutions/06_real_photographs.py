@@ -611,7 +611,7 @@ parameter_groups = check("parameter-groups", parameter_groups)
 
 
 # %% [markdown]
-# **Reading.** With MiniLM's words, one vector finds {{06_real_photographs-flickr8k/t2i_r1: MiniLM, frozen}} %, alignment (TERAN) {{06_real_photographs-flickr8k/t2i_r1: TERAN}} %, and both in one model (TGDT) {{06_real_photographs-flickr8k/t2i_r1: TGDT}} %. On the scenes alignment was far ahead: there captions differ by which object has which colour. Here they differ by what is there at all, and one vector holds that.
+# **Reading.** With MiniLM's words, one vector finds {{06_real_photographs-flickr8k/t2i_r1: MiniLM, frozen}} %, alignment (TERAN) {{06_real_photographs-flickr8k/t2i_r1: TERAN}} %, and both in one model (TGDT) {{06_real_photographs-flickr8k/t2i_r1: TGDT}} %. On the scenes alignment was far ahead: there captions differ by which object has which colour. Here most differ by what is there at all: one vector can hold that.
 #
 # **Photographs.** With 500 photographs R@1 is {{06_real_photographs-flickr8k/t2i_r1: 500 photographs}} %, with 1,000 {{06_real_photographs-flickr8k/t2i_r1: 1,000 photographs}} %, with all 5,400 {{06_real_photographs-flickr8k/t2i_r1: EfficientNet}} %.
 #

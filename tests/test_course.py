@@ -406,8 +406,8 @@ def test_who_had_the_cores(monkeypatch) -> None:
 
 def test_what_other_programs_take_is_not_the_lessons() -> None:
     """A child of this process, as a kernel is one, computes for a second; whoever runs beside it does not count."""
-    beside = subprocess.Popen(["sh", "-c", f"{sys.executable} -c 'while True: pass' & echo $!"], stdout=subprocess.PIPE)
-    stranger = int(beside.communicate()[0])  # its parent has ended: it is no child of this process
+    start = f"{sys.executable} -c 'while True: pass' >/dev/null & echo $!"  # with our pipe open, its end would not come
+    stranger = int(subprocess.check_output(["sh", "-c", start]))  # its parent has ended: it is no child of this process
     try:
         with watch(every=0.1) as use:
             code = "import time\nwhile time.process_time() < 1: pass"
