@@ -7,6 +7,7 @@ Exit status: 0 all well; 1 something failed, or is not as expected; 2 what was a
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 import time
@@ -44,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--data", default="scenes", help="scenes, flickr8k, flickr30k, coco or entities")
         if name == "grade":
             _grade_arguments(command)
+        if name == "classroom":
+            command.add_argument("folder", type=Path)
         if name in ("run", "all"):
             command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
             command.add_argument("--root", default="", help="the data set's folder")
@@ -142,6 +145,16 @@ def _grade(options: argparse.Namespace) -> int:
     return 0 if result.percent >= options.threshold else 1
 
 
+def _classroom(options: argparse.Namespace) -> int:
+    from itr_lib.course.classroom import classroom
+
+    print("\n".join(f"wrote {path}" for path in classroom(options.folder, builder.REPO)))
+    print(f"next: {options.folder / 'week.sh'} handout LESSON; secret.txt and gradebook.db are for teachers alone")
+    if importlib.util.find_spec("nbgrader") is None:
+        print("nbgrader is not installed here: pip install -c constraints.txt -e '.[classroom]'")
+    return 0
+
+
 def _doctor(_: argparse.Namespace) -> int:
     from itr_lib.course.doctor import doctor
 
@@ -156,6 +169,7 @@ COMMANDS = {
     "report": (_report, "write the report of the last run of a profile"),
     "all": (_all, "run, then report"),
     "grade": (_grade, "the points of a learner's notebook, on the checks that it shows and on hidden ones"),
+    "classroom": (_classroom, "a folder in which nbgrader hands lessons out and grades them"),
     "limits": (_limits, "how long each lesson is, and where it is over its limits"),
     "doctor": (_doctor, "what this machine offers, and what to mend"),
 }

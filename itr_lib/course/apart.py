@@ -97,7 +97,8 @@ class Room:
     def _start(self) -> None:
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         path = os.pathsep.join([str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])])
-        extra = {"PYTHONPATH": path, "ITR_GRADING": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+        extra = {"PYTHONPATH": path, "IPYTHONDIR": self._folder.name, "ITR_GRADING": "1"}
+        extra |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "itr_lib.course.apart_worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, cwd=self._folder.name, env=environment | extra, encoding="utf-8",
