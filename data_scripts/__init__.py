@@ -1,0 +1,1 @@
+import itr_lib  # before any command imports torch: how threads wait

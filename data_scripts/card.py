@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from data_scripts.encoder import PIXELS
 from data_scripts.evaluate import table_of, words_of
 from data_scripts.settings import TABLES, Tables, as_toml
 from data_scripts.sources import read_sources
@@ -13,6 +14,8 @@ PAPERS = {
     "user": "USER (Zhang et al., IEEE TIP 33, 2024)",
     "tgdt": "TGDT (Liu et al., IEEE TIP 32, 2023)",
 }
+TAKES_FEATURES = "It takes features of the encoder that it was trained on, and no others."
+TAKES_PICTURES = "It takes pictures, as `model.backbone.pictures(data)` gives them."
 PRETRAINED = " The pretrained text model that the settings name is needed again when it is loaded."
 CARD = """# {model}, trained on {data}
 
@@ -55,9 +58,9 @@ To measure it: `python -m data_scripts.evaluate --run RUN --data {data} --root F
 To load it: `itr_lib.models.load_model("RUN")` and `itr_lib.data.load_tokenizer("RUN/tokenizer")`.{pretrained}
 
 It is meant for learning and for research on retrieval. It knows what its {train_images:,} training images show and how
-their captions speak: on other pictures, words or languages it was not measured. It takes features of the encoder that
-it was trained on, and no others. It ranks what it is given and never says that nothing fits. It repeats what its
-captions assume about people, so do not use it to identify or to judge them.
+their captions speak: on other pictures, words or languages it was not measured. {takes}
+It ranks what it is given and never says that nothing fits. It repeats what its captions assume about people, so do not
+use it to identify or to judge them.
 """
 
 
@@ -85,7 +88,8 @@ def model_card(metrics: dict, settings: Tables, command: str) -> str:
         sizes=_sizes(data),
         regions=data["regions"],
         feature_dim=data["feature_dim"],
-        features=_features(data["features"], settings["encoder"]),
+        features=_features(data["features"], settings["encoder"], settings["training"]["image_rate"]),
+        takes=TAKES_PICTURES if settings["encoder"].get("regions") == PIXELS else TAKES_FEATURES,
         licence=licence_of(data["name"]),
         command=command,
         seconds=metrics["seconds"],
@@ -121,7 +125,11 @@ def _sizes(data: dict) -> str:
     return f"{data['name']}: {', '.join(said)}."
 
 
-def _features(file: str, encoder: dict) -> str:
+def _features(file: str, encoder: dict, rate: float) -> str:
+    if encoder.get("regions") == PIXELS:
+        grid, learnt = encoder["grid"], f"learnt at {rate:g} times the rate of the rest" if rate else "stayed as it was"
+        parts = f" and {grid} x {grid} parts of it" if grid else ""
+        return f", the whole picture{parts}, by {encoder['model']}, which is a part of the model and {learnt}"
     if encoder:
         return ", made by `extract_features` with " + ", ".join(f"{name} {value}" for name, value in encoder.items())
     return "" if file == "none" else f", from `{file}`"

@@ -10,16 +10,15 @@ from itr_lib.data.photographs.problems import read_json
 from itr_lib.data.photographs.shards import ABOUT, is_set
 
 KEPT = ("model", "regions", "grid", "precision")  # of what features.json says: what a picture's numbers depend on
+PIXELS = "pixels"  # no regions at all: the run's model makes them itself
 FROM_PICTURES = ("whole", "grid", "detector")  # regions that need no file of boxes
 
 
-def encoder_of(root: str, features: str | None) -> dict[str, str | int]:
-    """What made the feature set that is given, or the one in the data set's folder; empty for other features."""
-    folders = [Path(features)] if features else [path for path in Path(root).expanduser().glob("*") if path.is_dir()]
-    sets = [folder.expanduser() for folder in folders if is_set(folder.expanduser())]
-    if len(sets) != 1:
+def encoder_of(features: Path | None) -> dict[str, str | int]:
+    """What made the feature set that the data were read from; empty for other features."""
+    if features is None or not is_set(features):
         return {}
-    about = read_json(sets[0] / ABOUT)
+    about = read_json(features / ABOUT)
     return {key: about[key] for key in KEPT if isinstance(about.get(key), str | int)}
 
 

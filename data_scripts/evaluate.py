@@ -20,7 +20,7 @@ from data_scripts.encoder import extract_alike
 from itr_lib.data import load_entities, load_folder, load_splits, load_tokenizer
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.evaluation import RetrievalMetrics, mean_over_folds, retrieval_metrics, two_stage_metrics
-from itr_lib.files import whole_file
+from itr_lib.files import write_whole
 from itr_lib.inference import encode, readings_of, rows_of
 from itr_lib.lessons.machine import choose_device
 from itr_lib.models import TwoStageModel, load_model
@@ -120,16 +120,18 @@ def _cells(texts: Sequence[str]) -> str:
     return " ".join(f"{text:>{8 if at == 3 else 5}}" for at, text in enumerate(texts))
 
 
-def load_split(name: str, root: str, split: str, features: str | None, profile: str) -> RetrievalData:
-    """One split of a data set, and a word about what was skipped. Raises ``ValueError`` where it cannot be read."""
+def load_split(name: str, root: str, split: str, profile: str, **how) -> RetrievalData:
+    """One split of a data set, and a word about what was skipped; ``how``: of ``load_folder``, for photographs.
+
+    Raises ``ValueError`` where it cannot be read.
+    """
     if name == "scenes":
         splits = load_splits(name, profile=profile)
         return {"val": splits.val, "test": splits.test}[split]
-    read = load_entities(root) if name == "entities" else load_folder(name, root, features=features, splits=[split])
+    read = load_entities(root) if name == "entities" else load_folder(name, root, splits=[split], **how)
     print(read.report())
     if split not in read.splits:
         raise ValueError(f"{root!r} has no image of split {split!r}: it has {list(read.splits)}")
-    read[split].expect_features()
     return read[split]
 
 
@@ -145,17 +147,12 @@ def load_run(run: Path) -> tuple[nn.Module, PreTrainedTokenizerBase]:
 def expect_width(model: nn.Module, data: RetrievalData) -> None:
     """Raise ``ValueError`` where the features are not as wide as those that the model was trained on."""
     expected = model.config.feature_dim
+    data.expect_features()
     if data.feature_dim != expected:
         raise ValueError(
             f"the features of {data.name}/{data.split} have {data.feature_dim} numbers a region, and the model was"
             f" trained on {expected}: give features of the same encoder with --features, or the pictures with --images"
         )
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is either whole or as it was."""
-    with whole_file(path) as file:
-        file.write(text.encode())
 
 
 def evaluate_run(options: argparse.Namespace, device: str) -> dict:
@@ -164,10 +161,16 @@ def evaluate_run(options: argparse.Namespace, device: str) -> dict:
     if options.data in ("scenes", "entities") and (features or options.images):
         raise ValueError(f"--features and --images are for photographs: {options.data!r} makes its own features")
     model, tokenizer = load_run(run)
-    if options.images:
-        features = str(extract_alike(run, options.images, features and Path(features), options.root, device))
-    data = load_split(options.data, options.root, options.split, features, options.profile)
-    expect_width(model, data)
+    what = options.data, options.root, options.split, options.profile
+    if hasattr(model, "backbone"):
+        if features:
+            raise ValueError(f"{str(run)!r} looks at pictures itself: leave --features out")
+        data = model.backbone.pictures(load_split(*what, images=options.images, pictures_alone=True, verify=True))
+    else:
+        if options.images:
+            features = str(extract_alike(run, options.images, features and Path(features), options.root, device))
+        data = load_split(*what, features=features)
+        expect_width(model, data)
     settings = {"protocol": options.protocol, "shortlist": options.shortlist, "device": device}
     return measure(model.to(device), tokenizer, data, **settings)
 
@@ -181,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shortlist", type=int, default=SHORTLIST, help="of two stages (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write the numbers into this file, too")
     add_data_arguments(parser)
-    parser.add_argument("--images", help="pictures to make features of first, by the encoder of the run's own")
+    parser.add_argument("--images", help="the pictures, where no features are there: the run knows its encoder")
     options = parser.parse_args(arguments)
     if options.shortlist < 1:
         parser.error("--shortlist must be at least 1")

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from itr_lib.course import build as builder
 from itr_lib.course.run import BUDGET_SECONDS, Options, run
+from itr_lib.files import write_whole
 
 SLACK = 1e-3
 Values = dict[str, dict[str, list[float]]]  # of the seeds, by lesson and metric
@@ -92,7 +93,7 @@ def write_bands(path: Path, data: str, found: Values, widen: bool) -> None:
         new = {name: band(values) for name, values in metrics.items()}
         expected[lesson] = old | {name: widened(old.get(name, one), one) for name, one in new.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(bands, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(bands, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

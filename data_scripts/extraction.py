@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from data_scripts.alone import LOCK, alone_in
 from itr_lib.data.photographs.folders import PICTURES
 from itr_lib.data.photographs.given_boxes import GivenBoxes
 from itr_lib.data.photographs.pictures import open_photograph
@@ -20,11 +21,13 @@ from itr_lib.data.photographs.problems import Problem, Problems, read_json
 from itr_lib.data.photographs.shards import ABOUT, finish, is_set, names_in, write_shard
 from itr_lib.data.unicode import composed
 from itr_lib.encoders.pretrained import grid_boxes, pool_boxes
-from itr_lib.files import whole_file
+from itr_lib.files import write_whole
 from itr_lib.progress import progress_bar
 
 SHARD = 512  # pictures a shard, and at most a batch more: what a run that is killed loses
 UNFINISHED = "unfinished"  # a folder in the set, with the settings and what was skipped, until all is done
+SETTINGS = f"{UNFINISHED}/settings.json"
+THUMBNAILS = "@eaDir"  # where the network disks of Synology keep theirs, beside the pictures
 WHOLE = np.float32([[0, 0, 1, 1]])
 
 
@@ -121,13 +124,16 @@ def _all_real(features: np.ndarray, boxes: np.ndarray) -> Regions:
 
 
 def find_pictures(folder: Path, problems: Problems) -> list[Path]:
-    """All pictures of a folder and its sub-folders, in order; what macOS puts into archives beside them is skipped."""
+    """All pictures of a folder and its sub-folders, in order, but for what systems put beside them or hide."""
     if not folder.is_dir():
         raise ValueError(f"image folder {str(folder)!r} does not exist")
     paths = []
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES):
-        if path.name.startswith("._") or "__MACOSX" in path.relative_to(folder).parts:
+        parts = path.relative_to(folder).parts
+        if path.name.startswith("._") or "__MACOSX" in parts:
             problems.add("file that macOS wrote beside a picture", path.name, f"{path} is no picture.")
+        elif THUMBNAILS in parts or any(part.startswith(".") for part in parts):
+            problems.add("hidden picture", path.name, f"{path} is hidden, a thumbnail or thrown away perhaps.")
         else:
             paths.append(path)
     if not paths:
@@ -200,7 +206,14 @@ def extract(paths: Sequence[Path], out: Path, extraction: Extraction, skipped: P
     """Extract into the folder ``out``, or go on there; returns what features.json says.
 
     A run that is killed goes on at the last shard that was whole, in the same batches, so that the bytes are the same.
+    Of several processes one works in ``out`` while the others wait; they find the set there.
     """
+    _expect_room(out)
+    with alone_in(out):
+        return _extract(paths, out, extraction, skipped, workers)
+
+
+def _extract(paths: Sequence[Path], out: Path, extraction: Extraction, skipped: Problems, workers: int) -> dict:
     batch = extraction.settings["batch"]
     settings = extraction.settings | {"pictures": _fingerprint(paths)}
     if _is_done(out, settings):
@@ -256,7 +269,7 @@ class _Shard:
     def write(self) -> _Shard:
         """To disk, what was skipped first: whoever finds the shard finds that, too. Returns the next one."""
         try:
-            _write_json(self.out / UNFINISHED / f"{self.number:05d}.skipped.json", [asdict(p) for p in self.problems])
+            write_whole(_skipped(self.out, self.number), json.dumps([asdict(problem) for problem in self.problems]))
             if self.names:
                 arrays = [np.concatenate(column) for column in zip(*(part[:3] for part in self.parts), strict=True)]
                 keys = self.parts[0].further
@@ -280,15 +293,20 @@ def _fingerprint(paths: Sequence[Path]) -> str:
     return f"{len(paths)}, {hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]}"
 
 
+def _expect_room(out: Path) -> None:
+    """Raise ``ValueError`` where the folder holds what no extraction wrote."""
+    begun = is_set(out) or (out / SETTINGS).is_file()
+    if out.exists() and not begun and (not out.is_dir() or {path.name for path in out.iterdir()} - {UNFINISHED, LOCK}):
+        raise ValueError(f"{str(out)!r} holds something else: give a new folder as --out")
+
+
 def _is_done(out: Path, settings: dict) -> bool:
-    """Whether the set is there already; else the folder is made ready. ``ValueError`` where it holds something else."""
-    notes = out / UNFINISHED / "settings.json"
+    """Whether the set is there already; else the folder is made ready. ``ValueError`` where it holds another."""
+    notes = out / SETTINGS
     told = read_json(out / ABOUT) if is_set(out) else read_json(notes) if notes.is_file() else None
     if told is None:
-        if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - {UNFINISHED}):
-            raise ValueError(f"{str(out)!r} holds something else: give a new folder as --out")
         (out / UNFINISHED).mkdir(parents=True, exist_ok=True)
-        _write_json(notes, settings)
+        write_whole(notes, json.dumps(settings))
         return False
     other = [key for key in settings if not isinstance(told, dict) or told.get(key) != settings[key]]
     if other:
@@ -305,11 +323,12 @@ def _where_it_stopped(out: Path, paths: Sequence[Path], batch: int) -> tuple[int
     place = {composed(path.name): at for at, path in enumerate(paths)}
     done, start = 0, 0
     while names := names_in(out, done):
-        start = (place[names[-1]] // batch + 1) * batch  # shards end where a batch ends
+        skipped = [one["record"] for one in read_json(_skipped(out, done))]
+        start = (max(place[name] for name in names + skipped) // batch + 1) * batch  # shards end where a batch ends
         done += 1
     return done, min(start, len(paths))
 
 
-def _write_json(path: Path, content) -> None:
-    with whole_file(path) as file:
-        file.write(json.dumps(content, ensure_ascii=False).encode())
+def _skipped(out: Path, number: int) -> Path:
+    """Where the pictures are listed that were skipped while a shard was filled."""
+    return out / UNFINISHED / f"{number:05d}.skipped.json"

@@ -8,13 +8,11 @@ request: the command says what to do.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import filelock
-
+from data_scripts.alone import alone_in
 from data_scripts.folders import ARCHIVES, Place, found, lacking, place_archive, place_files
 from data_scripts.sources import LIST, Part, Source, read_sources
 from itr_lib.data.download import DownloadError, download, expect_room, fault_of
@@ -48,7 +46,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.say:
         print("\n".join(_steps(parts)))
     else:
-        with _alone(place.root):
+        with alone_in(place.downloads):
             fetch(place, parts)
 
 
@@ -112,22 +110,6 @@ def _steps(parts: Sequence[Part]) -> list[str]:
 
 def _told(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
-
-
-@contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """One process at a time works in a folder; a second one waits, and finds everything there."""
-    (root / "downloads").mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(root / "downloads" / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        print(f"Another process is at work in {root}: waiting for it.", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def fetch(place: Place, parts: Sequence[Part]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
@@ -30,6 +29,7 @@ from itr_lib.encoders.tokens import Encoded
 from itr_lib.evaluation import ceiling_scores, expected_recall, ndcg
 from itr_lib.evaluation.pointing import detector_ceiling
 from itr_lib.figures import RECALLS
+from itr_lib.files import write_whole
 from itr_lib.inference import encode, rows_of
 from itr_lib.lessons.leaderboard import board_path, cost_table, quality_table
 from itr_lib.lessons.recorded import recorded
@@ -88,9 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         **references(splits, tokenizer),
     }
     path = board_path(options.data)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(board, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, json.dumps(board, indent=1) + "\n")
     print(quality_table(board).to_string(), cost_table(board).to_string(), sep="\n\n")
 
 

@@ -25,6 +25,7 @@ from itr_lib.data.photographs.crop_features import describe_pictures
 from itr_lib.data.photographs.karpathy import hold_out
 from itr_lib.data.photographs.layouts import load_folder
 from itr_lib.encoders.pretrained import grid_boxes, load_image_encoder, pool_boxes
+from itr_lib.files import whole_file, write_whole
 from itr_lib.lessons.photographs import LESSON, RECORDED_ON, WHOLE, with_regions
 from itr_lib.lessons.variants import OnPhotographs, lesson06
 from itr_lib.progress import progress_bar
@@ -70,14 +71,19 @@ def make_features(root: Path, work: Path) -> None:
     boxes = np.broadcast_to(REGIONS, (len(names), *REGIONS.shape))
     if not (work / "grid.npz").exists():
         pooled = [pool_boxes(one, REGIONS).astype(np.float16) for one in cells]
-        np.savez(work / "grid.npz", filenames=names, features=np.stack(pooled), boxes=boxes)
+        _save(work / "grid.npz", filenames=names, features=np.stack(pooled), boxes=boxes)
     if not (work / "hand-made.npz").exists():
         blocks = [
             describe_pictures([open_photograph(root / "images" / name) for name in some], [REGIONS] * len(some))
             for some in np.array_split(names, max(1, len(names) // AT_ONCE))
         ]
         features = np.concatenate(blocks).reshape(len(names), len(REGIONS), -1).astype(np.float16)
-        np.savez(work / "hand-made.npz", filenames=names, features=features, boxes=boxes)
+        _save(work / "hand-made.npz", filenames=names, features=features, boxes=boxes)
+
+
+def _save(path: Path, **arrays: np.ndarray | list[str]) -> None:
+    with whole_file(path) as file:  # what is there counts as made
+        np.savez(file, **arrays)
 
 
 def _make_maps(root: Path, work: Path) -> None:
@@ -91,7 +97,7 @@ def _make_maps(root: Path, work: Path) -> None:
             cells[start : start + AT_ONCE] = encoder(pictures).cells
             bar.update(len(pictures))
     cells.flush()
-    (work / "names.json").write_text(json.dumps(names), encoding="utf-8")  # last: without it the maps are unfinished
+    write_whole(work / "names.json", json.dumps(names))  # last: without it the maps are unfinished
 
 
 def read_maps(work: Path) -> tuple[list[str], Float[np.ndarray, "photographs height width channels"]]:

@@ -172,11 +172,26 @@ def photographs() -> list[Row]:
     return variants("01_global_embeddings", "flickr8k")
 
 
+def ladder() -> list[Row]:
+    """Flickr8k with region features: every step of lesson 06's ladder."""
+    lesson, data = "06_real_photographs", "flickr8k"
+    names = dict.fromkeys(run["variant"] for run in _record(lesson, data)["runs"] if run["variant"] != "Entities")
+    columns = {"t2i_r1": "text to image R@1", "t2i_r5": "R@5", "t2i_r10": "R@10", "i2t_r1": "image to text R@1"}
+    return _table({name: _runs(lesson, name, data) for name in names}, columns | {"rsum": "rSum"})
+
+
 def phrases() -> list[Row]:
     """Phrases of Flickr30k Entities that point at a right box."""
-    names = {"pointing_all": "TERAN", "pointing_largest_box": "always the largest box", "pointing_chance": "chance"}
-    runs = _runs("02_fine_grained_alignment", "TERAN (MrSw)", "entities")
-    return [["", "phrases (%)"], *([label, spread([run[name] for run in runs])] for name, label in names.items())]
+    names = {
+        "pointing_all": "phrases (%)",
+        "pointing_largest_box": "always the largest box",
+        "pointing_chance": "chance",
+    }
+    models = {
+        "hand-made features, text from scratch": _runs("02_fine_grained_alignment", "TERAN (MrSw)", "entities"),
+        "EfficientNet's map, MiniLM frozen": _runs("06_real_photographs", "Entities", "flickr8k"),
+    }
+    return _table(models, names)
 
 
 TABLES: dict[str, Callable[[], list[Row]]] = {
@@ -191,6 +206,7 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
     "readings": readings,
     "shortlists": shortlists,
     "photographs": photographs,
+    "ladder": ladder,
     "phrases": phrases,
 }
 

@@ -3,7 +3,8 @@
 A preset is a TOML file with four tables. ``[model]`` has the model's name and fields of its configuration, ``[text]``
 those of :class:`itr_lib.encoders.text.TextConfig`; ``[objective]`` has a name of ``OBJECTIVES`` and that loss's fields,
 ``[training]`` those of :class:`itr_lib.training.TrainConfig`. What is left out has its default. ``[for.coco.training]``
-and the like change a table for one data set. TOML has no None: ``"none"`` stands for it.
+and the like change a table for one data set. TOML has no None: ``"none"`` stands for it. The ``precision`` may be
+``"auto"``, the faster one of the machine; a run's own settings say which that was.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
+from itr_lib.encoders.pretrained import faster_precision
 from itr_lib.encoders.text import TextConfig
 from itr_lib.lessons.recipes import Recipe
 from itr_lib.lessons.recorded import FROM_DATA
@@ -77,8 +79,13 @@ def changed(tables: Tables, setting: str) -> Tables:
     return tables | {table: tables[table] | {key: text if str in _types(hint) else _literal(text)}}
 
 
-def recipe_of(tables: Tables) -> Recipe:
-    """What the tables say as configurations. Raises ``ValueError`` that names a setting which will not do."""
+def recipe_of(tables: Tables, device: str = "cpu") -> Recipe:
+    """What the tables say as configurations, the faster precision of ``device`` where they leave it to us (``"auto"``).
+
+    Raises ``ValueError`` that names a setting which will not do.
+    """
+    if tables["training"].get("precision") == "auto":
+        tables = tables | {"training": tables["training"] | {"precision": faster_precision(device)}}
     text, model, objective, training = (_made(table, tables) for table in ("text", "model", "objective", "training"))
     if isinstance(objective, TwoLevelObjective) and tables["model"]["name"] != "tgdt":
         raise ValueError("objective.name is 'two_level', which needs a model with two readings: expected --model tgdt")

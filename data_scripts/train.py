@@ -16,18 +16,21 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from data_scripts.card import model_card
-from data_scripts.encoder import encoder_of
-from data_scripts.evaluate import add_data_arguments, measure, table_of, write_whole
+from data_scripts.encoder import PIXELS, encoder_of
+from data_scripts.evaluate import add_data_arguments, measure, table_of
 from data_scripts.settings import Tables, as_toml, changed, differences, read_preset, recipe_of, tables_of
 from itr_lib.data import Splits, load_splits, load_tokenizer, train_tokenizer
+from itr_lib.encoders.backbone import Backbone, BackboneConfig
 from itr_lib.encoders.pretrained import PRECISIONS
 from itr_lib.encoders.text import TextConfig
+from itr_lib.files import write_whole
 from itr_lib.lessons.machine import choose_device, versions
 from itr_lib.lessons.recipes import Recipe
 from itr_lib.models import MODELS, save_model
@@ -50,15 +53,16 @@ def train_into(out: Path, options: argparse.Namespace, recipe: Recipe, device: s
     """
     with together(device):
         first, processes = rank() == 0, world()
-        splits = load_data(options)
+        backbone = Backbone(BackboneConfig(options.pictures, options.grid)) if options.pictures else None
+        splits = load_data(options, backbone)
         if first:
             print(splits.notes)
         splits.train.expect_features()
-        encoder = {} if options.data in ("scenes", "entities") else encoder_of(options.root, options.features)
-        settings = tables_of(recipe) | {"data": about(splits, options), "encoder": encoder}
+        settings = tables_of(recipe) | {"data": about(splits, options, backbone)}
+        settings["encoder"] = encoder_in(options, splits)
         claim(out, settings)
         tokenizer = tokenizer_for(recipe.model.text, splits)
-        model = recipe.build(splits.train, tokenizer)
+        model = recipe.build(splits.train, tokenizer, backbone)
         data = tokenizer, splits.train, splits.val
         history = train(model, recipe.objective, *data, recipe.training, device=device, folder=out, label=options.model)
     if not first:
@@ -79,18 +83,28 @@ def train_into(out: Path, options: argparse.Namespace, recipe: Recipe, device: s
     return metrics
 
 
-def load_data(options: argparse.Namespace) -> Splits:
-    """What to train on, to choose the epoch by, and to report."""
+def load_data(options: argparse.Namespace, backbone: Backbone | None) -> Splits:
+    """What to train on, to choose the epoch by, and to report; with a backbone, as it sees them."""
     profile = options.profile if options.data == "scenes" else "full"
-    return load_splits(options.data, options.root, profile=profile, features=options.features)
+    if backbone is None:
+        return load_splits(options.data, options.root, profile=profile, features=options.features)
+    splits = load_splits(options.data, options.root, profile=profile, pictures_alone=True)
+    return replace(splits, **{part: backbone.pictures(getattr(splits, part)) for part in ("train", "val", "test")})
 
 
-def about(splits: Splits, options: argparse.Namespace) -> dict:
+def encoder_in(options: argparse.Namespace, splits: Splits) -> dict[str, str | int]:
+    """What makes numbers of a picture, as far as it is known."""
+    if options.pictures:
+        return {"model": options.pictures, "regions": PIXELS, "grid": options.grid}
+    return encoder_of(splits.features)
+
+
+def about(splits: Splits, options: argparse.Namespace, backbone: Backbone | None) -> dict:
     """What the data of a run were, in numbers."""
     parts = {"train": splits.train, "chosen_on": splits.val, "reported_on": splits.test}
     sizes = {f"{name}_images": len(part) for name, part in parts.items()}
     named = {f"{name}_split": part.split for name, part in parts.items()}
-    regions, width = splits.train.features.shape[1:]
+    regions, width = (len(backbone.boxes), backbone.width) if backbone else splits.train.features.shape[1:]
     features = Path(options.features).name if options.features else "none"
     return {"name": options.data, "features": features, "regions": regions, "feature_dim": width, **named, **sizes}
 
@@ -163,6 +177,7 @@ def command(options: argparse.Namespace, processes: int) -> str:
     words += ["--data", options.data, "--out", "RUN"]
     words += ["--profile", options.profile] if options.data == "scenes" else ["--root", "FOLDER"]
     words += ["--features", f"FOLDER/{Path(options.features).name}"] if options.features else []
+    words += ["--pictures", shlex.quote(options.pictures), "--grid", str(options.grid)] if options.pictures else []
     for setting in settings_of(options):
         words += ["--set", shlex.quote(setting)]
     return " ".join(words)
@@ -182,18 +197,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the run's folder: new, empty, or the same run's")
     parser.add_argument("--seed", type=int, help="of first weights and order (default: the preset's, 0)")
     parser.add_argument("--epochs", type=int, help="how long (default: the preset's)")
-    parser.add_argument("--precision", choices=PRECISIONS, help="default: the preset's, float32")
+    parser.add_argument("--precision", choices=("auto", *PRECISIONS), help="auto: the faster (default: the preset's)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="TABLE.NAME=VALUE", help="change a setting, as often as needed"
     )
     add_data_arguments(parser)
+    parser.add_argument("--pictures", metavar="MODEL", help="learn from the pictures, through this image model")
+    parser.add_argument("--grid", type=int, default=4, help="its map in so many parts a side (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if options.pictures and (options.features or options.data == "entities"):
+        parser.error("--pictures looks at whole pictures: leave --features out, and take another --data than entities")
     try:
         device = choose_device(options.device)
         tables = read_preset(options.model, options.preset, options.data)
         for setting in settings_of(options):
             tables = changed(tables, setting)
-        recipe = recipe_of(tables)
+        recipe = recipe_of(tables, device)
     except ValueError as error:
         parser.error(str(error))
     out = options.out.expanduser()

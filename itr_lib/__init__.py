@@ -1,0 +1,13 @@
+"""The course's library. Whoever imports it before torch gets threads that wait without taking the cores.
+
+torch's threads share each operation and wait for each other at its end. On Linux they are GNU OpenMP's, which go round
+in a loop while they wait, some 300,000 times: beside another program, whose turn it may be on the other's core, they
+burn what they wait for, and a training step takes many times as long. After 10,000 rounds they go to sleep instead,
+which costs an idle machine next to nothing (`python -m data_scripts.busy` measures both). The runtime reads the number
+once, when torch is imported. Other runtimes, those of macOS and Windows, do not know the name.
+"""
+
+import os
+
+if "OMP_WAIT_POLICY" not in os.environ:  # the standard's name for the same: a user who has set it has decided
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")

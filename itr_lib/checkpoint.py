@@ -98,6 +98,8 @@ def fingerprint(
     """
     weights = _checksum([value.detach().cpu().double().numpy() for value in model.state_dict().values()])
     parts = [FORMAT, f"{type(model).__name__} #{weights}", getattr(model, "config", ""), _how(objective), config]
+    backbone = getattr(model, "backbone", None)
+    parts += [] if backbone is None else [backbone.config]
     parts += [f"{split.name}/{split.split} {len(split)} images #{_checksum(_contents(split))}" for split in splits]
     parts += [f"tokens #{_checksum([tokens.ids, tokens.mask])}", f"{world()} x {device}"]
     parts += [f"torch {torch.__version__}", f"transformers {transformers.__version__}"]

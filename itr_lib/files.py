@@ -18,3 +18,9 @@ def whole_file(path: Path) -> Iterator[BufferedWriter]:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, in UTF-8, that is whole or as it was."""
+    with whole_file(path) as file:
+        file.write(text.encode())

@@ -47,8 +47,9 @@ def encode(
     asked = _expect_contract(model)
     # Captions of like length go together, so that little padding is computed; then back to their order.
     order = np.argsort(tokens.mask.sum(axis=1), kind="stable")
+    look = getattr(model, "backbone", lambda regions: regions)  # of pictures, where a model looks at them itself
     with _evaluating(model):
-        images = [asked.encode_images(image_batch(data, rows, device)) for rows in _chunks(len(data), batch_size)]
+        images = [asked.encode_images(look(image_batch(data, rows, device))) for rows in _chunks(len(data), batch_size)]
         captions = [
             asked.encode_captions(caption_batch(tokens, order[rows], device))
             for rows in _chunks(len(data.captions), batch_size)

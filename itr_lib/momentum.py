@@ -21,7 +21,11 @@ Holder = TypeVar("Holder")
 
 def key_encoder(encoder: nn.Module) -> nn.Module:
     """A copy of an encoder that takes no gradient: what :func:`momentum_update` moves."""
-    return copy.deepcopy(encoder).requires_grad_(False)
+    follower = copy.deepcopy(encoder).requires_grad_(False)
+    for part in follower.modules():
+        if isinstance(part, nn.RNNBase):
+            part.flatten_parameters()  # cuDNN warns of weights that are not in one block, as those of a copy
+    return follower
 
 
 @torch.no_grad()
@@ -82,6 +86,16 @@ class FeatureQueue(nn.Module):
         self.register_buffer("stored", torch.zeros(self.size, self.dim))
         self.register_buffer("owners", torch.full((self.size,), NO_ID))
         self.register_buffer("came", torch.zeros((), dtype=torch.long))  # keys so far; the next goes to came % size
+        self._read: tuple[Tensor, int, int] | None = None
+
+    def _came(self) -> int:
+        """The number in ``came``, which is read once: later only where others than :meth:`enqueue` have changed it.
+
+        The host waits for a GPU to read it. torch counts how often a tensor was changed in place.
+        """
+        if self._read is None or self._read[0] is not self.came or self._read[1] != self.came._version:
+            self._read = (self.came, self.came._version, int(self.came))
+        return self._read[2]
 
     @torch.no_grad()
     def enqueue(self, keys: Float[Tensor, "new dim"], ids: Integer[Tensor, " new"] | None = None) -> None:
@@ -98,15 +112,16 @@ class FeatureQueue(nn.Module):
         expect_float("keys", keys)
         expect_shape("keys", keys, (len(keys), self.dim), f"this queue holds vectors of {self.dim} numbers")
         if ids is None:
-            ids = torch.full((len(keys),), NO_ID)
+            ids = torch.full((len(keys),), NO_ID, device=self.owners.device)
         expect_shape("ids", ids, (len(keys),), "one for each key")
         if ids.is_floating_point() or ids.dtype == torch.bool:
             raise ValueError(f"ids holds {ids.dtype}, expected whole numbers")
-        came, new = int(self.came), min(len(keys), self.size)
+        came, new = self._came(), min(len(keys), self.size)
         places = torch.arange(came + len(keys) - new, came + len(keys), device=self.stored.device) % self.size
         self.stored[places] = keys[len(keys) - new :].to(self.stored)
         self.owners[places] = ids[len(keys) - new :].to(self.owners)
         self.came += len(keys)
+        self._read = (self.came, self.came._version, came + len(keys))
 
     @property
     def keys(self) -> Float[Tensor, "filled dim"]:
@@ -119,8 +134,8 @@ class FeatureQueue(nn.Module):
         return self.owners[self._oldest_first()]
 
     def __len__(self) -> int:
-        return min(int(self.came), self.size)
+        return min(self._came(), self.size)
 
     def _oldest_first(self) -> Int[Tensor, " filled"]:
-        came = int(self.came)
+        came = self._came()
         return torch.arange(max(0, came - self.size), came, device=self.stored.device) % self.size

@@ -118,8 +118,10 @@ def gather_objects(mine: Kept) -> list[Kept]:
 def same_weights(model: nn.Module) -> None:
     """Give every process the weights and buffers of the first."""
     if world() > 1:
-        for value in model.state_dict().values():
+        state = model.state_dict()
+        for value in state.values():
             dist.broadcast(value, src=0)
+        model.load_state_dict(state)  # they are there already: this tells a queue that its number of keys may be new
 
 
 def average_gradients(model: nn.Module) -> None:

@@ -19,6 +19,17 @@ def pretrained_text(model: nn.Module) -> list[nn.Module]:
     return [encoder.bert for encoder in _pretrained_encoders(model)]
 
 
+def frozen_parts(model: nn.Module, pretrained_rate: float, image_rate: float) -> list[nn.Module]:
+    """What stays as it is: pretrained text at a ``pretrained_rate`` of 0, a backbone at an ``image_rate`` of 0."""
+    return ([] if pretrained_rate else pretrained_text(model)) + ([] if image_rate else _backbone(model))
+
+
+def _backbone(model: nn.Module) -> list[nn.Module]:
+    """The network that looks at pictures, where the model has one."""
+    backbone = getattr(model, "backbone", None)
+    return [] if backbone is None else [backbone]
+
+
 def _pretrained_encoders(model: nn.Module) -> list[TextEncoder]:
     text = getattr(getattr(model, "config", None), "text", None)
     if text is None or not text.pretrained:
@@ -61,15 +72,20 @@ def without_gradient(parts: list[nn.Module]) -> Iterator[None]:
             parameter.requires_grad_(takes_gradient)
 
 
-def parameter_groups(model: nn.Module, learning_rate: float, pretrained_rate: float) -> list[dict[str, Any]]:
-    """What AdamW moves: all that takes gradients, in groups of their own a pretrained text model and a temperature.
+def parameter_groups(
+    model: nn.Module, learning_rate: float, pretrained_rate: float, image_rate: float = 0.0
+) -> list[dict[str, Any]]:
+    """What AdamW moves: all that takes gradients, in groups of their own what was pretrained, and a temperature.
 
-    ``pretrained_rate``: of the former, as a share of ``learning_rate``; 0: it is frozen.
+    ``pretrained_rate``, of the text model, and ``image_rate``, of the backbone, are shares of ``learning_rate``; 0: it
+    is frozen.
     """
-    text, temperature = pretrained_text(model), getattr(model, "log_scale", None)
-    groups: list[dict[str, Any]] = []
-    if text and pretrained_rate:
-        groups.append({"params": list(text[0].parameters()), "lr": pretrained_rate * learning_rate})
+    temperature = getattr(model, "log_scale", None)
+    pretrained = [(text, pretrained_rate) for text in pretrained_text(model)[:1]]
+    pretrained += [(backbone, image_rate) for backbone in _backbone(model)]
+    groups: list[dict[str, Any]] = [
+        {"params": list(part.parameters()), "lr": rate * learning_rate} for part, rate in pretrained if rate
+    ]
     if temperature is not None:  # its 0 means a temperature of 1, nothing to be drawn to
         groups.append({"params": [temperature], "weight_decay": 0.0})
     known = {id(parameter) for group in groups for parameter in group["params"]}

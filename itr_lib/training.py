@@ -33,8 +33,9 @@ from itr_lib.inference import evaluate
 from itr_lib.objectives.for_training import Objective
 from itr_lib.parallel import average_gradients, gather_objects, my_share, rank, same_weights, together, world
 from itr_lib.progress import progress_bar
-from itr_lib.trained_parts import captions_read_once, parameter_groups, pretrained_text, without_gradient
-from itr_lib.training_view import TrainingView
+from itr_lib.trained_parts import captions_read_once, frozen_parts, parameter_groups, pretrained_text, without_gradient
+from itr_lib.training_view import TrainingView, looked_at
+from itr_lib.transfer import upload
 from itr_lib.validation import expect_choice, expect_count, expect_finite
 
 # After how many steps the loop looks whether loss and gradient are finite. Each look makes the host wait for a GPU.
@@ -47,8 +48,10 @@ class TrainConfig:
     """How to train. Learning rates are AdamW's; a step is one batch.
 
     A pretrained text model learns at ``pretrained_rate`` times the rate of the rest; at 0 it is frozen: no gradient,
-    no dropout. The learning rate climbs over ``warmup_steps``, stays, and falls to a tenth after ``decay_after`` of the
-    epochs. With the ``precision`` ``"bfloat16"`` encoders compute in 16 bits; weights, scores and losses stay float32.
+    no dropout. ``image_rate`` is the same for the backbone of a model that looks at pictures itself, by default that of
+    VSE-infinity's released code. The learning rate climbs over ``warmup_steps``, stays, and falls to a tenth after
+    ``decay_after`` of the epochs. With the ``precision`` ``"bfloat16"`` encoders compute in 16 bits; weights, scores
+    and losses stay float32.
     ``drop_regions`` and ``drop_features`` are shares of what a model does not get to see of an image at a step: where
     pictures are few it learns them by heart otherwise.
     """
@@ -66,14 +69,16 @@ class TrainConfig:
     precision: str = "float32"
     drop_regions: float = 0.0
     drop_features: float = 0.0
+    image_rate: float = 0.01
 
     def __post_init__(self) -> None:
         expect_count("epochs", self.epochs)
         expect_count("batch_size", self.batch_size)
         expect_choice("precision", self.precision, PRECISIONS)
-        expect_finite("pretrained_rate", self.pretrained_rate)
-        if self.pretrained_rate < 0:
-            raise ValueError(f"pretrained_rate is {self.pretrained_rate}, expected 0 (frozen) or more")
+        for name in ("pretrained_rate", "image_rate"):
+            expect_finite(name, rate := getattr(self, name))
+            if rate < 0:
+                raise ValueError(f"{name} is {rate}, expected 0 (frozen) or more")
         if self.batch_size < 2:
             raise ValueError(f"batch_size is {self.batch_size}, expected 2 or more: a pair needs a negative")
 
@@ -85,7 +90,10 @@ class TrainConfig:
 
 @dataclass
 class History:
-    """One entry an epoch: mean training ``loss``, ``rsum`` and R@1 on validation images, ``seconds`` taken."""
+    """One entry an epoch: mean training ``loss``, ``rsum`` and R@1 on validation images, ``seconds`` taken.
+
+    The first epoch's seconds hold those of reading captions with a frozen text model.
+    """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
 
@@ -116,7 +124,7 @@ def train(
     (``torchrun``) train together, see :mod:`itr_lib.parallel`: ``batch_size`` is that of the whole batch.
 
     Args:
-        model: with ``encode_images``, ``encode_captions`` and ``scores``.
+        model: with ``encode_images``, ``encode_captions`` and ``scores``; with a ``backbone``, its data are pictures.
         objective: ``(model, batch, epoch) -> loss``, e.g. :class:`itr_lib.objectives.TripletObjective`.
         tokenizer: the model's own.
         train_data: what gradients come from.
@@ -136,7 +144,7 @@ def train(
     """
     expect_choice("device", device, tuple(STEPS_BETWEEN_LOOKS))
     tokens, val_tokens = tokenise(tokenizer, train_data.captions), tokenise(tokenizer, val_data.captions)
-    frozen = [] if config.pretrained_rate else pretrained_text(model)
+    frozen = frozen_parts(model, config.pretrained_rate, config.image_rate)
     steps = steps_per_epoch(train_data.image_of_caption, config.batch_size, config.unique_images)
     with together(device), without_gradient(frozen):
         same_weights(model.to(device))
@@ -149,18 +157,18 @@ def train(
             if checkpoint and checkpoint.exists():
                 run.restore(load_checkpoint(checkpoint, identity))
             done, show = len(run.history.epochs), progress and rank() == 0
-            reading = nullcontext()
-            if frozen and done < config.epochs:
+            started, reading = time.perf_counter(), nullcontext()
+            if not config.pretrained_rate and pretrained_text(model) and done < config.epochs:
                 reading = captions_read_once(model, tokens, config.precision, progress=show)
             with reading, progress_bar(steps * config.epochs, label, "step", done=steps * done, show=show) as bar:
                 for epoch in range(done, config.epochs):
-                    started = time.perf_counter()
                     loss = run.train_epoch(objective, train_data, tokens, epoch, bar)
                     metrics = evaluate(model, tokenizer, val_data, device=device, tokens=val_tokens)
                     run.close_epoch(loss, metrics, time.perf_counter() - started)
                     bar.set_postfix(loss=f"{loss:.3f}", val_rsum=f"{metrics['rsum']:.0f}")
                     if checkpoint:
                         save_checkpoint(checkpoint, identity, run.state())
+                    started = time.perf_counter()
     model.load_state_dict(run.best)
     model.eval()
     return run.history
@@ -180,7 +188,7 @@ class _Run:
 
     @classmethod
     def start(cls, model: nn.Module, config: TrainConfig, steps: int, frozen: list[nn.Module]) -> _Run:
-        groups = parameter_groups(model, config.learning_rate, config.pretrained_rate)
+        groups = parameter_groups(model, config.learning_rate, config.pretrained_rate, config.image_rate)
         optimizer = torch.optim.AdamW(groups, config.learning_rate, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.learning_rate_factor(step, steps))
         return cls(model, config, frozen, optimizer, schedule)
@@ -226,9 +234,9 @@ class _Run:
         """The loss of a whole batch, of which this process may encode only its share."""
         plain = self.config.precision == "float32" and world() == 1
         view = self.model if plain else TrainingView(self.model, self.config.precision, len(captions))
-        share = pair_batch(data, tokens, my_share(captions), self.device)
+        share = looked_at(self.model, pair_batch(data, tokens, my_share(captions), self.device), self.config.precision)
         share = seen_in_part(share, self.config.drop_regions, self.config.drop_features)
-        whole = torch.from_numpy(data.image_of_caption[captions]).to(self.device)
+        whole = upload(torch.from_numpy(data.image_of_caption[captions]), self.device)
         return objective(view, share._replace(image_ids=whole), epoch)
 
     def close_epoch(self, loss: float, metrics: dict[str, float], seconds: float) -> None:

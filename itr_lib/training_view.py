@@ -18,6 +18,18 @@ from itr_lib.parallel import gather_rows
 from itr_lib.similarity.precision import wide
 
 
+def looked_at(model: nn.Module, batch: Batch, precision: str) -> Batch:
+    """A batch of pictures as its regions, which a model's backbone computes in ``precision``; any other as it is.
+
+    They come before all that hides a part of what a model sees, and once a step: key encoders take them, too.
+    """
+    backbone = getattr(model, "backbone", None)
+    if backbone is None:
+        return batch
+    with torch.autocast(batch.image_ids.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        return batch._replace(images=backbone(batch.images))
+
+
 class TrainingView:
     """A model whose encoders compute in ``precision``, take this process's share, and answer for the whole batch.
 

@@ -29,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
         import typecheck
 
         typecheck.install()
+    import itr_lib  # noqa: F401 - before any test imports torch: how threads wait
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

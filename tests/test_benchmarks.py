@@ -1,10 +1,13 @@
-"""The benchmark command runs to its end and prints its ratios; how large they are is no test's business."""
+"""The benchmark commands run to their end and print their numbers; how large they are is no test's business."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import psutil
 import torch
 
-from data_scripts import benchmarks
+from data_scripts import benchmarks, busy
 
 
 def test_every_ratio_is_printed(monkeypatch, capsys):
@@ -29,3 +32,44 @@ def test_the_padded_way_gives_the_same_scores():
     regions, words, mask = benchmarks.made_pairs(5, 7, 16, 0, "cpu")
     expected = benchmarks.alignment_scores(regions, words, None, mask)
     assert torch.allclose(benchmarks.padded(regions, words, mask), expected, atol=1e-5)
+
+
+def test_a_step_is_measured_in_every_way_idle_and_beside_busy_programs(monkeypatch, capsys):
+    seen = []
+
+    def measured(way, options):
+        programs = [child for child in psutil.Process().children() if "while True" in " ".join(child.cmdline())]
+        seen.append((way, len(programs)))
+        return 10.0 * len(seen)
+
+    monkeypatch.setattr(busy, "measured", measured)
+    assert busy.main(["--programs", "3", "--steps", "1"]) == 0
+    assert [count for _, count in seen] == [0, 3] * 3
+    assert [way for way, _ in seen[::2]] == [way for way, _ in seen[1::2]] == list(busy.WAYS.values())
+    assert not [child for child in psutil.Process().children() if "while True" in " ".join(child.cmdline())]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-2:] for line in lines[-3:]] == [["10", "20"], ["30", "40"], ["50", "60"]]
+
+
+def test_a_way_to_wait_reaches_a_process_of_its_own(monkeypatch):
+    """The environment and the command; what the process itself does is measured below."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")  # the user's own setting must not change what is compared
+    asked = {}
+
+    def run(command, **settings):
+        asked.update(command=command, **settings)
+        return SimpleNamespace(stdout="12.5\n")
+
+    monkeypatch.setattr(busy.subprocess, "run", run)
+    options = SimpleNamespace(threads=2, steps=4)
+    assert busy.measured({"GOMP_SPINCOUNT": "7"}, options) == 12.5
+    found = {name: value for name, value in asked["env"].items() if name.startswith(("GOMP_", "OMP_"))}
+    assert found == {"GOMP_SPINCOUNT": "7", "OMP_NUM_THREADS": "2"}
+    assert asked["command"][1:] == ["-m", "data_scripts.busy", "--one", "--steps", "4"]
+
+
+def test_one_number_is_the_milliseconds_of_a_training_step(monkeypatch, capsys):
+    small = busy.made_batch(4)
+    monkeypatch.setattr(busy, "made_batch", lambda size: small)
+    assert busy.main(["--one", "--steps", "2"]) == 0
+    assert 0 < float(capsys.readouterr().out) < 60_000

@@ -1,8 +1,8 @@
 """Every command is a function of its arguments, says what is wrong with them, and runs on the smallest input there is.
 
-Those that others test: benchmarks in test_benchmarks.py, extract_features in test_extraction.py, inspect_karpathy in
-test_karpathy.py, feature_memory in test_rows.py, fetch in test_fetch.py, train and evaluate in test_train.py,
-train_clip in test_guides.py, expect and the course's own commands in test_course.py.
+Those that others test: benchmarks and busy in test_benchmarks.py, extract_features in test_extraction.py,
+inspect_karpathy in test_karpathy.py, feature_memory in test_rows.py, fetch in test_fetch.py, train and evaluate in
+test_train.py, train_clip in test_guides.py, expect and the course's own commands in test_course.py.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def test_help_says_how_the_command_is_called(name: str, capsys) -> None:
         *[(name, ["--no-such-option"], "error: ") for name in COMMANDS],
         ("benchmarks", ["--threads", "0"], "must be at least 1"),
         ("benchmarks", ["--repeats", "0"], "must be at least 1"),
+        ("busy", ["--programs", "0"], "must be at least 1"),
         ("benchmarks", ["--gallery", "many"], "invalid int value: 'many'"),
         ("expect", ["--profile", "fast"], "invalid choice: 'fast'"),
         ("expect", ["--lessons", "99"], "there is no lesson '99'"),

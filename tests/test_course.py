@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -16,13 +19,16 @@ from data_scripts import expect as expected
 from data_scripts.expect import band, widened
 from itr_lib.checks.answers import sections
 from itr_lib.course import build as builder
+from itr_lib.course import execute as executor
+from itr_lib.course import run as runner
 from itr_lib.course.__main__ import COMMANDS, main
 from itr_lib.course.bands import Band, load_bands, out_of_band, unbanded
 from itr_lib.course.build import build, differences, read_notebook
 from itr_lib.course.execute import committed_problems, execute, output_problems
+from itr_lib.course.kernels import Use, watch
 from itr_lib.course.markdown import body
 from itr_lib.course.report import write_report
-from itr_lib.course.run import Options, Result, declared_parameters, exit_status, run, select
+from itr_lib.course.run import BUDGET_SECONDS, Options, Result, declared_parameters, exit_status, run, select
 from itr_lib.course.solutions import folded
 from itr_lib.course.source import SourceError, is_appendix, lesson_sources, read_source
 from itr_lib.lessons import open_lesson
@@ -365,6 +371,50 @@ def test_a_failing_cell_is_shown_and_the_other_lessons_go_on(course, capsys) -> 
     assert "NotJSONError" in shown
     assert "must call lesson.finish()" in shown
     assert "RuntimeError" in write_report(repo / "runs" / "smoke").read_text()
+
+
+def test_a_lesson_that_runs_out_of_its_minutes_says_where_and_why(course, monkeypatch) -> None:
+    """A few seconds: a cell that never ends has to be waited for."""
+    never = "\n# %%\nprint('before')\n\n# %%\n# to the end of time\nwhile True:\n    pass\n\n# %%\nprint('after')\n"
+    repo = course(HEAD + never)
+    build(repo)
+    monkeypatch.setitem(BUDGET_SECONDS, "smoke", 1)
+    for module in (runner, executor):
+        monkeypatch.setattr(module, "HUNG", 2)
+    (result,) = run(Options(profile="smoke"), repo)
+    where, late = result.problems
+    assert result.status == "failed"
+    assert where.splitlines() == [
+        "stopped in a cell that took more than 2 s:", "  | # to the end of time", "  | while True:", "  |     pass",
+    ]  # fmt: skip
+    assert re.fullmatch(
+        r"over time: \d+ s, expected at most 1 s; of \d+ cores the lesson had \d\.\d, other programs .*", late
+    )
+    (line,) = execute(repo=repo, profile="smoke")
+    assert line == "00_small.ipynb: a cell took more than 2 s"
+
+
+def test_who_had_the_cores(monkeypatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert Use(own=100, others=80).shares(100) == (
+        "of 2 cores the lesson had 1.0, other programs 0.8: when they are done, it takes less"
+    )
+    assert Use(own=150, others=2).shares(100) == (
+        "of 2 cores the lesson had 1.5, other programs 0.0: the machine had little else to do"
+    )
+
+
+def test_what_other_programs_take_is_not_the_lessons() -> None:
+    """A child of this process, as a kernel is one, computes for a second; whoever runs beside it does not count."""
+    beside = subprocess.Popen(["sh", "-c", f"{sys.executable} -c 'while True: pass' & echo $!"], stdout=subprocess.PIPE)
+    stranger = int(beside.communicate()[0])  # its parent has ended: it is no child of this process
+    try:
+        with watch(every=0.1) as use:
+            code = "import time\nwhile time.process_time() < 1: pass"
+            subprocess.run([sys.executable, "-c", code], check=True)
+    finally:
+        os.kill(stranger, signal.SIGKILL)
+    assert 0.6 < use.own < 1.2 and use.others > 0.1
 
 
 PARAMETERS = ("profile", "device", "seed", "data", "root")

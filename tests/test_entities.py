@@ -11,8 +11,11 @@ from PIL import Image
 from itr_lib.data import tokenise, train_tokenizer
 from itr_lib.data.cache import cache_folder
 from itr_lib.data.photographs import entities
+from itr_lib.data.photographs.assembly import PhotographData
 from itr_lib.data.photographs.crop_features import CROP_DIM, crop_boxes, describe
 from itr_lib.data.photographs.entities import load_entities
+from itr_lib.data.photographs.given_boxes import read_boxes
+from itr_lib.data.photographs.problems import Problems
 from itr_lib.data.questions import phrase_questions
 from itr_lib.evaluation.pointing import largest_box_accuracy
 
@@ -95,9 +98,22 @@ def test_good_data(folder):
         [True, True] + [False] * 2,
     ]
     assert phrases.kind[:3].tolist() == ["animals", "other", "animals"]
-    assert train.picture(2).size == (60, 40) and "3 images with 4.0 boxes each, 6 captions, 9 phrases" in data.report()
+    assert train.picture(2).size == (60, 40)
     with pytest.raises(KeyError, match="'test' is not there"):
         data["test"]
+
+
+def test_the_report_is_that_of_any_photographs_and_tells_the_phrases(folder):
+    (folder / "images" / "4.jpg").unlink()
+    data = load(folder)
+    assert isinstance(data, PhotographData) and data.report().split("\n") == [
+        f"Read: Flickr30k Entities, {folder}.",
+        "train: 4.0 boxes an image, 9 phrases with a box and 6 without",
+        "val: 4.0 boxes an image, 3 phrases with a box and 2 without",
+        f"flickr8k/train: 3 images, 6 captions, features 4 x {CROP_DIM}",
+        f"flickr8k/val: 1 images, 2 captions, features 4 x {CROP_DIM}",
+        "1 skipped: missing picture (4.jpg)",
+    ]
 
 
 def test_splits_can_be_pickled_whole_and_cut(folder):
@@ -198,8 +214,10 @@ BAD_IMAGES = [
     ("entities of another format", of_entry(lambda e: e.update(size=[0, 40])), "lacks 'size'"),
     ("entities of another format", of_entry(lambda e: e["entities"].update({"1": [1]})), "with 'boxes'"),
     ("image without a box that can be used", boxes(), "Image '0.jpg' has no box"),
-    ("record of another format", of_captions(lambda i: i[0].pop("sentences")), "Record 0 of .* lacks"),
-    ("record of another format", of_captions(lambda i: i.__setitem__(0, 5)), "Record 0 of .* lacks"),
+    ("record of another format", of_captions(lambda i: i[0].pop("sentences")), "Record 0 of .* not in Karpathy's f"),
+    ("record of another format", of_captions(lambda i: i.__setitem__(0, 5)), "Record 0 of .* not in Karpathy's f"),
+    ("unknown split", of_captions(lambda i: i[0].update(split="dev")), "'0.jpg' .record 0 .* is of split 'dev'"),
+    ("file name that is none", of_captions(lambda i: i[0].update(filename="../0.jpg")), "names the picture '../0.jpg'"),
 ]
 
 
@@ -214,7 +232,13 @@ def test_a_bad_image_is_left_out_or_stops(folder, cause, harm, words):
 
 
 BAD_PARTS = [
-    ("box outside the picture", [70, 0, 80, 10], r"\[70, 0, 80, 10\] of entity 1 covers no pixel of '0.jpg', 60 x 40"),
+    (
+        "box outside the picture",
+        [70, 0, 80, 10],
+        r"\[70, 0, 80, 10\] of entity 1 of '0.jpg', 60 x 40: boxes that reach",
+    ),
+    ("box outside the picture", [-30, 20, 90, 60], r"\[-30, 20, 90, 60\] of entity 1 of '0.jpg', 60 x 40: boxes that"),
+    ("box outside the picture", [5, 5, 5.4, 30], r"\[5, 5, 5.4, 30\] of entity 1 of '0.jpg', 60 x 40: .* no pixel"),
     ("box that ends before it begins", [20, 5, 10, 15], r"expected \(x1, y1, x2, y2\), not \(x, y, w, h\)"),
     ("box that is none", [1, 2, 3], "expected four numbers"),
     ("box that is none", [1, 2, 3, None], "expected four numbers"),
@@ -232,11 +256,22 @@ def test_a_bad_box_leaves_the_others(folder, cause, box, words):
 
 
 def test_a_box_that_sticks_out_is_cut(folder):
-    boxes([-5, 20, 62, 41.5])(folder)
-    change(folder, lambda images: images["1.jpg"]["entities"]["4"].update(boxes=[[-30, 20, 90, 60]]))
+    boxes([-2, 20, 62, 41.5])(folder)
     train = load(folder, strict=True)["train"]
     np.testing.assert_allclose(train.boxes[0, 0], [0, 0.5, 1, 1])
-    assert train.region_mask.sum(1).tolist() == [1, 5, 4] and train.boxes.max() == 1
+    assert train.region_mask.sum(1).tolist() == [1, 4, 4] and train.boxes.max() == 1
+
+
+def test_both_readers_of_boxes_take_the_same(folder):
+    """As regions of the phrases, and as boxes to extract features of: one file, one judgement of each box."""
+    for box in ([-2, 20, 62, 41.5], *(box for _, box, _ in BAD_PARTS)):
+        of_entry(lambda own, box=box: own["entities"]["1"]["boxes"].append(box))(folder)
+    problems = Problems()
+    given = read_boxes(folder / "entities.json", problems)["0.jpg"].boxes
+    own = {tuple(row) for row in load(folder)["train"].boxes[0].tolist()}
+    assert {tuple(row) for row in given.tolist()} == own and len(own) == 5
+    assert [problem.cause for problem in load(folder).problems] == [cause for cause, *_ in BAD_PARTS]
+    assert {problem.cause for problem in problems.found} == {cause for cause, *_ in BAD_PARTS}
 
 
 BAD_PHRASES = [
@@ -269,8 +304,15 @@ def test_an_empty_sentence_moves_no_other(folder):
     assert {problem.cause for problem in data.problems} == {"empty caption", "phrase outside its sentence"}
     first = data.phrases["train"].span[0]
     assert data["train"].captions[0][first[0] : first[1]] == "the dog"
+    of_captions(lambda images: images[0]["sentences"][1].update(tokens=["the", 5]))(folder)
+    assert {"caption without tokens", "image without a caption"} <= {problem.cause for problem in load(folder).problems}
     of_captions(lambda images: images[0].update(sentences=[]))(folder)
     assert "image without a caption" in [problem.cause for problem in load(folder).problems]
+
+
+def test_restval_is_train_here_too(folder):
+    of_captions(lambda images: images[0].update(split="restval"))(folder)
+    assert load(folder, strict=True)["train"].image_ids == ("0.jpg", "1.jpg", "2.jpg")
 
 
 def test_an_unknown_file_name_is_said(folder):
@@ -291,6 +333,7 @@ BAD_FILES = [
     (text("entities.json", '{"images": []}'), "in another format: expected an object 'images'"),
     (text("entities.json", "[]"), "in another format"),
     (text("dataset_flickr8k.json", "[]"), "not in Karpathy's format"),
+    (text("dataset_flickr8k.json", '{"images": [1]}'), "has no image that can be used. The first of 6 problems"),
     (lambda f: [(f / "images" / name).unlink() for name in NAMES], "no image of split 'train'.*missing picture"),
     (lambda f: [(f / "images" / name).write_text("no") for name in NAMES], "no image of split 'train'.*unreadable"),
 ]

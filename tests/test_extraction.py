@@ -10,6 +10,7 @@ import pickle
 import random
 import shutil
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
+from filelock import FileLock
 from PIL import Image
 
 from data_scripts import extract_features, extraction
@@ -111,7 +113,7 @@ def test_whole_pictures_and_what_is_skipped(images, clip, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "2 skipped: picture that cannot be used (c.jpg, i.jpg)" in said and "8 pictures, 8 numbers a region" in said
     assert {file.name.split(".", 1)[1] for file in (tmp_path / "clip").iterdir()} == {
-        "json", "features.npy", "boxes.npy", "mask.npy", "names.json"
+        "json", "features.npy", "boxes.npy", "mask.npy", "names.json", "lock"
     }  # fmt: skip
 
 
@@ -253,7 +255,8 @@ def test_files_of_boxes_that_cannot_be_used(tmp_path, told, message):
 def test_real_files_of_boxes(shared_data):
     problems = Problems()
     read = read_boxes(shared_data / "coco_mini" / "boxes.json", problems)
-    assert len(read) == 101 and sum(len(own.boxes) for own in read.values()) > 500 and not problems.found
+    assert len(read) == 101 and sum(len(own.boxes) for own in read.values()) > 500
+    assert {problem.cause for problem in problems.found} == {"region of many objects"} and len(problems.found) == 12
     entities = read_boxes(shared_data / "flickr8k" / "entities.json", problems)
     assert len(entities) == 7000 and max(len(own.boxes) for own in entities.values()) == MAX_REGIONS
     assert sum(problem.cause == "boxes beyond 36" for problem in problems.found) == 15
@@ -294,6 +297,23 @@ def test_a_run_that_stops_at_any_write_goes_on_to_the_same_bytes(images, clip, t
     assert run(images, clip, tmp_path / "whole", *options) == 0 and bytes_of(tmp_path / "whole") == expected
 
 
+def test_bad_pictures_at_the_end_are_listed_once_after_a_kill(clip, tmp_path, monkeypatch):
+    """The shard before them is whole, and knows of them: the run goes on behind them."""
+    (tmp_path / "images").mkdir()
+    for name in "abc":
+        Image.new("RGB", (40, 40), (90, 20, 20)).save(tmp_path / "images" / f"{name}.jpg")
+    for name in "xyz":
+        (tmp_path / "images" / f"{name}.jpg").write_text("no picture")
+    assert run(tmp_path / "images", clip, tmp_path / "whole", "--batch-size=2") == 0
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(extraction, "finish", lambda *_: (_ for _ in ()).throw(Stopped))
+        run(tmp_path / "images", clip, tmp_path / "out", "--batch-size=2")
+    assert run(tmp_path / "images", clip, tmp_path / "out", "--batch-size=2") == 0
+    skipped = json.loads((tmp_path / "out" / "features.json").read_text())["skipped"]
+    assert [one["record"] for one in skipped] == ["x.jpg", "y.jpg", "z.jpg"]
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
+
+
 def test_workers_change_nothing(images, clip, tmp_path):
     for workers in (0, 2):
         assert run(images, clip, tmp_path / f"{workers}", "--batch-size=2", workers=workers) == 0
@@ -306,6 +326,26 @@ def test_workers_can_be_started_anew(images, clip):
     batches = extraction.Batches(sorted(images.glob("*.jpg")), 4, extraction.Extraction({}, encoder.prepare, None))
     one, other = (some[0] for some in (batches, pickle.loads(pickle.dumps(batches))))
     assert one.names == other.names and np.array_equal(one.arrays["pixel_values"], other.arrays["pixel_values"])
+
+
+def test_two_processes_take_turns(images, clip, tmp_path, capsys):
+    """One that comes while another has the folder says so and waits; what it finds then it leaves as it is."""
+    assert run(images, clip, tmp_path / "whole") == 0
+    expected, out, codes, said = bytes_of(tmp_path / "whole"), tmp_path / "out", [], ""
+    out.mkdir()
+    with FileLock(out / ".lock"):
+        second = threading.Thread(target=lambda: codes.append(run(images, clip, out)))
+        second.start()
+        while second.is_alive() and "Another process is at work in" not in said:
+            said += capsys.readouterr().out
+            time.sleep(0.05)
+        assert second.is_alive() and {path.name for path in out.iterdir()} == {".lock"}
+        for name, content in expected.items():
+            (out / name).write_bytes(content)
+        written = {path.name: path.stat().st_mtime_ns for path in out.glob("0*")}
+    second.join(60)
+    assert codes == [0] and bytes_of(out) == expected
+    assert {path.name: path.stat().st_mtime_ns for path in out.glob("0*")} == written
 
 
 @pytest.mark.slow
@@ -396,6 +436,19 @@ def test_pictures_of_odd_shapes(clip, tmp_path):
         assert run(tmp_path / "images", clip, tmp_path / regions, f"--regions={regions}") == 0
         about = json.loads((tmp_path / regions / "features.json").read_text())
         assert about["images"] + len(about["skipped"]) == 4 and (regions == "whole" or about["images"] == 4)
+
+
+def test_hidden_pictures_are_none_of_ours(tmp_path):
+    hidden = [".git/a.jpg", ".ipynb_checkpoints/b-checkpoint.png", "more/.Trash/deep/b.jpg", ".c.jpg"]
+    thumbnails = ["@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", "@eaDir/b.jpg/SYNOPHOTO_THUMB_M.jpg"]
+    for name in ("a.jpg", "more/b.jpg", *hidden, *thumbnails):
+        (tmp_path / ".photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".photos" / name).touch()
+    problems = Problems()
+    found = extraction.find_pictures(tmp_path / ".photos", problems)  # the folder itself was asked for
+    assert [path.relative_to(tmp_path / ".photos").as_posix() for path in found] == ["a.jpg", "more/b.jpg"]
+    assert {problem.cause for problem in problems.found} == {"hidden picture"}
+    assert all(any(name in str(problem) for problem in problems.found) for name in hidden + thumbnails)
 
 
 @pytest.mark.parametrize(

@@ -269,4 +269,4 @@ def test_two_notebooks_may_keep_answers_at_once(tmp_path):
     for process in processes:
         process.join()
     assert set(answers.sections(path.read_text())) == {f"slug-{number}" for number in range(2)}
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.partial"))

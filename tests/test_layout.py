@@ -14,7 +14,7 @@ import pytest
 # From the ground up. A module imports from floors below its own, and within its own room; rooms on one floor do not
 # know each other.
 FLOORS = """
-    progress validation parallel files
+    progress validation parallel files transfer
     data
     encoders
     similarity
@@ -34,7 +34,7 @@ DATA_FLOORS = """
     offline rows unicode
     dataset boxes cache tokenisation download
     batches archives scenes photographs
-    augment load
+    augment load pixels
     questions
 """
 # Functions of more than 30 lines of code (docstrings, comments and blank lines do not count, the signature does), and

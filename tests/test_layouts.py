@@ -320,6 +320,21 @@ def test_coco_with_the_boxes_of_its_objects(tmp_path):
     assert val.take([4]).region_labels.shape == (1, 2) and "2.0 boxes an image, no features yet" in data.report()
 
 
+def test_regions_of_many_are_no_objects_of_coco(tmp_path):
+    """Its ``iscrowd``: one box around a herd. Left out and counted, and no fault that a strict run would stop at."""
+    coco(tmp_path, boxes=True)
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    for at, one in enumerate(content["annotations"]):
+        one["iscrowd"] = int(at in (1, 2, 3))  # one of the first picture's two boxes, both of the second's
+    path.write_text(json.dumps(content))
+    data = load_folder("coco", tmp_path, strict=True)
+    assert data["val"].region_mask.sum(axis=1).tolist() == [1, 0, *[2] * 8]
+    np.testing.assert_allclose(data["val"].boxes[0, 0], [0.5, 0.25, 1, 0.75])
+    first, second = data["val"].image_ids[:2]
+    assert f"3 skipped: region of many objects ({first}, {second}, {second})" in data.report()
+
+
 def test_a_feature_set_in_a_sub_folder_is_found_with_its_labels(tmp_path):
     names = [f"{one}.jpg" for one in IDS]
     karpathy(tmp_path, names)
@@ -360,6 +375,22 @@ def test_two_layouts_with_features_ask_which(tmp_path):
     with pytest.raises(ValueError, match="'karpathy' .* and 'precomputed' .*features for both: say which with layout="):
         load_folder("flickr8k", tmp_path)
     assert load_splits("flickr8k", str(tmp_path), layout="karpathy").train.feature_dim == 8
+
+
+def test_a_feature_set_beside_scans_own_features_is_told(tmp_path):
+    """It may be better, and it stays unread: the report says so, and nobody takes its encoder for that of the data."""
+    scan(tmp_path)
+    assert "Features: " not in load_folder("f30k", tmp_path).report()
+    made, arrays = tmp_path / "clip", (np.ones((40, 1, 8)), np.float32([[[0, 0, 1, 1]]] * 40), np.ones((40, 1), bool))
+    shards.write_shard(made, 0, IDS, *arrays)
+    shards.finish(made, {"model": "clip"})
+    data, splits = load_folder("f30k", tmp_path), load_splits("f30k", str(tmp_path))
+    assert data["train"].feature_dim == 4 and data.features is splits.features is None
+    own = f"SCAN's layout, {tmp_path}"
+    assert f"Features: those of {own} itself. Not read: {made}; features=PATH reads it." in data.report()
+    asked = load_splits("f30k", str(tmp_path), features=str(made))
+    assert asked.train.feature_dim == 8 and asked.features == made
+    assert f"Features: {made}." in asked.notes and f"Not read: the features of {own} itself" in asked.notes
 
 
 @pytest.mark.parametrize("name", ["scenes", "entities"])
@@ -424,11 +455,11 @@ def test_coco_mini_loads_with_pictures_and_labelled_boxes(shared_data):
     boxes = json.loads((shared_data / "coco_mini" / "boxes.json").read_text())["images"]
     for part in data.splits.values():
         for row, name in enumerate(part.image_ids):
-            size, objects = boxes[name]["size"], boxes[name]["objects"]
+            size, objects = boxes[name]["size"], [one for one in boxes[name]["objects"] if not one["crowd"]]
             assert part.region_labels[row][part.region_mask[row]].tolist() == [one["label"] for one in objects]
             expected = np.array([one["box"] for one in objects]) / (size + size)
             np.testing.assert_allclose(part.boxes[row][part.region_mask[row]], expected.clip(0, 1), atol=1e-6)
-    assert max(data["val"].picture(0).size) > 200
+    assert max(data["val"].picture(0).size) > 200 and "12 skipped: region of many objects" in data.report()
     with pytest.raises(ValueError, match="'coco'/'train' has captions and no image features: extract them"):
         image_batch(splits.train, np.arange(2))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from copy import deepcopy
 from types import SimpleNamespace
 
 import numpy as np
@@ -269,6 +270,20 @@ WRONG = [
 @pytest.mark.parametrize("wrong", WRONG)
 def test_wrong_queues_are_told_from_it(wrong):
     assert not all(agrees(wrong, seed) for seed in range(100))
+
+
+def test_what_others_do_to_the_count_is_noticed():
+    queue = FeatureQueue(4, 1)
+    queue.enqueue(torch.arange(3.0)[:, None])
+    emptied = FeatureQueue(4, 1).state_dict()
+    copied = deepcopy(queue)
+    queue.load_state_dict(emptied)
+    assert len(queue) == 0 and len(copied) == 3
+    with torch.no_grad():
+        queue.came.fill_(2)
+    assert len(queue) == 2
+    queue.came = torch.tensor(1)
+    assert len(queue) == 1 and queue.keys.shape == (1, 1)
 
 
 def test_by_hand():

@@ -2,66 +2,73 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from transformers import BertConfig, BertModel
 
+from data_scripts import train
 from data_scripts.settings import read_preset, recipe_of
 from itr_lib.data import train_tokenizer
-from itr_lib.data.dataset import RetrievalData
-from itr_lib.training import train
 
-STEPS = 10
+STEPS, HELD = 10, 8
 
 
-def made(images: int, split: str) -> RetrievalData:
-    """Random numbers of the papers' shapes, a caption of ten words an image."""
-    rng = np.random.default_rng(len(split))
-    first, second = rng.random((2, images, 36, 2), np.float32)
-    words = rng.integers(0, 500, (images, 10))
-    return RetrievalData(
-        name="made",
-        split=split,
-        image_ids=tuple(map(str, range(images))),
-        captions=tuple(" ".join(f"word{word}" for word in row) for row in words),
-        image_of_caption=np.arange(images),
-        features=rng.random((images, 36, 2048), np.float32).astype(np.float16),
-        boxes=np.concatenate([np.minimum(first, second), np.maximum(first, second)], axis=-1),
-        region_mask=np.ones((images, 36), bool),
-    )
+def made(root: Path, images: int) -> list[str]:
+    """Files of the papers' shapes: random numbers, a caption of ten words an image; returns the captions."""
+    rng, sizes = np.random.default_rng(0), {"train": images, "val": HELD, "test": HELD}
+    names = [f"{split}{number}.jpg" for split, size in sizes.items() for number in range(size)]
+    captions = [" ".join(f"word{word}" for word in row) for row in rng.integers(0, 500, (len(names), 10))]
+    records = [
+        {"filename": name, "split": name.rstrip("0123456789.jpg"), "sentences": [{"raw": caption}]}
+        for name, caption in zip(names, captions, strict=True)
+    ]
+    (root / "dataset_flickr30k.json").write_text(json.dumps({"images": records}))
+    first, second = rng.random((2, len(names), 36, 2), np.float32)
+    boxes = np.concatenate([np.minimum(first, second), np.maximum(first, second)], axis=-1)
+    features = rng.random((len(names), 36, 2048), np.float32).astype(np.float16)
+    np.savez(root / "regions.npz", filenames=names, features=features, boxes=boxes)
+    return captions
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "released", "batch_size"), [("teran", 30, 4), ("chan", 128, 16)])
-def test_ten_steps_with_released_settings(name, released, batch_size, tmp_path):
+def test_ten_steps_with_released_settings(name, released, batch_size, tmp_path, monkeypatch, capsys):
     """Slow: models of 100 million weights learn on a CPU. All is as released (rates, sizes, all layers) but the batch,
     an eighth of it, since whole batches would take minutes, and the BERT-base, whose weights are random.
     """
-    BertModel(BertConfig()).save_pretrained(tmp_path)
     recipe = recipe_of(read_preset(name, "paper", "flickr30k"))
     assert recipe.training.batch_size == released and recipe.model.text.pretrained == "bert-base-uncased"
-    recipe = replace(
-        recipe,
-        model=replace(recipe.model, text=replace(recipe.model.text, pretrained=tmp_path)),
-        training=replace(recipe.training, epochs=1, batch_size=batch_size),
-    )
-    data, val = made(STEPS * batch_size, "train"), made(8, "val")
-    tokenizer = train_tokenizer(data.captions)
-    model, seen = recipe.build(data, tokenizer), []
+    train_tokenizer(made(tmp_path, STEPS * batch_size)).save_pretrained(tmp_path / "bert")
+    BertModel(BertConfig()).save_pretrained(tmp_path / "bert")
+    seen, before, still, learn = [], {}, set(), train.train
 
-    def objective(model, batch, epoch):
-        loss = recipe.objective(model, batch, epoch)
-        seen.append((tuple(batch.images.features.shape), loss.item()))
-        return loss
+    def watched(model, objective, *data, folder, **options):
+        """As it is, but without a checkpoint, which would be a gigabyte."""
 
-    before = {key: value.detach().clone() for key, value in model.named_parameters() if value.ndim > 1}
-    train(model, objective, tokenizer, data, val, recipe.training, progress=False)
+        def noted(model, batch, epoch):
+            loss = objective(model, batch, epoch)
+            seen.append((tuple(batch.images.features.shape), loss.item()))
+            return loss
+
+        before.update({key: value.detach().clone() for key, value in model.named_parameters() if value.ndim > 1})
+        history = learn(model, noted, *data, **options)
+        still.update(key for key, value in model.named_parameters() if key in before and (value == before[key]).all())
+        return history
+
+    monkeypatch.setattr(train, "train", watched)
+    words = ["--model", name, "--preset", "paper", "--data", "flickr30k", "--root", str(tmp_path), "--device", "cpu"]
+    words += ["--out", str(tmp_path / "run"), "--set", f"text.pretrained={tmp_path / 'bert'}", "--epochs", "1"]
+    assert train.main([*words, "--set", f"training.batch_size={batch_size}"]) == 0, capsys.readouterr().err
     assert [shape for shape, _ in seen] == [(batch_size, 36, 2048)] * STEPS
     assert all(math.isfinite(loss) for _, loss in seen)
     layers = 6 if name == "teran" else 12
     assert sum(".bert." in key and "attention.self.query" in key for key in before) == layers
-    still = {key for key, value in model.named_parameters() if key in before and (value == before[key]).all()}
     assert not {key for key in still if "pooler" not in key}  # which nothing reads
+    settings = (tmp_path / "run" / "settings.toml").read_text()
+    assert "feature_dim = 2048" in settings and "regions = 36" in settings and "dim = 1024" in settings
+    (epoch,) = json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"]
+    assert epoch["loss"] == pytest.approx(np.mean([loss for _, loss in seen]), rel=1e-4)

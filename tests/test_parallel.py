@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from toy import toy_data
+from toy import toy_data, toy_network, toy_pictures
 
 from itr_lib import inference, parallel, training, training_view
 from itr_lib.data import train_tokenizer
 from itr_lib.data.dataset import RetrievalData
+from itr_lib.encoders.backbone import Backbone, BackboneConfig
 from itr_lib.encoders.text import TextConfig
 from itr_lib.models import build, user
 from itr_lib.objectives import InfoNCEObjective, TripletObjective, TwoLevelObjective, UnifiedObjective
@@ -59,6 +60,7 @@ CASES = {
     "user": (UnifiedObjective(), {"guide": "none", "queue_size": 30}),
     "user, sge": (UnifiedObjective(), {"guide_dropout": 0.0, "queue_size": 30}),
     "tgdt": (TwoLevelObjective(), {"dropout": 0.0}),
+    "vse, pictures": (InfoNCEObjective(), {"dropout": 0.0}),
 }
 
 
@@ -80,17 +82,20 @@ def doubled(value):
     return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
 
-def fit(case: str) -> dict[str, torch.Tensor]:
-    """All that is compared, of one training in float64."""
+def fit(case: str, folder: Path) -> dict[str, torch.Tensor]:
+    """All that is compared, of one training in float64; ``folder`` holds an image network."""
     objective, settings = CASES[case]
-    model, norms = new_model(case, **settings).double(), []
+    model, norms, parts = new_model(case, **settings), [], (TRAIN_FOR_SGE if case == "user, sge" else TRAIN, VAL)
+    if case == "vse, pictures":
+        model.backbone = Backbone(BackboneConfig(folder, grid=2))
+        parts = [model.backbone.pictures(toy_pictures(part)) for part in parts]
+    model = model.double()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(training, "pair_batch", doubled(training.pair_batch))
         patched.setattr(inference, "image_batch", doubled(inference.image_batch))
         clip = training.clip_grad_norm_
         patched.setattr(training, "clip_grad_norm_", lambda *both: norms.append(clip(*both)) or norms[-1])
-        data = TRAIN_FOR_SGE if case == "user, sge" else TRAIN
-        history = train(model, objective, TOKENIZER, data, VAL, CONFIG, progress=False)
+        history = train(model, objective, TOKENIZER, *parts, CONFIG, progress=False)
     loss = torch.tensor(history.epochs[0]["loss"], dtype=torch.double)
     return {"loss": loss, "norms": torch.stack(norms), **model.state_dict()}
 
@@ -110,6 +115,15 @@ def average_divided_twice(model):
             weight.grad /= world()
 
 
+def in_training_mode(backbone, batch):
+    for part in backbone.modules():
+        part.training = True
+    return LOOK(backbone, batch)
+
+
+LOOK = Backbone.forward
+
+
 def normed_alone(norm, rows):
     own = norm.training and len(rows) > 1
     return F.batch_norm(rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=own, eps=norm.eps)
@@ -120,6 +134,7 @@ WRONG = {  # the case that shows it, and what is patched
     "divided once too much": ("teran", training, "average_gradients", average_divided_twice),
     "gradients not averaged": ("vse", training, "average_gradients", lambda model: None),
     "each normalises its own regions": ("user, sge", user, "_normed", normed_alone),
+    "each normalises its own pictures": ("vse, pictures", Backbone, "forward", in_training_mode),
 }
 
 
@@ -165,19 +180,19 @@ def join(number: int, port: int) -> None:
 
 
 def alone(folder: Path) -> None:
-    torch.save({case: fit(case) for case in CASES}, folder / "alone.pt")
+    torch.save({case: fit(case, folder) for case in CASES}, folder / "alone.pt")
 
 
 def one_of_two(folder: Path, number: int, port: int) -> None:
     join(number, port)
     with together("cpu"):
-        found = {case: fit(case) for case in CASES}
+        found = {case: fit(case, folder) for case in CASES}
         found["rows"] = ragged_rows()
         found["flags"] = gather_rows(torch.tensor([number == 1]))
         for name, (case, module, function, wrong) in WRONG.items():
             with pytest.MonkeyPatch.context() as patched:
                 patched.setattr(module, function, wrong)
-                found[name] = fit(case)
+                found[name] = fit(case, folder)
         found["calm"] = fit_in_two_goes(folder / "calm", stop=False)
         found["stopped"] = fit_in_two_goes(folder / "stopped", stop=True)
     torch.save(found, folder / f"{number}.pt")
@@ -228,6 +243,7 @@ def free_port() -> int:
 def found(tmp_path_factory) -> dict[str, dict]:
     """What a process alone found, and each of two."""
     folder, port = tmp_path_factory.mktemp("processes"), free_port()
+    toy_network(folder)  # here: of several processes that know each other transformers lets the first one write
     jobs = [(alone, folder), *((one_of_two, folder, number, port) for number in (0, 1))]
     assert end(start(jobs)) == [0, 0, 0]
     return {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in ("alone", "0", "1")}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from data_scripts import settings
 from data_scripts.settings import (
     OBJECTIVES,
     PRESETS,
@@ -33,6 +34,21 @@ def small(*settings: str):
     for setting in settings:
         tables = changed(tables, setting)
     return recipe_of(tables)
+
+
+def test_precision_is_resolved_for_the_machine_before_anything_is_written(monkeypatch):
+    faster = {"cpu": "float32", "cuda": "bfloat16"}
+    monkeypatch.setattr(settings, "faster_precision", faster.__getitem__)
+    for model in ("vse", "teran", "tgdt"):
+        tables = read_preset(model, "small", "flickr8k")
+        assert tables["training"]["precision"] == "auto"
+        for device, precision in faster.items():
+            recipe = recipe_of(tables, device)
+            assert recipe.training.precision == tables_of(recipe)["training"]["precision"] == precision
+    fixed = changed(tables, "training.precision=bfloat16")
+    assert recipe_of(fixed, "cpu").training.precision == "bfloat16"  # who asks for one gets it
+    with pytest.raises(ValueError, match="precision"):
+        TrainConfig(epochs=1, precision="auto")
 
 
 def test_each_model_has_two_presets():

@@ -16,9 +16,9 @@ import pytest
 import torch
 from PIL import Image
 from toy import toy_data
-from transformers import BertConfig, BertModel, ViTConfig, ViTImageProcessorPil, ViTModel
+from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
-from data_scripts import evaluate, extract_features, ship_model, train
+from data_scripts import evaluate, extract_features, settings, ship_model, train
 from data_scripts.evaluate import measure
 from itr_lib import training
 from itr_lib.data import load_folder, load_tokenizer, train_tokenizer
@@ -351,27 +351,15 @@ def test_from_photographs_to_metrics_in_one_command(vit, tmp_path, capsys):
     assert "nowhere" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["teran", "chan"])
-def test_the_papers_presets_train_ten_steps(model, tmp_path, capsys):
-    """Slow: a hundred million weights. Features have the papers' shape, 36 x 2048; only BERT is smaller than theirs."""
-    names, rng = [f"{number}.jpg" for number in range(12)], np.random.default_rng(0)
-    sentences = [{"raw": f"a w{number} on a w{number + 1}"} for number in range(5)]
-    splits = ["train"] * 8 + ["val"] * 2 + ["test"] * 2
-    images = [{"filename": n, "split": s, "sentences": sentences} for n, s in zip(names, splits, strict=True)]
-    (tmp_path / "dataset_flickr30k.json").write_text(json.dumps({"images": images}))
-    np.savez(tmp_path / "regions.npz", filenames=names, features=rng.normal(size=(12, 36, 2048)).astype(np.float16))
-    tokenizer = train_tokenizer([sentence["raw"] for sentence in sentences] * 2)
-    tokenizer.save_pretrained(tmp_path / "bert")
-    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "num_hidden_layers": 12}
-    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "bert")
-    words = ["--model", model, "--preset", "paper", "--data", "flickr30k", "--root", str(tmp_path), "--device", "cpu"]
-    words += ["--out", str(tmp_path / "run"), "--set", f"text.pretrained={tmp_path / 'bert'}", "--epochs", "1"]
-    assert train.main([*words, "--set", "training.batch_size=4"]) == 0, capsys.readouterr().err
-    (epoch,) = metrics(tmp_path / "run")["epochs"]
-    assert np.isfinite(epoch["loss"]) and epoch["loss"] > 0
-    settings = (tmp_path / "run" / "settings.toml").read_text()
-    assert "feature_dim = 2048" in settings and "regions = 36" in settings and "dim = 1024" in settings
+def test_the_command_resolves_precision_for_its_device(folder, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(settings, "faster_precision", {"cpu": "bfloat16"}.__getitem__)
+    monkeypatch.setattr(
+        train, "train_into", lambda out, options, recipe, device: seen.append(recipe.training.precision)
+    )
+    for words in ((), ("--precision", "auto")):
+        assert train.main(command(folder, tmp_path / "run", "--device", "cpu", *words)) == 0
+    assert seen == ["float32", "bfloat16"]  # the toy run's own, and what is faster
 
 
 def test_features_of_unknown_make_cannot_be_made_again(run, folder, capsys):

@@ -22,6 +22,7 @@ from typing import Any
 import filelock
 
 from itr_lib.checks.wrong import own_line
+from itr_lib.files import write_whole
 
 HEADER = re.compile(r"^# %% ([a-z0-9]+(?:-[a-z0-9]+)*)[ \t]*$", re.MULTILINE)
 chosen: dict[str, tuple[str, Callable]] = {}  # slug -> "yours", "library" or "too slow", and the function that goes on
@@ -65,12 +66,8 @@ def keep(slug: str, answer: Callable) -> str:
 
 
 def _write(target: Path, kept: dict[str, str]) -> None:
-    """All of the file or nothing."""
     head = "# Your answers, kept by check(): plain Python, one section an exercise. Yours to read and to edit.\n"
-    text = head + "".join(f"\n# %% {slug}\n{source}\n" for slug, source in kept.items())
-    part = target.with_name(f".{target.name}.part")  # the caller holds the lock: no other process writes it
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, target)
+    write_whole(target, head + "".join(f"\n# %% {slug}\n{source}\n" for slug, source in kept.items()))
 
 
 def load(slug: str) -> Callable | None:

@@ -36,9 +36,9 @@ markdown cells before the next exercise:
 The builder puts a line with difficulty, minutes and points under the heading of the text, gives solution and
 check nbgrader's metadata (schema 3), and in the learner's copy replaces each region between nbgrader's marks
 by ``# your code here`` and a ``raise NotImplementedError`` of the same indentation, with the solution folded below
-the check. Lessons are named ``NN_name``, an appendix ``NNa_name``. A cell tagged
-``key-figure`` shows in the report's overview; one tagged ``solutions-only`` stays out of the learner's copy; the
-output of one tagged ``nbval-check-output`` must be the same in every run and profile.
+the check, and begins the cell of parameters with an import of the library. Lessons are named ``NN_name``, an appendix
+``NNa_name``. A cell tagged ``key-figure`` shows in the report's overview; one tagged ``solutions-only`` stays out of
+the learner's copy; the output of one tagged ``nbval-check-output`` must be the same in every run and profile.
 
 Two builds are byte-identical: cell ids come from the slug or the cell's place, the notebook's metadata is
 minimal. Outputs of ``solutions/NN_name.ipynb`` are kept while the code they came from (``metadata.itr``) is
@@ -60,6 +60,7 @@ from itr_lib.course.source import Exercise, Source, SourceError, lesson_sources,
 
 REPO = Path(__file__).resolve().parents[2]
 FOLDERS = {"solutions": "solutions", "learner": "notebooks"}
+FIRST = "import itr_lib  # before torch, whose threads then leave the cores to other programs while they wait"
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -143,6 +144,8 @@ def _cell(source: Source, place: int, copies: str) -> NotebookNode:
     text, tags = old.source.rstrip(), old.metadata.get("tags")
     metadata = {"tags": list(tags)} if tags else {}
     cell_id = f"cell-{place:03d}"
+    if copies == "learner" and "parameters" in (tags or ()):  # the runner's kernels inherit what this import sets
+        text = f"{FIRST}\n{text}"
     if exercise:
         role = {exercise.text: "text", exercise.solution: "solution", exercise.check: "check"}[place]
         cell_id = f"{exercise.slug}-{role}"

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 
 from itr_lib.course.answered import solved
@@ -43,6 +43,9 @@ def _execute(paths: list[Path], profile: str) -> list[str]:
             notebook = run_clean(read_notebook(path), profile)
         except CellExecutionError as error:
             problems.append(f"{path.name}: {error.ename}: {error.evalue}")
+            continue
+        except CellTimeoutError:
+            problems.append(f"{path.name}: a cell took more than {HUNG * BUDGET_SECONDS[profile]} s")
             continue
         found = [f"{path.name}: {line}" for line in output_problems(notebook)]
         problems += found

@@ -18,12 +18,13 @@ from symtable import symtable
 import nbformat
 import papermill
 from IPython.core.inputtransformer2 import TransformerManager
+from nbclient.exceptions import CellTimeoutError
 from papermill.exceptions import PapermillExecutionError
 
 from itr_lib.course.answered import filled, read_answers, slug_to_fill, solved
 from itr_lib.course.bands import Bands, load_bands, out_of_band, unbanded
 from itr_lib.course.build import FOLDERS, REPO, as_text, read_notebook, relative
-from itr_lib.course.kernels import QUIET, environment, watch_memory
+from itr_lib.course.kernels import QUIET, environment, watch
 from itr_lib.course.source import is_appendix, lesson_sources, read_source
 from itr_lib.lessons.machine import choose_device
 from itr_lib.lessons.start import expect_settings
@@ -189,13 +190,14 @@ def run_lesson(path: Path, options: Options, out: Path, bands: Bands, strict_tim
     result = Result(path.stem, str(target), budget=budget, bands={k: asdict(b) for k, b in bands.items()})
     started = time.monotonic()
     folders = {"ITR_METRICS": str(metrics.resolve()), "ITR_ANSWERS": str((out / ANSWERS).resolve())}
-    with watch_memory() as peak, environment(**folders, ITR_GRADING=None):
+    with watch() as use, environment(**folders, ITR_GRADING=None):
         error = _execute(path, target, options.parameters(), work, HUNG * budget)
     result.seconds = round(time.monotonic() - started, 1)
-    result.peak_memory_mb = round(peak.megabytes)
+    result.peak_memory_mb = round(use.megabytes)
     _judge(result, error, metrics / f"{path.stem}.json", bands)
     if result.seconds > budget:
-        result.problems.append(f"over time: {result.seconds:.0f} s, expected at most {budget} s")
+        late = f"over time: {result.seconds:.0f} s, expected at most {budget} s"
+        result.problems.append(f"{late}; {use.shares(result.seconds)}")
         if strict_time and result.status in ("passed", "no bands"):
             result.status = "out of band"
     return result
@@ -216,7 +218,10 @@ def _execute(path: Path, target: Path, parameters: dict, work: Path, cell_second
             )  # fmt: skip
     except PapermillExecutionError as error:
         return _cell_error(error)
-    except Exception as error:  # a time-out, a kernel that died: the saved file would call all cells completed
+    except CellTimeoutError:
+        cells = [cell for cell in nbformat.read(target, as_version=4).cells if cell.get("execution_count")]
+        return f"stopped in a cell that took more than {cell_seconds} s:\n{_head(cells[-1].source)}"
+    except Exception as error:  # a kernel that died: the saved file would call all cells completed
         last = (str(error).strip().splitlines() or [""])[-1]
         return f"{type(error).__name__}: {last}"
     return ""
@@ -233,11 +238,13 @@ def declared_parameters(path: Path) -> set[str]:
     return {name.get_name() for name in symtable(text, path.name, "exec").get_symbols() if name.is_assigned()}
 
 
+def _head(code: str) -> str:
+    return "\n".join(f"  | {line}" for line in [line for line in code.splitlines() if line.strip()][:4])
+
+
 def _cell_error(error: PapermillExecutionError) -> str:
-    lines = [line for line in error.source.splitlines() if line.strip()]
-    head = "\n".join(f"  | {line}" for line in lines[:4])
     message = (str(error.evalue).strip().splitlines() or [""])[-1]
-    return f"cell {error.cell_index + 1} failed:\n{head}\n{error.ename}: {message}"
+    return f"cell {error.cell_index + 1} failed:\n{_head(error.source)}\n{error.ename}: {message}"
 
 
 def _judge(result: Result, error: str, written: Path, bands: Bands) -> None:

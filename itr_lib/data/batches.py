@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from itr_lib.data.dataset import RetrievalData
+from itr_lib.transfer import upload
 
 
 class ImageBatch(NamedTuple):
@@ -57,10 +58,10 @@ def image_batch(data: RetrievalData, rows: Int[np.ndarray, " some"], device: tor
     mask = data.region_mask[rows]
     width = _used(mask)
     return ImageBatch(
-        torch.from_numpy(np.ascontiguousarray(data.features[rows, :width])).to(device).float(),
-        torch.from_numpy(np.ascontiguousarray(data.boxes[rows, :width])).to(device).float(),
-        torch.from_numpy(np.ascontiguousarray(mask[:, :width])).to(device),
-        None if data.guides is None else torch.from_numpy(data.guides[rows]).to(device).float(),
+        _tensor(data.features[rows, :width], device).float(),
+        _tensor(data.boxes[rows, :width], device).float(),
+        _tensor(mask[:, :width], device),
+        None if data.guides is None else _tensor(data.guides[rows], device).float(),
     )
 
 
@@ -70,8 +71,7 @@ def caption_batch(
     """Some captions as tensors, cut to the longest among them."""
     mask = tokens.mask[rows]
     width = _used(mask)
-    ids = torch.from_numpy(np.ascontiguousarray(tokens.ids[rows, :width]))
-    return CaptionBatch(ids.long().to(device), torch.from_numpy(np.ascontiguousarray(mask[:, :width])).to(device))
+    return CaptionBatch(_tensor(tokens.ids[rows, :width], device).long(), _tensor(mask[:, :width], device))
 
 
 def pair_batch(
@@ -82,9 +82,7 @@ def pair_batch(
 ) -> Batch:
     """The batch of these captions and their images."""
     images = data.image_of_caption[captions]
-    return Batch(
-        image_batch(data, images, device), caption_batch(tokens, captions, device), torch.from_numpy(images).to(device)
-    )
+    return Batch(image_batch(data, images, device), caption_batch(tokens, captions, device), _tensor(images, device))
 
 
 def epoch_order(
@@ -128,6 +126,10 @@ def steps_per_epoch(image_of_caption: Int[np.ndarray, " captions"], batch_size: 
 def _expect_some_negative(batch_size: int) -> None:
     if batch_size < 2:
         raise ValueError(f"batch_size is {batch_size}, expected 2 or more: one pair alone has no negative")
+
+
+def _tensor(array: np.ndarray, device: torch.device | str) -> Tensor:
+    return upload(torch.from_numpy(np.ascontiguousarray(array)), device)
 
 
 def _used(mask: Bool[np.ndarray, "rows width"]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -25,6 +26,7 @@ class Splits:
         probes: further splits by name: ``"swaps"`` and ``"replaces"`` of the scenes, ``"test_1k"`` of COCO precomputed.
         notes: what a reader should know about where the data come from.
         phrases: of photographs with Flickr30k Entities, the phrases of the test split and their regions.
+        features: of photographs, the file or folder that their features come from, where it is one of its own.
     """
 
     train: RetrievalData
@@ -33,6 +35,7 @@ class Splits:
     probes: dict[str, RetrievalData] = field(default_factory=dict)
     notes: str = ""
     phrases: Phrases | None = None
+    features: Path | None = None
 
 
 def load_splits(
@@ -44,6 +47,7 @@ def load_splits(
     strict: bool = False,
     features=None,
     layout: str | None = None,
+    pictures_alone: bool = False,
 ) -> Splits:
     """The embedded scenes, or the photographs in the folder ``root`` (``~`` is your home).
 
@@ -64,6 +68,8 @@ def load_splits(
         strict: stop at the first bad record of photographs instead of skipping it.
         features: the feature file or folder of photographs, where there are several.
         layout: the layout of their captions, where there are several.
+        pictures_alone: take no features of photographs, and decode every picture now: for a model that looks at
+            pictures itself.
 
     Raises:
         ValueError: for another profile, or when the data cannot be read; ``strict``: at the first bad record.
@@ -76,7 +82,8 @@ def load_splits(
     if name == "entities":
         read = load_entities(root, limit={"smoke": 300}.get(profile), strict=strict)
     else:
-        read = load_folder(name, root, features=features, layout=layout, strict=strict)
+        how = {"pictures_alone": pictures_alone, "verify": strict or pictures_alone}
+        read = load_folder(name, root, features=features, layout=layout, strict=strict, **how)
     train, val, test = _three(read.splits, root)
     if profile == "smoke" and name != "entities":  # whose loader was given a limit, and has made its phrases
         sizes = ((train, 300), (val, 60), (test, 100))
@@ -84,7 +91,7 @@ def load_splits(
     probes = {split: part for split, part in read.splits.items() if split not in ("train", "val", "test")}
     notes = f"{read.report()}\nReported on: {test.split}; checkpoints chosen by: {val.split}."
     phrases = read.phrases[test.split] if name == "entities" else None
-    return Splits(train, val, test, probes, notes, phrases)
+    return Splits(train, val, test, probes, notes, phrases, read.features)
 
 
 def _three(parts: dict[str, RetrievalData], root: str) -> tuple[RetrievalData, RetrievalData, RetrievalData]:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from itr_lib.transfer import upload
 from itr_lib.validation import expect_choice, expect_dims, expect_mask
 
 POOLINGS = ("mean", "first", "gpo")
@@ -48,15 +49,19 @@ class GPO(nn.Module):
     def weights(self, lengths: Int[Tensor, " batch"], width: int) -> Float[Tensor, "batch width"]:
         """Weights of the sorted positions for sets of these sizes; each row sums to 1, 0 beyond the set's size."""
         # The weights depend on the size alone: run the GRU once per distinct size, not once per set.
-        sizes, which = lengths.clamp(min=1).unique(return_inverse=True)
-        codes = position_codes(width, self.code_dim).to(self.score.weight)
+        lengths, device = lengths.clamp(min=1), lengths.device
+        if lengths.is_cuda:  # every size there can be, the largest first: the host would wait to know those that occur
+            sizes, which = torch.arange(width, 0, -1), width - lengths
+        else:
+            sizes, which = lengths.unique(return_inverse=True)
+        codes = upload(position_codes(width, self.code_dim).to(self.score.weight.dtype), device)
         packed = pack_padded_sequence(
-            codes.expand(len(sizes), -1, -1), sizes.cpu(), batch_first=True, enforce_sorted=False
+            codes.expand(len(sizes), -1, -1), sizes, batch_first=True, enforce_sorted=lengths.is_cuda
         )
         states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=width)
         forward, backward = states.chunk(2, dim=-1)
         scores = self.score((forward + backward) / 2)[..., 0] / self.temperature  # (sizes, width)
-        beyond = torch.arange(width, device=lengths.device) >= sizes[:, None]
+        beyond = torch.arange(width, device=device) >= upload(sizes, device)[:, None]
         return scores.masked_fill(beyond, -torch.inf).softmax(dim=-1)[which]
 
     def forward(

@@ -14,21 +14,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from PIL.Image import Image
+from torch import Tensor, nn
 
-from itr_lib.data.offline import load_pretrained
+from itr_lib.data.offline import load_pretrained, no_bars_of_transformers
 from itr_lib.encoders import efficientnet
 from itr_lib.validation import expect_choice
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 PRECISIONS = ("float32", "bfloat16")
+Prepare = Callable[[Sequence[Image]], dict[str, np.ndarray]]  # RGB pictures to a network's arguments by name
 
 
 class Maps(NamedTuple):
@@ -52,7 +52,7 @@ class ImageEncoder:
         model: the network, for what else it can do.
     """
 
-    prepare: Callable[[Sequence[Image]], dict[str, np.ndarray]]
+    prepare: Prepare
     encode: Callable[[dict[str, np.ndarray]], Maps]
     model: Any = None
 
@@ -79,17 +79,27 @@ def load_image_encoder(
         ValueError: it is no image model, or lacks weights.
     """
     expect_choice("precision", precision, PRECISIONS)
-    if os.fspath(name) == efficientnet.NAME:
-        prepare, network, model = efficientnet.prepare, _with_mean(efficientnet.load_map(device)), None
-    else:
-        model, processor, lacking = load_image_model(name, device)
-        prepare, network = Preparation(processor, None if crop else _squash(processor)), _of_family(model, lacking)
+    network, prepare = load_network(name, crop=crop)
+    network.to(device)
 
     def encode(arrays: dict[str, np.ndarray]) -> Maps:
         maps = run(network, arrays, device, precision)
         return Maps(*(None if part is None else part.float() for part in maps))
 
-    return ImageEncoder(prepare, encode, model)
+    return ImageEncoder(prepare, encode, network.model if isinstance(network, FamilyNetwork) else None)
+
+
+def load_network(name: str | os.PathLike, *, crop: bool = False) -> tuple[nn.Module, Prepare]:
+    """The network of an image encoder, from pixels to :class:`Maps`, and what prepares pictures for it.
+
+    It is a :class:`MapNetwork` or a :class:`FamilyNetwork`, on the CPU and in evaluation mode; a folder may be one that
+    its ``save`` wrote. Arguments and errors are those of :func:`load_image_encoder`.
+    """
+    if efficientnet.is_one(name):
+        return MapNetwork(efficientnet.load_network(name)), efficientnet.prepare
+    model, processor, lacking = load_image_model(name)
+    network = FamilyNetwork(model, processor, lacking)
+    return network, Preparation(processor, None if crop else _squash(processor))
 
 
 def faster_precision(device: str) -> str:
@@ -147,35 +157,69 @@ class Preparation:
 
 def _squash(processor: Any) -> tuple[int, int] | None:
     """The size to squash pictures to, or None where the processor does it by itself."""
-    size, cut = dict(processor.size or {}), getattr(processor, "do_center_crop", None)
-    final = dict(processor.crop_size) if cut else size
+    does_it = dict(processor.size or {}).get("height") and not getattr(processor, "do_center_crop", None)
+    return None if does_it else _final_size(processor)
+
+
+def _final_size(processor: Any) -> tuple[int, int]:
+    """Height and width of what the model sees."""
+    cut = getattr(processor, "do_center_crop", None)
+    final = dict((processor.crop_size if cut else processor.size) or {})
     height, width = (final.get(side) or final.get("shortest_edge") for side in ("height", "width"))
     if not height or not width:
         raise ValueError(
             f"a {type(processor).__name__} prepares pictures of no fixed size ({final}): crop=True keeps it"
         )
-    return None if size.get("height") and not cut else (height, width)
+    return height, width
 
 
-def _with_mean(network: Callable[..., Float[Tensor, "pictures height width channels"]]) -> Callable[..., Maps]:
-    def maps(pixel_values: Tensor) -> Maps:
-        cells = network(pixel_values)
-        return Maps(cells.float().mean(dim=(1, 2)), cells)
+class MapNetwork(nn.Module):
+    """EfficientNet-lite0, which gives a map and nothing else: the mean of it stands for the whole picture."""
 
-    return maps
+    size = (efficientnet.SIDE, efficientnet.SIDE)
+    resample = efficientnet.RESAMPLE
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixel_values: Float[Tensor, "pictures 3 height width"]) -> Maps:
+        """Prepared pixels to Maps."""
+        cells = self.network.extract_features(pixel_values).permute(0, 2, 3, 1)
+        return Maps(cells.to(pixel_values).mean(dim=(1, 2)), cells)
+
+    def save(self, folder: Path) -> None:
+        """Write it into a folder, for :func:`load_network`."""
+        efficientnet.save_network(self.network, folder)
 
 
-def _of_family(model: Any, lacking: Sequence[str]) -> Callable[..., Maps]:
-    """What makes Maps of pixels with a model of ``transformers``; ``lacking``: its pooling layer was never trained."""
-    tower = getattr(model, "vision_model", model)
-    config = getattr(model.config, "vision_config", model.config)
+class FamilyNetwork(nn.Module):
+    """A model of ``transformers`` with its image processor; ``lacking``: its pooling layer was never trained."""
 
-    def maps(pixel_values: Tensor) -> Maps:
+    def __init__(self, model: Any, processor: Any, lacking: Sequence[str]):
+        super().__init__()
+        self.model, self.processor, self.lacking = model, processor, tuple(lacking)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures that it sees, in pixels."""
+        return _final_size(self.processor)
+
+    @property
+    def resample(self) -> int:
+        """How Pillow brings a picture to that size."""
+        return self.processor.resample
+
+    def forward(self, pixel_values: Float[Tensor, "pictures 3 height width"]) -> Maps:
+        """Prepared pixels to Maps."""
+        model = self.model
+        tower = getattr(model, "vision_model", model)
+        config = getattr(model.config, "vision_config", model.config)
         joint = hasattr(model, "get_image_features")
         out = (model.get_image_features if joint else model)(pixel_values=pixel_values)
         hidden, whole = out.last_hidden_state, getattr(out, "pooler_output", None)
         cells, first = _cells(hidden, config, pixel_values.shape[-2:])
-        if whole is None or lacking:  # no pooling layer, or one of random numbers
+        if whole is None or self.lacking:  # no pooling layer, or one of random numbers
             whole = cells.flatten(1, 2).mean(1) if first is None else first
         if hasattr(tower, "pre_layrnorm"):  # a CLIP, spelled so: its class token is normalised, then projected
             cells = tower.post_layernorm(cells)
@@ -184,7 +228,12 @@ def _of_family(model: Any, lacking: Sequence[str]) -> Callable[..., Maps]:
             cells = model.layernorm(cells)
         return Maps(whole.flatten(1), cells)
 
-    return maps
+    def save(self, folder: Path) -> None:
+        """Write it into a folder as ``transformers`` does, without what its files lacked: :func:`load_network` asks."""
+        weights = {key: value for key, value in self.model.state_dict().items() if key not in self.lacking}
+        with no_bars_of_transformers():
+            self.model.save_pretrained(folder, state_dict=weights)
+        self.processor.save_pretrained(folder)
 
 
 def _cells(hidden: Tensor, config: Any, pixels: Sequence[int]) -> tuple[Tensor, Tensor | None]:
@@ -215,9 +264,15 @@ def pool_boxes(
         raise ValueError(f"cells {cells.shape}, boxes {boxes.shape}: expected (height, width, channels) and (boxes, 4)")
     if not ((boxes >= 0) & (boxes <= 1)).all() or (boxes[:, 2:] < boxes[:, :2]).any():
         raise ValueError("boxes must be (x1, y1, x2, y2) relative to the picture: in [0, 1], the second corner last")
-    across = _shares(boxes[:, 0], boxes[:, 2], cells.shape[1])
-    down = _shares(boxes[:, 1], boxes[:, 3], cells.shape[0])
-    return np.einsum("rh,rw,hwc->rc", down, across, cells, optimize=True).astype(np.float32)
+    return np.einsum("rh,rw,hwc->rc", *box_shares(boxes, cells.shape[:2]), cells, optimize=True).astype(np.float32)
+
+
+def box_shares(
+    boxes: Float[np.ndarray, "boxes 4"], size: Sequence[int]
+) -> tuple[Float[np.ndarray, "boxes height"], Float[np.ndarray, "boxes width"]]:
+    """How much each row and each column of a map of that size counts in the mean over a box."""
+    height, width = size
+    return _shares(boxes[:, 1], boxes[:, 3], height), _shares(boxes[:, 0], boxes[:, 2], width)
 
 
 def _shares(low: np.ndarray, high: np.ndarray, count: int) -> Float[np.ndarray, "boxes count"]:

@@ -88,6 +88,10 @@ class TextEncoder(nn.Module):
     ) -> Float[Tensor, "batch tokens hidden"]:
         """What the BERT says of each token, before the linear layer."""
         padded, real = padded_as_trained(ids, mask, self.bert.config, self.padding)
+        config = self.bert.config
+        if ids.is_cuda and config.model_type == "bert" and config._attn_implementation == "sdpa":
+            # Of a mask with a row a caption transformers asks whether it hides anything, and the host waits to know.
+            real = mask[:, None, None].expand(-1, 1, ids.shape[1], -1)
         return self.bert(input_ids=padded, attention_mask=real).last_hidden_state[:, : ids.shape[1]]
 
 

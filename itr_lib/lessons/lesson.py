@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat
 
+from itr_lib.files import write_whole
 from itr_lib.lessons.machine import choose_device, peak_memory_mb, versions
 from itr_lib.lessons.markdown import plain_dollars
 from itr_lib.lessons.start import expect_settings, figure_style, quiet, seed_everything
@@ -232,9 +233,7 @@ class Lesson:
         if folder:
             path = Path(folder).expanduser() / f"{self.name}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(self.summary(), indent=1)
-            path.with_suffix(".part").write_text(text, encoding="utf-8")
-            path.with_suffix(".part").replace(path)
+            write_whole(path, json.dumps(self.summary(), indent=1))
         from itr_lib.checks.answers import whose_code_ran
 
         if told := whose_code_ran():

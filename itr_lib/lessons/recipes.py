@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from itr_lib import models
 from itr_lib.data.dataset import RetrievalData
+from itr_lib.encoders.backbone import Backbone
 from itr_lib.encoders.text import TextConfig
 from itr_lib.models.chan import CHANConfig
 from itr_lib.models.teran import TERANConfig
@@ -42,14 +43,19 @@ class Recipe(Generic[Config]):
     objective: Loss
     training: TrainConfig
 
-    def build(self, data: RetrievalData, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
-        """The untrained model; the same seed gives the same weights."""
+    def build(
+        self, data: RetrievalData, tokenizer: PreTrainedTokenizerBase, backbone: Backbone | None = None
+    ) -> nn.Module:
+        """The untrained model, with the backbone, if any; the same seed gives the same weights."""
         torch.manual_seed(self.training.seed)
         text = replace(self.model.text, vocabulary_size=len(tokenizer), mask_token=tokenizer.mask_token_id)
-        config = replace(self.model, feature_dim=data.feature_dim, text=text)
+        config = replace(self.model, feature_dim=backbone.width if backbone else data.feature_dim, text=text)
         if isinstance(config, USERConfig) and config.guide == "clip":
             config = replace(config, guide_dim=data.guide_dim)
-        return models.from_config(config)
+        model = models.from_config(config)
+        if backbone is not None:
+            model.backbone = backbone
+        return model
 
 
 def vse(profile: str, data: str = "scenes", seed: int = 0) -> Recipe[VSEConfig]:
@@ -145,6 +151,30 @@ def on_photographs(profile: str, model: models.ModelConfig, loss: Loss, seed: in
         drop_features=0.5,
     )
     return Recipe(model, loss, training)
+
+
+def tgdt_on_photographs(profile: str, text: TextConfig | None = None, seed: int = 0) -> Recipe:
+    """TGDT there: both scores learn at once by InfoNCE, and a global vector is the mean of its tokens.
+
+    A transformer on top of them, as on the scenes, starts slowly with so few captions.
+    """
+    width = photograph_width(profile)
+    model = TGDTConfig(
+        text=text or _text(profile),
+        dim=width,
+        region_dim=width,
+        joint_layers=0,
+        pooling="MrAVGw",
+        global_layers=0,
+        detach=False,
+    )
+    loss = TwoLevelObjective(temperature=0.05, local_temperature=0.05, intra_weight=0.0)
+    return on_photographs(profile, model, loss, seed)
+
+
+def photograph_width(profile: str) -> int:
+    """Of the common space: photographs show more kinds of things than scenes."""
+    return 64 if profile == "smoke" else 512
 
 
 def _text(profile: str) -> TextConfig:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
+
+from itr_lib.files import write_whole
 
 RECORDED = Path(__file__).parent / "recorded"
 FROM_DATA = ("feature_dim", "guide_dim", "vocabulary_size", "mask_token")  # known from the data's name: no settings
@@ -73,9 +74,7 @@ def write_record(lesson: str, record: dict[str, Any]) -> Path:
     """Write a lesson's record, all of it or nothing."""
     path = _path(lesson, record["data"])
     path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, json.dumps(record, indent=1) + "\n")
     return path
 
 

@@ -17,9 +17,8 @@ from itr_lib.lessons import recipes
 from itr_lib.lessons.recipes import Recipe
 from itr_lib.models import ModelConfig, TwoNetworks
 from itr_lib.models.teran import TERANConfig
-from itr_lib.models.tgdt import TGDTConfig
 from itr_lib.models.vse import VSEConfig
-from itr_lib.objectives import InfoNCEObjective, TripletObjective, TwoLevelObjective
+from itr_lib.objectives import InfoNCEObjective, TripletObjective
 
 # One training. Or two: TGDT's branches and then what stands on top of them, or two networks that are asked as one.
 Plan = Recipe | tuple[Recipe, Recipe]
@@ -159,21 +158,24 @@ def lesson06(profile: str, data: str, seed: int) -> dict[str, OnPhotographs]:
 
     Fewer photographs are seen more often, in as many steps up to four times the epochs.
     """
-    width, loss = {"smoke": 64, "quick": 512, "full": 512}[profile], InfoNCEObjective()
+    width, loss = recipes.photograph_width(profile), InfoNCEObjective()
     text = recipes.vse(profile).model.text
 
-    def plan(model: ModelConfig, objective: recipes.Loss = loss, **training: float) -> Recipe:
-        recipe = recipes.on_photographs(profile, model, objective, seed)
+    def plan(model: ModelConfig, **training: float) -> Recipe:
+        recipe = recipes.on_photographs(profile, model, loss, seed)
         return replace(recipe, training=replace(recipe.training, **training))
 
     one = plan(VSEConfig(text=text, dim=width, pooling="mean"))
     few = replace(one, training=replace(one.training, epochs=4 * one.training.epochs))
     minilm = replace(one.model, text=TextConfig(pretrained="all-minilm-l6-v2"))
-    frozen = plan(minilm, pretrained_rate=0.0)
-    sizes = {"dim": width, "region_dim": width, "joint_layers": 0, "pooling": "MrAVGw"}
-    fine = TERANConfig(text=minilm.text, **sizes)
-    both = TGDTConfig(text=minilm.text, **sizes, global_layers=0, detach=False)
-    at_once = TwoLevelObjective(temperature=0.05, local_temperature=0.05, intra_weight=0.0)
+    both = recipes.tgdt_on_photographs(profile, minilm.text, seed)
+    fine = TERANConfig(text=minilm.text, dim=width, region_dim=width, joint_layers=0, pooling=both.model.pooling)
+    # To point, a word should still be itself, and behind six layers it has heard the whole sentence; and the box that
+    # it means should be there. On the 600 photographs to choose by (one seed) 48.4 % of the phrases pointed right with
+    # text from scratch, 54.7 % after one layer, 56.2 % after two, and 59.8 % with no box hidden in training.
+    words = replace(fine, text=replace(fine.text, first_layers=2))
+    pointing = {"drop_regions": 0.0, "batch_size": 128, "epochs": min(4, one.training.epochs)}
+    frozen = {"pretrained_rate": 0.0}
     hand = "hand-made"
     return {
         "hand-made features": OnPhotographs(one, hand),
@@ -181,14 +183,12 @@ def lesson06(profile: str, data: str, seed: int) -> dict[str, OnPhotographs]:
         "hand-made features, 1,805": OnPhotographs(one, hand, like_clip=True),
         "EfficientNet, 1,805": OnPhotographs(one, like_clip=True),
         "CLIP, 1,805": OnPhotographs(one, "CLIP", like_clip=True),
-        "MiniLM, frozen": OnPhotographs(frozen),
-        "MiniLM, tuned": OnPhotographs(plan(minilm)),
-        "TERAN": OnPhotographs(plan(fine, pretrained_rate=0.0)),
-        "TGDT": OnPhotographs(plan(both, at_once, pretrained_rate=0.0)),
+        "MiniLM, frozen": OnPhotographs(plan(minilm, **frozen)),
+        "TERAN": OnPhotographs(plan(fine, **frozen)),
+        "TGDT": OnPhotographs(replace(both, training=replace(both.training, **frozen))),
         "500 photographs": OnPhotographs(few, photographs=500),
         "1,000 photographs": OnPhotographs(few, photographs=1000),
-        "2,000 photographs": OnPhotographs(few, photographs=2000),
-        "Entities": OnPhotographs(plan(fine, pretrained_rate=0.0), "boxes"),
+        "Entities": OnPhotographs(plan(words, **frozen, **pointing), "boxes"),
     }
 
 

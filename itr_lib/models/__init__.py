@@ -1,9 +1,13 @@
-"""The models by name; one file a paper."""
+"""The models by name; one file a paper.
+
+A model that looks at pictures itself has a :class:`~itr_lib.encoders.backbone.Backbone` as its ``backbone``.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from itr_lib.encoders.backbone import Backbone, BackboneConfig
 from itr_lib.encoders.text import TextConfig
 from itr_lib.models import chan, teran, tgdt, user, vse
 from itr_lib.models.contract import AligningModel, RetrievalModel, TwoStageModel
@@ -71,7 +76,8 @@ def from_config(config: ModelConfig) -> nn.Module:
 def save_model(model: nn.Module, folder: str | Path) -> None:
     """Write ``config.json`` and ``model.safetensors`` into ``folder``, for :func:`load_model`.
 
-    A model whose text side came from ``pretrained`` needs that name or folder again when it is loaded.
+    A model whose text side came from ``pretrained`` needs that name or folder again when it is loaded. A backbone goes
+    into a folder of its own, ``backbone``, and needs none.
 
     Raises:
         ValueError: for a model that :func:`build` does not make; two networks are saved one by one.
@@ -82,13 +88,21 @@ def save_model(model: nn.Module, folder: str | Path) -> None:
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"model": name, **asdict(cast(ModelConfig, model.config))}
+    weights = {key: value for key, value in model.state_dict().items() if not key.startswith("backbone.")}
+    backbone = getattr(model, "backbone", None)
+    if backbone is not None:
+        settings["backbone"] = asdict(backbone.config)
     text = json.dumps(settings, indent=2, default=lambda number: number.item())  # numpy's, from `dim=widths[0]`
     with tempfile.TemporaryDirectory(dir=folder) as unfinished:  # a process that dies leaves no half of a file
-        config, weights = Path(unfinished, "config.json"), Path(unfinished, "model.safetensors")
-        config.write_text(text + "\n", encoding="utf-8")
-        save_file({key: value.contiguous() for key, value in model.state_dict().items()}, weights)
-        for file in (weights, config):
-            os.replace(file, folder / file.name)
+        Path(unfinished, "config.json").write_text(text + "\n", encoding="utf-8")
+        save_file({key: value.contiguous() for key, value in weights.items()}, Path(unfinished, "model.safetensors"))
+        parts = ["model.safetensors", "config.json"]
+        if backbone is not None:
+            backbone.save(Path(unfinished, "backbone"))
+            shutil.rmtree(folder / "backbone", ignore_errors=True)  # a folder takes the place of no other
+            parts.insert(0, "backbone")
+        for name in parts:
+            os.replace(Path(unfinished, name), folder / name)
 
 
 def load_model(folder: str | Path) -> nn.Module:
@@ -100,9 +114,11 @@ def load_model(folder: str | Path) -> nn.Module:
     folder = Path(folder).expanduser()
     try:
         settings = json.loads((folder / "config.json").read_text())
-        text = TextConfig(**settings.pop("text"))
+        text, seen = TextConfig(**settings.pop("text")), settings.pop("backbone", None)
         model = build(settings.pop("model"), text=text, **settings)
         model.load_state_dict(load_file(folder / "model.safetensors"))
+        if seen is not None:
+            model.backbone = Backbone(BackboneConfig(**seen), folder / "backbone")
     except (OSError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder} does not hold a model written by save_model: {error}") from error
     return model.eval()

@@ -18,7 +18,7 @@ from itr_lib.encoders.pooling import GPO, mean_pool
 from itr_lib.encoders.regions import box_geometry, transformer
 from itr_lib.encoders.text import TextConfig, TextEncoder
 from itr_lib.momentum import FeatureQueue, key_encoder, momentum_update
-from itr_lib.parallel import gather_rows, rank
+from itr_lib.parallel import gather_rows, rank, world
 from itr_lib.similarity import cosine_scores, l2_normalise
 from itr_lib.validation import expect_choice, expect_count
 
@@ -217,8 +217,9 @@ class Guide(nn.Module):
         """SGE's attention over the regions; each row sums to 1, padding has 0."""
         regions, mask = batch.features, batch.mask
         whole = self.dropout(_normed(self.whole_norm, self.whole(mean_pool(regions, mask))).tanh())
-        local = torch.zeros_like(regions)
-        local[mask] = self.dropout(_normed(self.local_norm, self.local(regions[mask])).tanh()).to(local)
+        rows, flat = mask.flatten().nonzero()[:, 0], regions.flatten(0, 1)  # once: each makes the host wait for a GPU
+        real = self.dropout(_normed(self.local_norm, self.local(flat[rows])).tanh()).to(flat)
+        local = torch.zeros_like(flat).index_put((rows,), real).view_as(regions)
         logits = self.weigh(local * whole[:, None])[..., 0]
         return logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(dim=1).masked_fill(~mask, 0)
 
@@ -230,6 +231,8 @@ def _normed(norm: nn.BatchNorm1d, rows: Float[Tensor, "rows features"]) -> Float
     """
     if norm.training:
         whole = gather_rows(rows)
+        if len(whole) > 1 and world() == 1:
+            return norm(whole)
         if len(whole) > 1:
             counts = gather_rows(torch.tensor([len(rows)], device=rows.device))
             return norm(whole).split(counts.tolist())[rank()]

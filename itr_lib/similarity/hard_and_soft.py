@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -59,8 +59,7 @@ def _add_rows(
     into: Int[Tensor, " terms"], row: Int[Tensor, " terms"], weight: Float[Tensor, " terms"], table: Tensor, length: int
 ) -> Float[Tensor, "length dim"]:
     """``result[into] += weight * table[row]`` for every term; ``into`` is sorted."""
-    counts = torch.bincount(into, minlength=length)
-    starts = counts.cumsum(0) - counts
+    starts = torch.searchsorted(into, torch.arange(length, device=into.device))  # bincount would wait for a GPU
     return F.embedding_bag(row, wide(table), starts, mode="sum", per_sample_weights=weight).to(table.dtype)
 
 
@@ -68,35 +67,50 @@ def soft_codes(
     books: Sets, fragments: Float[Tensor, "fragments dim"], temperature: float
 ) -> Float[Tensor, "books fragments"]:
     """Dot product of each fragment with the vector it attends to in each codebook, over that vector's length."""
+    runs: list[tuple[Tensor, Tensor]] = []
 
     def attend(
         dots: Float[Tensor, "run size fragments"], members: Float[Tensor, "run size dim"]
     ) -> Float[Tensor, "run fragments"]:
         dots = wide(dots)
         weights = (dots / temperature).softmax(dim=1)
-        return (weights * dots).sum(dim=1) / (_attended_lengths(weights, wide(members)) + 1e-8)
+        runs.append((weights, wide(members)))
+        return (weights * dots).sum(dim=1)
 
-    return books.each(attend, books.vectors @ fragments.T, books.vectors)
+    products = books.each(attend, books.vectors @ fragments.T, books.vectors)
+    return products / (_attended_lengths(runs) + 1e-8)
 
 
-def _attended_lengths(
-    weights: Float[Tensor, "run size fragments"], members: Float[Tensor, "run size dim"]
-) -> Float[Tensor, "run fragments"]:
+def _attended_lengths(runs: list[tuple[Tensor, Tensor]]) -> Float[Tensor, "books fragments"]:
     """Lengths of the weighted sums of each codebook's members, without making the sums.
 
     ``|sum_r a_r v_r|^2 = sum_rs a_r (v_r . v_s) a_s``. Where members nearly cancel each other that is all rounding, and
-    the few sums concerned are made after all.
+    the few sums concerned are made after all. ``runs``: weights (run, size, fragments) and members (run, size, dim).
     """
-    gram = members @ members.mT
-    square = (weights * (gram @ weights)).sum(dim=1)
-    cancelled = square < CANCELLED * (weights * gram.diagonal(dim1=1, dim2=2)[..., None]).sum(dim=1)
-    if cancelled.any():
-        run, fragment = cancelled.nonzero(as_tuple=True)
-        parts = zip(weights[run, :, fragment].split(LENGTHS_AT_ONCE), run.split(LENGTHS_AT_ONCE), strict=True)
-        exact = [(some[:, None] @ members[where]).square().sum(dim=(1, 2)) for some, where in parts]
-        square = square.index_put((run, fragment), torch.cat(exact))
+    squares, cancelled = [], []
+    for weights, members in runs:
+        gram = members @ members.mT
+        squares.append((weights * (gram @ weights)).sum(dim=1))
+        largest = (weights * gram.diagonal(dim1=1, dim2=2)[..., None]).sum(dim=1)
+        cancelled.append(squares[-1] < CANCELLED * largest)
+    if torch.cat(cancelled).any():  # asked once for all runs: it makes the host wait for a GPU
+        squares = [_mended(some, which, *run) for some, which, run in zip(squares, cancelled, runs, strict=True)]
+    square = torch.cat(squares)
     # The root of 0 has no finite gradient.
     return torch.where(square > 0, square, 1).sqrt() * (square > 0)
+
+
+def _mended(
+    square: Float[Tensor, "run fragments"],
+    cancelled: Bool[Tensor, "run fragments"],
+    weights: Float[Tensor, "run size fragments"],
+    members: Float[Tensor, "run size dim"],
+) -> Float[Tensor, "run fragments"]:
+    """The squares of one run, those that cancelled from the sums themselves."""
+    run, fragment = cancelled.nonzero(as_tuple=True)
+    parts = zip(weights[run, :, fragment].split(LENGTHS_AT_ONCE), run.split(LENGTHS_AT_ONCE), strict=True)
+    exact = [(some[:, None] @ members[where]).square().sum(dim=(1, 2)) for some, where in parts]
+    return square.index_put((run, fragment), torch.cat(exact))
 
 
 def pool_codes(codes: Float[Tensor, "*batch codes"], pooling: str, beta: float) -> Float[Tensor, "*batch"]:

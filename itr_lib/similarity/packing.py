@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from itr_lib.transfer import download, upload
+
 
 class Sets(NamedTuple):
     """Sets of vectors one after the other, the smaller sets first; equally large ones then form a dense block.
@@ -50,9 +52,14 @@ class Sets(NamedTuple):
 
 
 def pack(vectors: Float[Tensor, "sets width dim"], mask: Bool[Tensor, "sets width"] | None = None) -> Sets:
-    """The real elements of padded sets; ``mask``: True = a real element, None = all are. Differentiable."""
+    """The real elements of padded sets; ``mask``: True = a real element, None = all are. Differentiable.
+
+    A mask may be on the CPU where the vectors are not. Which element goes where is worked out there: sizes are numbers
+    that the host needs, so it waits for a mask that is on a GPU, once.
+    """
     total, width, dim = vectors.shape
     flat = vectors.reshape(total * width, dim)
+    (mask,) = download(mask)
     if mask is None or bool(mask.all()):
         filled = total if width else 0
         places = torch.arange(filled, device=vectors.device)
@@ -61,5 +68,8 @@ def pack(vectors: Float[Tensor, "sets width dim"], mask: Bool[Tensor, "sets widt
     empty = int((sizes == 0).sum())
     places, sizes = places[empty:], tuple(sizes[empty:].tolist())
     which, position = mask[places].nonzero(as_tuple=True)
-    starts = torch.tensor([0, *accumulate(sizes)][: len(sizes)], dtype=torch.long, device=vectors.device)
-    return Sets(flat.index_select(0, places[which] * width + position), sizes, starts, places, total)
+    starts = torch.tensor([0, *accumulate(sizes)][: len(sizes)], dtype=torch.long)
+    elements, starts, places = (
+        upload(numbers, vectors.device) for numbers in (places[which] * width + position, starts, places)
+    )
+    return Sets(flat.index_select(0, elements), sizes, starts, places, total)

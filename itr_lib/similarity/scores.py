@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from itr_lib.similarity.hard_and_soft import CODE_POOLINGS, CODINGS, hard_codes, pool_codes, soft_codes
 from itr_lib.similarity.packing import Sets, pack
+from itr_lib.transfer import download
 from itr_lib.validation import expect_choice, expect_dims, expect_float, expect_mask, expect_positive
 
 
@@ -142,6 +143,7 @@ def alignment_scores(
         expect_positive(name, value)
     if regions.dtype == torch.float16 and regions.device.type == "cpu":  # a CPU multiplies these very slowly
         regions, words = regions.float(), words.float()
+    region_mask, word_mask = download(region_mask, word_mask)
     images, captions = pack(regions, region_mask), pack(words, word_mask)
     code = hard_codes if coding == "hard" else partial(soft_codes, temperature=temperature)
     copies = 1.3 if coding == "hard" else 7  # of the alignments, that live at the same time

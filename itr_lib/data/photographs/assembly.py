@@ -27,11 +27,19 @@ PathOf = Callable[[Record], Path]
 
 @dataclass(frozen=True)
 class PhotographData:
-    """The splits that were read, what a reader should know of them, and the records that were not read."""
+    """What was read, and what was not.
+
+    Attributes:
+        splits: the data.
+        problems: the records that were not read.
+        notes: what a reader should know of the data.
+        features: the file or folder that the features come from; None where the layout brings them, or there are none.
+    """
 
     splits: dict[str, RetrievalData]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...] = ()
+    features: Path | None = None
 
     def __getitem__(self, split: str) -> RetrievalData:
         if split not in self.splits:
@@ -80,25 +88,22 @@ def assemble(
     Raises:
         ValueError: a split asked for is not there, a file as a whole cannot be used, or no image can.
     """
+    features = None if features is None else Path(features).expanduser()
     wanted = _present(splits, source)
-    records = [record for record in source.records if record.split in wanted]
     path_of: PathOf | None = images and functools.partial(picture_path, images)
-    if source.regions and features is None:
-        parts = {split: _own_regions(source, split, records) for split in wanted}
-    else:
-        found = _regions(records, features, boxes, path_of, problems)
-        parts = {split: _of_split(records, found, split) for split in wanted}
     loaded = {}
-    for split, (some, regions) in parts.items():
+    for split, (some, regions) in _parts(source, wanted, features, boxes, path_of, problems).items():
         if path_of:
             regions = _with_pictures(some, regions, path_of, decode, problems)
         if len(regions.rows):
-            loaded[split] = _split_data(name or source.title, split, some, regions, path_of)
+            loaded[split] = split_data(name or source.title, split, some, regions, path_of)
         else:
             problems.add("split left empty", split, f"No image of split {split!r} of {source.layout} can be used.")
     if not loaded:
         raise ValueError(f"No image of {source.layout} can be used: " + "; ".join(by_cause(problems.found)))
-    return PhotographData(loaded, tuple(problems.found), (f"Read: {source.layout}.", *source.notes))
+    told = [] if features is None else [f"Features: {features}."]
+    notes = (f"Read: {source.layout}.", *told, *source.notes)
+    return PhotographData(loaded, tuple(problems.found), notes, features)
 
 
 def _present(splits: Sequence[str] | None, source: Source) -> tuple[str, ...]:
@@ -144,6 +149,17 @@ def _boxes(paths: Sequence[Path], records: Sequence[Record], problems: Problems)
     return Regions(np.arange(len(records)), np.zeros((len(records), width, 0), np.float16), boxes, mask, labels)
 
 
+def _parts(
+    source: Source, wanted: Sequence[str], features, boxes: Sequence[Path], path_of: PathOf | None, problems: Problems
+) -> dict[str, tuple[list[Record], Regions]]:
+    """Records and regions of each split: the layout's own regions, or those of a feature file for all splits."""
+    records = [record for record in source.records if record.split in wanted]
+    if source.regions and features is None:
+        return {split: _own_regions(source, split, records) for split in wanted}
+    found = _regions(records, features, boxes, path_of, problems)
+    return {split: _of_split(records, found, split) for split in wanted}
+
+
 def _own_regions(source: Source, split: str, records: list[Record]) -> tuple[list[Record], Regions]:
     some = [record for record in records if record.split == split]
     return some, source.regions(split, some)
@@ -167,7 +183,10 @@ def _with_pictures(records: list[Record], regions: Regions, path_of: PathOf, dec
     return regions if all(there) else regions.take(np.flatnonzero(there))
 
 
-def _split_data(name: str, split: str, records: list[Record], regions: Regions, path_of) -> RetrievalData:
+def split_data(
+    name: str, split: str, records: Sequence[Record], regions: Regions, path_of: PathOf | None
+) -> RetrievalData:
+    """One split: the records that ``regions`` has, in its order, with their pictures where ``path_of`` says them."""
     images = [records[row] for row in regions.rows]
     paths = path_of and tuple(path_of(image) for image in images)
     return RetrievalData(

@@ -6,10 +6,12 @@ of another size, and (x, y, width, height) in place of two corners. One picture 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Real
+
+from itr_lib.data.photographs.problems import Problems
 
 SizeOf = Callable[[str], tuple[int, int]]  # file name of an image -> width and height in pixels
 
@@ -70,6 +72,24 @@ def relative_to_picture(
 def not_corners(boxes: Real[np.ndarray, "boxes 4"]) -> bool:
     """Whether a box ends before it begins."""
     return bool((boxes[:, 2:] < boxes[:, :2]).any())
+
+
+def usable_box(box, size: Sequence[float], where: str, name: str, problems: Problems) -> tuple[float, ...] | None:
+    """A box in pixels, as a file gives it, divided by the picture's ``size`` and cut to it, or None (and a problem).
+
+    It may stick out by :data:`SLACK`, and covers half a pixel at least. ``where`` says whose box it is, ``name`` is the
+    picture's.
+    """
+    if not are_numbers(box, 4):
+        return problems.add("box that is none", name, f"A box of {where} is {box!r}: expected four numbers.")
+    corners = np.array([box], float)
+    if not_corners(corners):
+        return problems.add(FLIPPED, name, f"The box {box} of {where} is one of the {NO_CORNERS}.")
+    (inside,), problem = relative_boxes(corners, (size[0], size[1]))
+    if problem or min((inside[2:] - inside[:2]) * size) < 0.5:
+        sentence = f"The box {box} of {where}, {size[0]} x {size[1]}: {problem or 'a box that covers no pixel'}."
+        return problems.add("box outside the picture", name, sentence)
+    return tuple(inside.tolist())
 
 
 def expect_whole_pictures(boxes: list[Float[np.ndarray, "_ 4"]], path) -> None:

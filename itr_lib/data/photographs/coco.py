@@ -93,7 +93,8 @@ def objects_of(content: dict, path: Path, problems: Problems) -> dict[str, dict]
             problems.add("annotation that cannot be used", f"annotation {number}", sentence)
             continue
         x, y, width, height = box
-        found[pictures[image][0]].append({"label": labels[category], "box": [x, y, x + width, y + height]})
+        corners = {"label": labels[category], "box": [x, y, x + width, y + height]}
+        found[pictures[image][0]].append({**corners, "crowd": one.get("iscrowd", 0)})
     size_of = dict(pictures.values())
     return {name: {"size": list(size_of[name] or ()), "objects": own} for name, own in found.items()}
 

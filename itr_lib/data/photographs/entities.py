@@ -23,11 +23,13 @@ from itr_lib.data.cache import cached_folder
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.photographs import crop_features
 from itr_lib.data.photographs import pictures as opening
+from itr_lib.data.photographs.assembly import PhotographData, split_data
 from itr_lib.data.photographs.crop_features import CROP_DIM, describe_pictures
 from itr_lib.data.photographs.entity_records import Picture, read_pictures
 from itr_lib.data.photographs.features import read_features
-from itr_lib.data.photographs.pictures import open_photograph, open_row
-from itr_lib.data.photographs.problems import Problem, Problems, by_cause
+from itr_lib.data.photographs.pictures import open_photograph
+from itr_lib.data.photographs.problems import Problems, by_cause
+from itr_lib.data.photographs.records import Record, Regions
 from itr_lib.progress import progress_bar
 
 PICTURES_AT_ONCE = 64
@@ -53,28 +55,11 @@ class Phrases:
     unboxed: int
 
 
-@dataclass(frozen=True)
-class EntityData:
-    """The splits that were read, their phrases, and the records that were not."""
+@dataclass(frozen=True, kw_only=True)
+class EntityData(PhotographData):
+    """Photographs and, of each split, the phrases."""
 
-    splits: dict[str, RetrievalData]
     phrases: dict[str, Phrases]
-    problems: tuple[Problem, ...]
-
-    def __getitem__(self, split: str) -> RetrievalData:
-        if split not in self.splits:
-            raise KeyError(f"split {split!r} is not there: this data set has {list(self.splits)}")
-        return self.splits[split]
-
-    def report(self) -> str:
-        """What was read and what was skipped, by cause, with the first few names."""
-        read = [
-            f"{data.name}/{split}: {len(data):,} images with {data.region_mask.sum(1).mean():.1f} boxes each,"
-            f" {len(data.captions):,} captions, {len(self.phrases[split].caption):,} phrases with a box"
-            f" and {self.phrases[split].unboxed:,} without"
-            for split, data in self.splits.items()
-        ]
-        return "\n".join(read + (by_cause(self.problems) or ["nothing skipped"]))
 
 
 def load_entities(
@@ -118,7 +103,8 @@ def load_entities(
             raise ValueError(f"no image of split {split!r} of {str(root)!r} can be used: {causes}")
         loaded[split] = _assemble(name, split, described)
         phrases[split] = _phrases([picture for picture, _ in described], loaded[split])
-    return EntityData(loaded, phrases, tuple(problems.found))
+    notes = (f"Read: Flickr30k Entities, {root}.", *(_told(loaded[split], phrases[split]) for split in loaded))
+    return EntityData(splits=loaded, problems=tuple(problems.found), notes=notes, phrases=phrases)
 
 
 Described = list[tuple[Picture, Float[np.ndarray, "_ _"]]]  # (boxes, features)
@@ -199,17 +185,15 @@ def _assemble(name: str, split: str, described: Described) -> RetrievalData:
     for row, (picture, vectors) in enumerate(described):
         real = len(picture.boxes)
         features[row, :real], boxes[row, :real], mask[row, :real] = vectors, picture.boxes, True
-    return RetrievalData(
-        name=name,
-        split=split,
-        image_ids=tuple(picture.filename for picture in pictures),
-        captions=tuple(caption for picture in pictures for caption in picture.captions),
-        image_of_caption=np.repeat(np.arange(len(pictures)), [len(picture.captions) for picture in pictures]),
-        features=features,
-        boxes=boxes,
-        region_mask=mask,
-        open_picture=functools.partial(open_row, tuple(picture.path for picture in pictures)),
-    )
+    records = [Record(picture.filename, split, picture.captions) for picture in pictures]
+    paths = {picture.filename: picture.path for picture in pictures}
+    regions = Regions(np.arange(len(pictures)), features, boxes, mask)
+    return split_data(name, split, records, regions, lambda record: paths[record.filename])
+
+
+def _told(data: RetrievalData, phrases: Phrases) -> str:
+    boxes = f"{data.region_mask.sum(1).mean():.1f} boxes an image"
+    return f"{data.split}: {boxes}, {len(phrases.caption):,} phrases with a box and {phrases.unboxed:,} without"
 
 
 def _phrases(pictures: list[Picture], data: RetrievalData) -> Phrases:

@@ -16,12 +16,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from itr_lib.data.boxes import MAX_REGIONS, SHOWN, iou
-from itr_lib.data.photographs.box_units import FLIPPED, NO_CORNERS, SLACK, are_numbers, expect_corners, not_corners
+from itr_lib.data.photographs.box_units import FLIPPED, SLACK, are_numbers, expect_corners, usable_box
 from itr_lib.data.photographs.entity_files import is_original, read_original
 from itr_lib.data.photographs.folders import Listing, find_images
+from itr_lib.data.photographs.karpathy import read_entries
 from itr_lib.data.photographs.pictures import find_file, is_file, picture_size
 from itr_lib.data.photographs.problems import Problems, read_json
-from itr_lib.data.photographs.records import SPLITS
+from itr_lib.data.photographs.records import SPLITS, expect_some
 from itr_lib.data.unicode import composed, half_character
 
 NO_ENTITY = "0"  # the entity of a phrase that is not to be seen
@@ -62,6 +63,7 @@ def read_pictures(
         records, truth = read_original(root, splits, limit, problems)
     else:
         name, where, records, truth = _from_json(root, problems)
+    expect_some(records, where, problems)
     counts, pictures = Counter(record["split"] for record in records), {}
     for split in splits or [split for split in SPLITS if counts[split]]:
         if split not in SPLITS or not counts[split]:
@@ -79,51 +81,18 @@ def _from_json(root: Path, problems: Problems) -> tuple[str, Path, list[dict], d
     files = sorted(root.glob("dataset_*.json"))
     if len(files) != 1:
         raise ValueError(f"{str(root)!r} holds {[file.name for file in files]}: expected one dataset_<name>.json")
-    records = _read_captions(files[0], problems)
-    truth = _read_truth(root / "entities.json")
+    title, entries = read_entries(files[0], problems)
+    records, truth = [entry for _, entry in entries], _read_truth(root / "entities.json")
     for filename in sorted(truth.keys() - {record["filename"] for record in records}):
         sentence = f"{root / 'entities.json'} knows {filename!r}, which {files[0].name} does not: another data set?"
         problems.add("file name without captions", filename, sentence)
-    return files[0].stem.removeprefix("dataset_"), files[0], records, truth
-
-
-def _read_json(path: Path):
-    if not path.is_file():
-        raise ValueError(f"{str(path)!r} does not exist: Flickr30k Entities in JSON is needed beside the captions")
-    return read_json(path)
-
-
-def _read_captions(path: Path, problems: Problems) -> list[dict]:
-    """The records of Karpathy's file that have what is needed: file name, split, tokens."""
-    content = _read_json(path)
-    entries = content.get("images") if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not entries:
-        raise ValueError(f"{path} is not in Karpathy's format: expected an object with a list 'images'")
-    records = {}
-    for number, entry in enumerate(entries):
-        if not _has_captions(entry):
-            sentence = f"Record {number} of {path} lacks 'filename', 'split' or 'sentences' with 'tokens'."
-            problems.add("record of another format", f"record {number}", sentence)
-        elif (name := composed(entry["filename"])) in records:
-            sentence = f"Image {name!r} stands twice in {path} (record {number}): the first one counts."
-            problems.add("file name that stands twice", name, sentence)
-        else:
-            records[name] = {**entry, "filename": name}
-    return list(records.values())
-
-
-def _has_captions(entry) -> bool:
-    sentences = entry.get("sentences") if isinstance(entry, dict) else None
-    return (
-        isinstance(sentences, list)
-        and all(isinstance(entry.get(key), str) and entry[key] for key in ("filename", "split"))
-        and all(isinstance(one, dict) and isinstance(one.get("tokens"), list) for one in sentences)
-        and all(isinstance(token, str) for one in sentences for token in one["tokens"])
-    )
+    return title, files[0], records, truth
 
 
 def _read_truth(path: Path) -> dict[str, dict]:
-    content = _read_json(path)
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} does not exist: Flickr30k Entities in JSON is needed beside the captions")
+    content = read_json(path)
     truth = content.get("images") if isinstance(content, dict) else None
     if not isinstance(truth, dict) or not truth:
         raise ValueError(
@@ -180,9 +149,13 @@ def _captions(record: dict, problems: Problems) -> dict[int, list[str]]:
     """The tokens of each sentence that can be used, by its number."""
     captions = {}
     for number, sentence in enumerate(record["sentences"]):
-        tokens = ["".join(token.split()) for token in sentence["tokens"]]
-        half, named = half_character("".join(tokens)), f"{record['filename']}#{number}"
-        if half:
+        told, named = sentence.get("tokens"), f"{record['filename']}#{number}"
+        if not isinstance(told, list) or not all(isinstance(token, str) for token in told):
+            sentence = f"Caption {number} of {record['filename']!r} lacks 'tokens', which phrases count."
+            problems.add("caption without tokens", named, sentence)
+            continue
+        tokens = ["".join(token.split()) for token in told]
+        if half := half_character("".join(tokens)):
             sentence = (
                 f"Caption {number} of {record['filename']!r} holds {half}, half a character: write it anew as UTF-8."
             )
@@ -195,27 +168,12 @@ def _captions(record: dict, problems: Problems) -> dict[int, list[str]]:
 
 
 def _boxes_by_entity(filename: str, entry: dict, problems: Problems) -> dict[str, list[tuple[float, ...]]]:
-    """The boxes of each entity in [0, 1]; what sticks out of the picture is cut, what lies outside is left out."""
-    width, height = entry["size"]
+    """The usable boxes of each entity, in [0, 1]."""
     boxes_of = {}
     for entity, about in entry["entities"].items():
-        boxes_of[entity] = []
-        for box in about["boxes"]:
-            if not are_numbers(box, 4):
-                sentence = f"A box of entity {entity} of {filename!r} is {box!r}: expected four numbers."
-                problems.add("box that is none", filename, sentence)
-                continue
-            if not_corners(np.array([box])):
-                sentence = f"The box {box} of entity {entity} of {filename!r} is one of the {NO_CORNERS}."
-                problems.add(FLIPPED, filename, sentence)
-                continue
-            x1, x2 = (min(max(x, 0), width) for x in box[::2])
-            y1, y2 = (min(max(y, 0), height) for y in box[1::2])
-            if min(x2 - x1, y2 - y1) < 0.5:
-                sentence = f"The box {box} of entity {entity} covers no pixel of {filename!r}, {width} x {height}."
-                problems.add("box outside the picture", filename, sentence)
-                continue
-            boxes_of[entity].append((x1 / width, y1 / height, x2 / width, y2 / height))
+        named = f"entity {entity} of {filename!r}"
+        found = [usable_box(box, entry["size"], named, filename, problems) for box in about["boxes"]]
+        boxes_of[entity] = [box for box in found if box is not None]
     return boxes_of
 
 

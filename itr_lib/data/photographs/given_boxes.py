@@ -3,7 +3,8 @@
 
 The first two are an object ``images`` by file name, with the ``size`` (width, height) that boxes were drawn on, in its
 pixels: ``{"size": [640, 480], "objects": [{"label": "dog", "box": [x1, y1, x2, y2]}]}``, or ``entities`` as in
-:mod:`itr_lib.data.photographs.entities`.
+:mod:`itr_lib.data.photographs.entities`. An object with ``"crowd": 1``, COCO's ``iscrowd``, is a region of many and no
+object: it is left out and counted.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ from itr_lib.data.photographs.box_units import (
     are_numbers,
     expect_corners,
     expect_whole_pictures,
-    not_corners,
-    relative_boxes,
+    usable_box,
 )
 from itr_lib.data.photographs.coco import objects_of
 from itr_lib.data.photographs.problems import Problems, read_json
@@ -78,11 +78,13 @@ def _of_picture(name: str, entry, problems: Problems) -> GivenBoxes | None:
         problems.add("boxes of another format", name, f"The entry of {name!r} lacks 'size', 'objects' or 'entities'.")
         return None
     size = tuple(size)
-    labelled = [(label, box) for label, box in _labelled(entry) if _usable(name, box, size, problems)]
-    if not labelled:
+    labelled = _labelled(entry, name, problems)
+    found = [(label, usable_box(box, size, repr(name), name, problems)) for label, box in labelled]
+    usable = [(label, box) for label, box in found if box is not None]
+    if not usable:
         return None
-    labels, corners = zip(*labelled, strict=True)
-    boxes, _ = relative_boxes(np.array(corners, float), size)
+    labels, boxes = zip(*usable, strict=True)
+    boxes = np.array(boxes, np.float32)
     if len(boxes) > MAX_REGIONS:
         kept = np.sort(np.argsort(-_weights(entry, boxes, size), kind="stable")[:MAX_REGIONS])
         sentence = f"{name!r} has {len(boxes)} boxes: {MAX_REGIONS} of them are kept."
@@ -91,11 +93,15 @@ def _of_picture(name: str, entry, problems: Problems) -> GivenBoxes | None:
     return GivenBoxes(size, boxes, tuple(labels))
 
 
-def _labelled(entry: dict) -> Iterator[tuple[str, list[float]]]:
+def _labelled(entry: dict, name: str, problems: Problems) -> Iterator[tuple[str, list[float]]]:
     """Label and box of each object; of entities each box once, by place, for several may share it."""
     if isinstance(entry.get("objects"), list):
         for one in entry["objects"]:
-            yield (str(one.get("label", "")), one.get("box")) if isinstance(one, dict) else ("", None)
+            label, box, crowd = (one.get(key) if isinstance(one, dict) else None for key in ("label", "box", "crowd"))
+            if crowd == 1:
+                problems.leave_out("region of many objects", name, f"A box of {name!r} is around many, {label!r}.")
+            else:
+                yield "" if label is None else str(label), box
         return
     kinds = {}
     for one in entry["entities"].values():
@@ -104,23 +110,6 @@ def _labelled(entry: dict) -> Iterator[tuple[str, list[float]]]:
         for box in boxes if isinstance(boxes, list) else [boxes]:
             kinds.setdefault(tuple(box) if are_numbers(box, 4) else repr(box), (kind, box))
     yield from sorted(kinds.values(), key=lambda pair: tuple(pair[1]) if are_numbers(pair[1], 4) else ())
-
-
-def _usable(name: str, box, size, problems: Problems) -> bool:
-    if not are_numbers(box, 4):
-        problems.add("box that is none", name, f"A box of {name!r} is {box!r}: expected four numbers.")
-        return False
-    corners = np.array([box], float)
-    if not_corners(corners):
-        problems.add(FLIPPED, name, f"The box {box} of {name!r} is not (x1, y1, x2, y2).")
-        return False
-    inside, problem = relative_boxes(corners, size)
-    sides = (inside[0, 2:] - inside[0, :2]) * size
-    if problem or min(sides) < 0.5:
-        why = problem or "a box that covers no pixel"
-        problems.add("box outside the picture", name, f"The box {box} of {name!r}, {size[0]} x {size[1]}: {why}.")
-        return False
-    return True
 
 
 def _weights(entry: dict, boxes: np.ndarray, size) -> Float[np.ndarray, " boxes"]:

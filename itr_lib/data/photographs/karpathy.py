@@ -76,55 +76,66 @@ def expect_splits(splits: Sequence[str] | None) -> None:
 
 def read_karpathy(path: Path, problems: Problems) -> Source:
     """The good records of a JSON file in Karpathy's format."""
+    title, entries = read_entries(path, problems)
+    read = [_record(entry, number, path, problems) for number, entry in entries]
+    records = tuple(record for record in read if record)
+    expect_some(records, path, problems)
+    return Source(f"Karpathy's JSON, {path}", title, records)
+
+
+def read_entries(path: Path, problems: Problems) -> tuple[str, list[tuple[int, dict]]]:
+    """The data set's name, and the good entries of a JSON file in Karpathy's format, each with its number.
+
+    A good one has the ``filename`` of a picture, here with its accents composed, that no entry before it has, a
+    ``split`` of :data:`SPLITS`, and ``sentences``, objects.
+    """
     if not path.is_file():
         raise ValueError(f"annotation file {str(path)!r} does not exist")
     content = read_json(path)
-    entries = content.get("images") if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not entries or "annotations" in content:
+    told = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(told, list) or not told or "annotations" in content:
         raise ValueError(
             f"{path} is not in Karpathy's format: expected an object with a list 'images' whose entries have"
             " 'filename', 'split' and 'sentences' (COCO's own captions_*.json is another format)"
         )
-    records: dict[str, Record] = {}
-    for number, entry in enumerate(entries):
-        record = _read_record(entry, number, path, problems)
-        if record and record.filename in records:
-            sentence = f"Image {record.filename!r} stands twice in {path} (record {number}): the first one counts."
-            problems.add("file name that stands twice", record.filename, sentence)
-        elif record:
-            records[record.filename] = record
-    expect_some(list(records.values()), path, problems)
-    title = str(content.get("dataset") or path.stem.removeprefix("dataset_"))
-    return Source(f"Karpathy's JSON, {path}", title, tuple(records.values()))
+    entries: dict[str, tuple[int, dict]] = {}
+    for number, one in enumerate(told):
+        entry = _good_entry(one, f"record {number} of {path}", f"record {number}", problems)
+        if entry and (name := entry["filename"]) in entries:
+            sentence = f"Image {name!r} stands twice in {path} (record {number}): the first one counts."
+            problems.add("file name that stands twice", name, sentence)
+        elif entry:
+            entries[entry["filename"]] = number, entry
+    return str(content.get("dataset") or path.stem.removeprefix("dataset_")), list(entries.values())
 
 
-def _read_record(entry, number: int, path: Path, problems: Problems) -> Record | None:
-    """One image of the JSON file, or None (and a problem)."""
-    where = f"record {number} of {path}"
+def _good_entry(entry, where: str, name: str, problems: Problems) -> dict | None:
+    """An entry with its file name composed and ``restval`` as train, or None (and a problem)."""
     sentences = entry.get("sentences") if isinstance(entry, dict) else None
     text = [entry.get(key) for key in ("filename", "split")] if isinstance(entry, dict) else [None]
     whole = isinstance(sentences, list) and all(isinstance(sentence, dict) for sentence in sentences)
     if not whole or not all(isinstance(value, str) and value for value in text):
         sentence = f"{capital(where)} is not in Karpathy's format: expected 'filename', 'split', 'sentences'."
-        problems.add("record of another format", f"record {number}", sentence)
-        return None
+        return problems.add("record of another format", name, sentence)
     filename, split = usable_name(text[0], where, problems), {"restval": "train"}.get(text[1], text[1])
     if filename and split not in SPLITS:
         sentence = f"Image {filename!r} ({where}) is of split {split!r}: expected one of {list(SPLITS)}."
-        problems.add("unknown split", filename, sentence)
-    if filename is None or split not in SPLITS:
+        return problems.add("unknown split", filename, sentence)
+    return {**entry, "filename": filename, "split": split} if filename else None
+
+
+def _record(entry: dict, number: int, path: Path, problems: Problems) -> Record | None:
+    """One image of the JSON file, or None (and a problem)."""
+    where, filename = f"record {number} of {path}", entry["filename"]
+    captions = usable_captions(map(_text, entry["sentences"]), filename, where, problems)
+    if not captions:
         return None
-    captions = usable_captions(map(_text, sentences), filename, where, problems)
     told = entry.get("filepath")
     folder = usable_name(told, where, problems) if told and isinstance(told, str) else ""
-    return _record(entry, filename, split, captions, folder or "", number) if captions else None
-
-
-def _record(entry: dict, filename: str, split: str, captions: tuple[str, ...], folder: str, number: int) -> Record:
     ids = [entry.get(key) for key in ("cocoid", "imgid")]
     coco, image = (value if type(value) is int else None for value in ids)
     keys = () if coco is None else (str(coco), f"{coco:012d}")
-    return Record(filename, split, captions, folder, keys, str(number if image is None else image))
+    return Record(filename, entry["split"], captions, folder or "", keys, str(number if image is None else image))
 
 
 def _text(sentence: dict) -> str:

@@ -39,6 +39,8 @@ def load_folder(
     layout: str | None = None,
     strict: bool = False,
     verify: bool | None = None,
+    images=None,
+    pictures_alone: bool = False,
 ) -> PhotographData:
     """A data set in one folder: captions in one of the field's layouts, pictures, features, each where there are some.
 
@@ -51,6 +53,8 @@ def load_folder(
             what is there.
         strict: raise ``ValueError`` at the first bad record instead of skipping it.
         verify: decode every picture now; None: where ``strict``.
+        images: the folder of pictures; None: the one of a usual name.
+        pictures_alone: take neither features nor boxes, for a model that looks at pictures itself.
 
     Raises:
         ValueError: the folder holds nothing that is known, or too much to choose from, or a file cannot be used.
@@ -63,22 +67,35 @@ def load_folder(
     found = _found(name, listing)
     chosen = _chosen(found, name, listing, layout, features)
     source = _read(chosen, found[chosen], listing, problems)
-    images, notes = _pictures(source, listing)
+    images, notes = _pictures(source, listing, images)
     boxes = ()
-    if features is None and source.regions is None:
+    if pictures_alone:
+        source = replace(source, regions=None)
+    elif features is None and source.regions is None:
         features = only_feature_file(listing)
         boxes = _boxes(listing, found.get("coco", ())) if features is None else ()
     about = {"images": images, "features": features, "boxes": boxes, "decode": strict if verify is None else verify}
     data = assemble(source, problems, name=name, splits=splits, **about)
+    notes += _features_left(source, found[chosen][0], listing, features)
     return replace(data, notes=(*data.notes, *notes, *_left(found, chosen)))
 
 
-def _pictures(source: Source, listing: Listing) -> tuple[Path | None, list[str]]:
+def _pictures(source: Source, listing: Listing, given) -> tuple[Path | None, list[str]]:
     """The folder of pictures, and a note where it cannot be used."""
-    images = find_images(listing)
+    images = find_images(listing) if given is None else Path(given).expanduser()
     if images is None or source.regions is None or _any_picture(source, images):
         return images, []
     return None, [f"The pictures in {images} are not used: no id_mapping.json says which of them is which image."]
+
+
+def _features_left(source: Source, taken: Path, listing: Listing, features) -> list[str]:
+    """Which features were taken, and which were not, where a layout brings its own and others lie beside them."""
+    others = [str(path) for path in find_features(listing) if path != taken]
+    if source.regions is None or features is None and not others:
+        return []
+    if features is not None:
+        return [f"Not read: the features of {source.layout} itself, since others were asked for."]
+    return [f"Features: those of {source.layout} itself. Not read: {', '.join(others)}; features=PATH reads it."]
 
 
 def _found(name: str, listing: Listing) -> dict[str, list[Path]]:

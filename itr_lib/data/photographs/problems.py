@@ -37,6 +37,10 @@ class Problems:
             raise ValueError(sentence)
         self.found.append(Problem(cause, record, sentence))
 
+    def leave_out(self, cause: str, record: str, sentence: str) -> None:
+        """Note what is left out for what it is, no fault of a file: a strict run goes on."""
+        self.found.append(Problem(cause, record, sentence))
+
 
 def by_cause(problems: Iterable[Problem], names: int = 3) -> list[str]:
     """One line a cause: how many records and the first few names."""

@@ -149,7 +149,7 @@ def split_by_name(records: Sequence[Record]) -> tuple[tuple[Record, ...], str]:
     return tuple(replace(record, split=split.get(record.filename, "train")) for record in records), sentence
 
 
-def expect_some(records: Sequence[Record], path: Path, problems: Problems) -> None:
+def expect_some(records: Sequence[Record | dict], path: Path, problems: Problems) -> None:
     """Raise ``ValueError`` where no record of a file can be used, with the first thing that is wrong."""
     if not records:
         first = f" The first of {len(problems.found):,} problems: {problems.found[0]}" if problems.found else ""

@@ -25,7 +25,7 @@ from itr_lib.data.photographs.box_units import relative_boxes
 from itr_lib.data.photographs.problems import Problems, read_json
 from itr_lib.data.rows import CHUNK_BYTES, Mapped, Rows, is_finite, map_npy
 from itr_lib.data.unicode import composed
-from itr_lib.files import whole_file
+from itr_lib.files import whole_file, write_whole
 
 ABOUT, FORMAT = "features.json", "itr_lib feature set 1"
 
@@ -85,8 +85,7 @@ def write_shard(
         with whole_file(path) as file:
             np.save(file, array, allow_pickle=False)
         sums[what] = _checksum(path)
-    with whole_file(record) as file:
-        file.write(json.dumps({"names": names, "crc32": sums}).encode())
+    write_whole(record, json.dumps({"names": names, "crc32": sums}))
 
 
 def names_in(folder: str | Path, number: int) -> list[str] | None:
@@ -113,8 +112,7 @@ def finish(folder: str | Path, about: dict) -> None:
     features = Rows([map_npy(_file(folder, number, "features.npy")) for number in numbers])
     numbers = {"shards": len(numbers), "images": len(names), "dim": features.shape[2], "dtype": str(features.dtype)}
     content = json.dumps({"format": FORMAT, **about, **numbers}, indent=1, ensure_ascii=False)
-    with whole_file(folder / ABOUT) as file:
-        file.write(content.encode())
+    write_whole(folder / ABOUT, content)
 
 
 def is_set(path: str | Path) -> bool:

@@ -81,7 +81,7 @@ def open_album(lesson: Lesson) -> tuple[Album, nn.Module, PreTrainedTokenizerBas
     if lesson.data == "scenes":
         return load_album(), load_model(HERE / "model").to(lesson.device), load_tokenizer(HERE / "model" / "tokenizer")
     splits, tokenizer = lesson.load()
-    recipe = recipes.tgdt(lesson.profile, lesson.data, lesson.seed)
+    recipe = recipes.tgdt_on_photographs(lesson.profile, seed=lesson.seed)
     model = recipe.build(splits.train, tokenizer).to(lesson.device)
     lesson.train(model, recipe.objective, recipe.training, label="TGDT")
     own = splits.test.image_of_caption[:, None] == np.arange(len(splits.test))
