@@ -59,11 +59,8 @@ def load_folder(
     Raises:
         ValueError: the folder holds nothing that is known, or too much to choose from, or a file cannot be used.
     """
-    root, problems = Path(root).expanduser(), Problems(strict)
-    if not root.is_dir():
-        raise ValueError(f"{str(root)!r} is no folder: expected one with {EXPECTED}")
     expect_splits(splits)
-    listing = Listing.of(root)
+    listing, problems = Listing.of(_folder(root)), Problems(strict)
     found = _found(name, listing)
     chosen = _chosen(found, name, listing, layout, features)
     source = _read(chosen, found[chosen], listing, problems)
@@ -78,6 +75,13 @@ def load_folder(
     data = assemble(source, problems, name=name, splits=splits, **about)
     notes += _features_left(source, found[chosen][0], listing, features)
     return replace(data, notes=(*data.notes, *notes, *_left(found, chosen)))
+
+
+def _folder(root) -> Path:
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"{str(folder)!r} is no folder: expected one with {EXPECTED}")
+    return folder
 
 
 def _pictures(source: Source, listing: Listing, given) -> tuple[Path | None, list[str]]:
