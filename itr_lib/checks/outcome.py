@@ -124,12 +124,17 @@ def same(result: Any, expected: Any) -> bool:
         return type(result) is type(expected) and result == expected
     if not (is_array(result) or is_number(result)):
         return False
+    return close(result, expected)
+
+
+def close(result: Any, expected: Any, tolerance: float = TOLERANCE) -> bool:
+    """Whether numbers are equal up to a share of the largest one that is expected, or of 1 where that is smaller."""
     result, expected = double(result), double(expected)
     if result.shape != expected.shape:
         return False
     finite = expected[expected.isfinite()]
     scale = max(1.0, float(finite.abs().max())) if finite.numel() else 1.0
-    return torch.allclose(result, expected, rtol=0, atol=TOLERANCE * scale, equal_nan=True)
+    return torch.allclose(result, expected, rtol=0, atol=tolerance * scale, equal_nan=True)
 
 
 def same_outcome(one: Outcome, other: Outcome) -> bool:
