@@ -97,13 +97,15 @@ def course(tmp_path_factory):
 @needs_nbgrader
 @pytest.mark.slow
 def test_what_is_handed_out_is_the_learners_copy_and_no_secret(repo, course) -> None:
-    """Slow: nbgrader's own process. Nothing but nbgrader's metadata differs from notebooks/."""
+    """Slow: nbgrader's own process. Before the questions nothing but nbgrader's metadata differs from notebooks/."""
     folder, _ = course
     released = nbformat.read(folder / "release" / LESSON / f"{LESSON}.ipynb", as_version=4)
     copy = make_notebook(read_source(repo / "solutions" / f"{LESSON}.py"), "learner")
-    assert [(c.id, c.cell_type, c.source) for c in released.cells] == [
-        (c.id, c.cell_type, c.source) for c in copy.cells
-    ]
+    own, added = released.cells[: len(copy.cells)], released.cells[len(copy.cells) :]
+    assert [(c.id, c.cell_type, c.source) for c in own] == [(c.id, c.cell_type, c.source) for c in copy.cells]
+    slugs = [one["slug"] for one in asked_in(LESSON)]
+    assert [c.id for c in added] == [f"{slug}-{part}" for slug in slugs for part in ("question", "answer")]
+    assert {c.source for c in added if c.id.endswith("-answer")} == {"*Your answer, in place of this line.*"}
     secret = (folder / "secret.txt").read_text().strip()
     text = "".join(path.read_text() for path in (folder / "release").rglob("*") if path.is_file())
     assert secret not in text and "HIDDEN" not in text and "### BEGIN" not in text and "1 point:" not in text
