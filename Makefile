@@ -10,6 +10,8 @@ ROOT ?=
 SEED ?= 0
 # Lessons at a time; each gets its share of the cores. Two at a time, all six of the course took 992 s on two cores.
 JOBS ?= 2
+# Where `make classroom` writes.
+COURSE ?= classroom
 # Extra arguments of pytest or JupyterLab, e.g. make test ARGS="-m 'not slow'", make lab ARGS=--no-browser
 ARGS ?=
 
@@ -20,7 +22,7 @@ override STAMP := $(VENV)/.complete
 
 RUN_OPTIONS = --profile $(PROFILE) --device $(DEVICE) --data $(DATA) --root "$(ROOT)" --seed $(SEED) --jobs $(JOBS) $(if $(strip $(LESSONS)),--lessons $(LESSONS))
 
-.PHONY: help course test types gpu lab build check execute lint doctor report benchmarks leaderboard results clean setup
+.PHONY: help course test types gpu lab build check execute lint doctor report benchmarks leaderboard results classroom clean setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -75,6 +77,9 @@ leaderboard: $(STAMP) ## the table of all models again, from the recorded runs a
 
 results: $(STAMP) ## the tables of README.md and docs/RESULTS.md again, from the recorded runs
 	$(PY) -m data_scripts.results
+
+classroom: $(STAMP) ## a folder for nbgrader: make classroom COURSE=folder
+	$(PY) -m itr_lib.course classroom "$(COURSE)"
 
 setup: $(STAMP) ## only set up .venv
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ ALSO_RIGHT = [pair for answers in ANSWERS for pair in answers.ALSO_RIGHT]
 WRONG = {slug: wrong for answers in ANSWERS for slug, wrong in answers.WRONG.items()}
 FILES = sorted(Path(checks.__file__).parent.rglob("*.py"))
 SHARED = {"__init__", "_inputs", "_loop_log", "_mistakes", "_ranks", "_rings", "_uto", "answers", "as_if", "frame"}
-SHARED |= {"outcome", "pace", "symptoms", "trial", "wrong"}
+SHARED |= {"hidden", "outcome", "pace", "plain", "symptoms", "trial", "wrong"}
 GENERIC = "your result differs from what is expected"
 
 
@@ -126,9 +128,25 @@ def test_a_stub_is_not_attempted_and_the_library_goes_on(slug, cell, call, known
     exec(compile(path.read_text(), str(path), "exec"), space)
     assert check(slug, space[name]) is exercise(slug).library
     assert capsys.readouterr().out.startswith(f"{slug}: not attempted yet")
-    monkeypatch.setenv("ITR_GRADING", "1")
-    with pytest.raises(NotImplementedError):
-        check(slug, space[name])
+    for grader in ({"ITR_GRADING": "1"}, {"NBGRADER_EXECUTION": "autograde"}):
+        with monkeypatch.context() as patch:
+            for variable, value in grader.items():
+                patch.setenv(variable, value)
+            with pytest.raises(NotImplementedError):
+                check(slug, space[name])
+
+
+def loud_recall(ranks, k):
+    warnings.warn("rounded", stacklevel=1)
+    print("loud", file=sys.stderr)
+    return 100 * float((ranks <= k).double().mean())
+
+
+def test_under_grading_nothing_comes_on_standard_error(capsys, monkeypatch):
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    check("recall-at-k", loud_recall)
+    said = capsys.readouterr()
+    assert said.err == "" and "passed" in said.out and "loud" in said.out
 
 
 def test_unknown_exercise_and_forgotten_function():

@@ -56,7 +56,8 @@ def library() -> list[Path]:
 
 
 def test_every_package_that_a_module_imports_is_declared() -> None:
-    declared = names_of(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["offline"])
+    extras = PROJECT["optional-dependencies"]
+    declared = names_of(PROJECT["dependencies"] + extras["offline"] + extras["classroom"])
     for module, names in distributions_of(imported(library())).items():
         assert names & declared, f"{module} ({', '.join(names)}) is imported and not declared"
 

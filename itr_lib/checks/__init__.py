@@ -2,17 +2,23 @@
 
 A check runs an answer on several random shapes and seeds, compares it with a plain-loop specification that shares no
 code with the library, and, when they differ, names the likely mistake. The notebook goes on with the function that it
-returns: the learner's own where it is right, the library's where it was not attempted. Graders set the environment
-variable ``ITR_GRADING=1``: then an exercise that was not attempted fails instead.
+returns: the learner's own where it is right, the library's where it was not attempted.
+
+Under grading (``ITR_GRADING=1``, or nbgrader's ``NBGRADER_EXECUTION``) an exercise that was not attempted fails
+instead, and nothing that an answer prints or warns of comes on standard error, for which nbgrader takes all points.
+``python -m itr_lib.course grade`` does not rest on these checks: it judges outside the notebook's process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import importlib
 import os
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor
@@ -109,7 +115,7 @@ def kept_or_library(slug: str) -> Callable:
     whose = "library" if own is None else "too slow" if slow else "yours"
     told = {"library": "the library's: none of yours is kept", "too slow": "the library's: yours would hold this up"}
     print(f"{slug}: {told.get(whose, f'yours, from {answers.path().name}')}")
-    goes_on = task.library if whose != "yours" else own if isinstance(own, type) else _giving_tensors(own)
+    goes_on = task.library if whose != "yours" else own if isinstance(own, type) else giving_tensors(own)
     return answers.go_on_with(slug, whose, goes_on)
 
 
@@ -127,17 +133,34 @@ def check(slug: str, answer: Callable) -> Callable:
     """
     task = exercise(slug)
     try:
-        passed = verify(task, answer)
+        with _quiet_where_graded():
+            passed = verify(task, answer)
     except NotImplementedError as error:
         if answers.begun(answer, task.parts):
             raise WrongAnswer(_with_way_on(slug, answer, answers.still_open(error))) from None
-        if os.environ.get("ITR_GRADING") == "1":
+        if _is_graded():
             raise
         print(f"{slug}: not attempted yet. Help is folded below the task; the notebook goes on with itr_lib's version.")
         return library(slug)
     except WrongAnswer as error:
         raise WrongAnswer(_with_way_on(slug, answer, str(error))) from None
-    return _go_on(task, answer, passed.cases, passed.converted)
+    with _quiet_where_graded():
+        return _go_on(task, answer, passed.cases, passed.converted)
+
+
+def _is_graded() -> bool:
+    return os.environ.get("ITR_GRADING") == "1" or bool(os.environ.get("NBGRADER_EXECUTION"))
+
+
+@contextlib.contextmanager
+def _quiet_where_graded() -> Iterator[None]:
+    """Under grading nothing comes on standard error; a learner at work sees warnings as ever."""
+    if not _is_graded():
+        yield
+        return
+    with contextlib.redirect_stderr(sys.stdout), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _with_way_on(slug: str, answer: object, told: str) -> str:
@@ -157,10 +180,10 @@ def _go_on(task: Exercise, answer: Callable, cases: int, converted: bool) -> Cal
         )
         return answers.go_on_with(task.slug, "too slow", task.library)
     print(f"The notebook goes on with yours.{kept}")
-    return answers.go_on_with(task.slug, "yours", _giving_tensors(answer) if converted else answer)
+    return answers.go_on_with(task.slug, "yours", giving_tensors(answer) if converted else answer)
 
 
-def _giving_tensors(answer: Callable) -> Callable:
+def giving_tensors(answer: Callable) -> Callable:
     """The same function; its arrays and lists come as tensors, of the kind and on the device of what it was given."""
 
     @functools.wraps(answer)

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from itr_lib.checks._mistakes import unit
 
+_salt = ""  # graders draw the same cases with numbers that nobody has seen
+
+
+@contextlib.contextmanager
+def drawn_anew(salt: str) -> Iterator[None]:
+    """Inside, every seed stands for another one, which ``salt`` decides."""
+    global _salt
+    before, _salt = _salt, salt
+    try:
+        yield
+    finally:
+        _salt = before
+
+
+def drawn(seed: int) -> int:
+    """The seed as it is, or the one that stands for it inside :func:`drawn_anew`."""
+    return int.from_bytes(hashlib.sha256(f"{_salt} {seed}".encode()).digest()[:7], "big") if _salt else seed
+
 
 def generator(seed: int) -> torch.Generator:
     """Chance for one case, apart from torch's own."""
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(drawn(seed))
 
 
 def normal(*shape: int, seed: int) -> Tensor:

@@ -20,7 +20,8 @@ from itr_lib.similarity import cosine_scores
 ZERO_IMAGE, ZERO_CAPTION = "an image is a zero vector", "a caption is a zero vector"
 
 
-def _vectors(n: int, m: int, d: int, seed: int) -> dict[str, Tensor]:
+def vectors(n: int, m: int, d: int, seed: int) -> dict[str, Tensor]:
+    """So many images and captions of d numbers each, none of length 0."""
     g = generator(seed)
     images = 3 * torch.randn(n, d, generator=g, dtype=torch.float64)
     return {"images": images, "captions": torch.randn(m, d, generator=g, dtype=torch.float64)}
@@ -29,16 +30,16 @@ def _vectors(n: int, m: int, d: int, seed: int) -> dict[str, Tensor]:
 def cosine_cases() -> Iterator[Case]:
     """Random shapes, one image against one caption, short vectors, and zero vectors on either side."""
     for seed, shape in enumerate([(3, 5, 4), (7, 2, 3), (4, 4, 8), (4, 4, 4)]):
-        yield Case(_vectors(*shape, seed=seed))
-    yield Case(_vectors(1, 1, 6, seed=4), "there is one image and one caption")
+        yield Case(vectors(*shape, seed=seed))
+    yield Case(vectors(1, 1, 6, seed=4), "there is one image and one caption")
     for lengths in ((0.2, 0.3), (0.3, 2.0), (0.06, 1.0), (1.0, 0.06)):
-        pair = zip(lengths, _vectors(3, 4, 5, seed=5).items(), strict=True)
+        pair = zip(lengths, vectors(3, 4, 5, seed=5).items(), strict=True)
         trap = "vectors are shorter than 0.1" if min(lengths) < 0.1 else "vectors are shorter than 1"
         yield Case({name: length * unit(x) for length, (name, x) in pair}, trap)
     level = torch.tensor([[1.0, -1, 2, -2], [3, 0, 0, -3], [1, 2, 3, 4]], dtype=torch.float64)
     yield Case({"images": level, "captions": level.flip(1)[:2]}, "a vector's numbers add up to 0, though it is not 0")
     for seed, side, trap in ((6, "images", ZERO_IMAGE), (7, "captions", ZERO_CAPTION)):
-        zero = _vectors(4, 3, 5, seed=seed)
+        zero = vectors(4, 3, 5, seed=seed)
         zero[side][1] = 0
         yield Case(zero, trap)
 
@@ -274,5 +275,5 @@ EXERCISE = Exercise(
     mistakes=MISTAKES,
     family=(cosine, FAMILY),
     explain=explain_cosines,
-    rehearsal=Rehearsal(lambda: _vectors(100, 200, 37, seed=9), calls=300),
+    rehearsal=Rehearsal(lambda: vectors(100, 200, 37, seed=9), calls=300),
 )

@@ -19,7 +19,7 @@ from itr_lib.checks.outcome import Inputs
 K_ABOVE = "k is above the number of candidates"
 
 
-def _ranking(queries: int, candidates: int, k: int, seed: int) -> Inputs:
+def ranking(queries: int, candidates: int, k: int, seed: int) -> Inputs:
     """Scores without ties, and some relevance in every query."""
     g = generator(seed)
     scores = torch.randn(queries, candidates, generator=g, dtype=torch.float64)
@@ -29,16 +29,16 @@ def _ranking(queries: int, candidates: int, k: int, seed: int) -> Inputs:
 
 def ndcg_cases() -> Iterator[Case]:
     """Graded relevance, lists longer and shorter than k, one query, few that are relevant at all, scores below 0."""
-    yield Case(_ranking(4, 8, 3, seed=0))
-    yield Case(_ranking(5, 30, 10, seed=1))
-    yield Case(_ranking(6, 6, 4, seed=2))
-    yield Case(_ranking(1, 7, 5, seed=3), "there is one query")
-    yield Case(_ranking(3, 6, 6, seed=4), "k is the number of candidates")
-    yield Case(_ranking(3, 6, 25, seed=5), K_ABOVE)
-    few = _ranking(4, 12, 5, seed=7)
+    yield Case(ranking(4, 8, 3, seed=0))
+    yield Case(ranking(5, 30, 10, seed=1))
+    yield Case(ranking(6, 6, 4, seed=2))
+    yield Case(ranking(1, 7, 5, seed=3), "there is one query")
+    yield Case(ranking(3, 6, 6, seed=4), "k is the number of candidates")
+    yield Case(ranking(3, 6, 25, seed=5), K_ABOVE)
+    few = ranking(4, 12, 5, seed=7)
     few["relevance"] = 3 * few["relevance"] * (few["relevance"] >= few["relevance"].topk(2, dim=1).values[:, 1:])
     yield Case(few, "only two candidates are relevant at all")
-    below = _ranking(4, 9, 3, seed=8)
+    below = ranking(4, 9, 3, seed=8)
     yield Case(below | {"scores": below["scores"] - 9}, "all scores are negative")
 
 
@@ -290,5 +290,5 @@ EXERCISE = Exercise(
     mistakes=MISTAKES,
     family=(ndcg, FAMILY),
     explain=explain_ndcg,
-    rehearsal=Rehearsal(lambda: _ranking(500, 1000, 25, seed=9), calls=20),
+    rehearsal=Rehearsal(lambda: ranking(500, 1000, 25, seed=9), calls=20),
 )

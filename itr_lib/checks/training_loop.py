@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itr_lib.checks._inputs import generator
 from itr_lib.checks._loop_log import Log
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
@@ -169,7 +170,7 @@ def training_cases() -> Iterator[Case]:
             ([1, 1], False, "an epoch has one batch"),
         ]
     ):
-        g = torch.Generator().manual_seed(40 + seed)
+        g = generator(40 + seed)
         batches = [list(torch.randn(size, 3, generator=g, dtype=torch.float64) * 2) for size in sizes]
         yield Case(Bench(batches, decay=0.8, lazy=lazy).inputs(), trap)
 

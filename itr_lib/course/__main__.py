@@ -7,9 +7,12 @@ Exit status: 0 all well; 1 something failed, or is not as expected; 2 what was a
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from itr_lib.course import build as builder
 from itr_lib.course.run import BUDGET_SECONDS, Options
@@ -40,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--profile", default="quick", choices=list(BUDGET_SECONDS))
         if name in ("run", "all", "report"):
             command.add_argument("--data", default="scenes", help="scenes, flickr8k, flickr30k, coco or entities")
+        if name == "grade":
+            _grade_arguments(command)
+        if name == "classroom":
+            command.add_argument("folder", type=Path)
         if name in ("run", "all"):
             command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
             command.add_argument("--root", default="", help="the data set's folder")
@@ -50,6 +57,16 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--jobs", default=1, type=int, help="lessons at a time; they share the cores")
             command.add_argument("--strict-time", action="store_true", help="a lesson over its time fails")
     return parser
+
+
+def _grade_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("notebook", type=Path, help="the submission: a learner's copy of a lesson")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the points as JSON")
+    command.add_argument("--junit", type=Path, metavar="FILE", help="write them as JUnit XML")
+    command.add_argument("--threshold", type=float, default=100, metavar="PERCENT", help="below it, the status is 1")
+    command.add_argument("--secret", default=os.environ.get("ITR_SECRET", ""), help="decides the hidden cases' numbers")
+    command.add_argument("--seconds", type=float, default=60, help="of the processor, for a cell or an exercise")
+    command.add_argument("--memory", type=int, default=4096, metavar="MB")
 
 
 def _build(_: argparse.Namespace) -> int:
@@ -114,6 +131,30 @@ def _limits(_: argparse.Namespace) -> int:
     return 1 if any(lesson.over for lesson in lessons) else 0
 
 
+def _grade(options: argparse.Namespace) -> int:
+    from itr_lib.course.apart import Limits
+    from itr_lib.course.points import as_json, as_junit, points, table
+
+    limits = Limits(cell_seconds=options.seconds, total_seconds=10 * options.seconds, memory_mb=options.memory)
+    result = points(options.notebook, repo=builder.REPO, secret=options.secret, limits=limits)
+    print(table(result))
+    for path, text in ((options.json, as_json), (options.junit, as_junit)):
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text(result), encoding="utf-8")
+    return 0 if result.percent >= options.threshold else 1
+
+
+def _classroom(options: argparse.Namespace) -> int:
+    from itr_lib.course.classroom import classroom
+
+    print("\n".join(f"wrote {path}" for path in classroom(options.folder, builder.REPO)))
+    print(f"next: {options.folder / 'week.sh'} handout LESSON; secret.txt and gradebook.db are for teachers alone")
+    if importlib.util.find_spec("nbgrader") is None:
+        print("nbgrader is not installed here: pip install -c constraints.txt -e '.[classroom]'")
+    return 0
+
+
 def _doctor(_: argparse.Namespace) -> int:
     from itr_lib.course.doctor import doctor
 
@@ -127,6 +168,8 @@ COMMANDS = {
     "execute": (_execute, "run lessons and keep the outputs in solutions/*.ipynb"),
     "report": (_report, "write the report of the last run of a profile"),
     "all": (_all, "run, then report"),
+    "grade": (_grade, "the points of a learner's notebook, on the checks that it shows and on hidden ones"),
+    "classroom": (_classroom, "a folder in which nbgrader hands lessons out and grades them"),
     "limits": (_limits, "how long each lesson is, and where it is over its limits"),
     "doctor": (_doctor, "what this machine offers, and what to mend"),
 }
