@@ -218,6 +218,12 @@ def test_other_names_are_refused(course, name: str) -> None:
         lesson_sources(course(name=name))
 
 
+def test_answers_that_were_kept_beside_a_solved_notebook_are_no_lesson(course) -> None:
+    repo = course(name="00_small")
+    (repo / "solutions" / "my_answers.py").write_text("# %% small\n")
+    assert [path.stem for path in lesson_sources(repo)] == ["00_small"]
+
+
 def test_a_slug_in_two_lessons_is_refused(course) -> None:
     course()
     repo = course(name="01_other")

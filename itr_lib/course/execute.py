@@ -14,8 +14,8 @@ from nbformat import NotebookNode
 from itr_lib.course.answered import solved
 from itr_lib.course.build import METADATA, REPO, as_text, bare, build, code_hash, read_notebook, relative
 from itr_lib.course.kernels import QUIET, environment
-from itr_lib.course.run import ANSWERS, BUDGET_SECONDS, HUNG, Options, select
-from itr_lib.course.source import lesson_sources, read_source
+from itr_lib.course.run import BUDGET_SECONDS, HUNG, Options, select
+from itr_lib.course.source import ANSWERS, lesson_sources, read_source
 
 LARGEST_MB = 1.5
 WIDGETS = ("application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json")

@@ -25,13 +25,12 @@ from itr_lib.course.answered import filled, read_answers, slug_to_fill, solved
 from itr_lib.course.bands import Bands, load_bands, out_of_band, unbanded
 from itr_lib.course.build import FOLDERS, REPO, as_text, read_notebook, relative
 from itr_lib.course.kernels import QUIET, environment, watch
-from itr_lib.course.source import is_appendix, lesson_sources, read_source
+from itr_lib.course.source import ANSWERS, is_appendix, lesson_sources, read_source
 from itr_lib.lessons.machine import choose_device
 from itr_lib.lessons.start import expect_settings
 
 BUDGET_SECONDS = {"smoke": 180, "quick": 300, "full": 600}
 NO_BANDS = 3  # exit status: neither passed nor failed (2 is argparse's own, for arguments that will not do)
-ANSWERS = "my_answers.py"  # the passing answers of a run's lessons, kept by the checks for later ones
 HUNG = 4  # a cell that takes this many budgets hangs: stop it
 
 

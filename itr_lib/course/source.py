@@ -16,6 +16,7 @@ from nbformat import NotebookNode
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+ANSWERS = "my_answers.py"  # the passing answers, which the checks keep beside a notebook for later ones
 LESSON_NAME = re.compile(r"[0-9]{2}[a-z]?_[a-z0-9_]+")  # 04a_...: an appendix to lesson 04
 # By default jupytext takes the comments `# !important`, `# %d of them` and `# ls` for magics that it is to bring back.
 # Lessons are plain Python: there are no magics, and a comment stays a comment.
@@ -58,8 +59,11 @@ def is_appendix(name: str) -> bool:
 
 
 def lesson_sources(repo: Path) -> list[Path]:
-    """The lessons' sources in their order. Raises :class:`SourceError` on a file name that is no lesson's."""
-    paths = sorted((repo / "solutions").glob("*.py"))
+    """The lessons' sources in their order. Raises :class:`SourceError` on a file name that is no lesson's.
+
+    What the checks kept for whoever ran a solved notebook there is passed over.
+    """
+    paths = sorted(path for path in (repo / "solutions").glob("*.py") if path.name != ANSWERS)
     for path in paths:
         if not LESSON_NAME.fullmatch(path.stem):
             raise SourceError(f"solutions/{path.name}: expected a name like 01_global_embeddings.py")
