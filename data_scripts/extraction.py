@@ -14,6 +14,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from data_scripts.alone import LOCK, alone_in
+from itr_lib.data.boxes import WHOLE
 from itr_lib.data.photographs.folders import PICTURES
 from itr_lib.data.photographs.given_boxes import GivenBoxes
 from itr_lib.data.photographs.pictures import open_photograph
@@ -28,7 +29,6 @@ SHARD = 512  # pictures a shard, and at most a batch more: what a run that is ki
 UNFINISHED = "unfinished"  # a folder in the set, with the settings and what was skipped, until all is done
 SETTINGS = f"{UNFINISHED}/settings.json"
 THUMBNAILS = "@eaDir"  # where the network disks of Synology keep theirs, beside the pictures
-WHOLE = np.float32([[0, 0, 1, 1]])
 
 
 class Regions(NamedTuple):

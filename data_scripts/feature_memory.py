@@ -22,6 +22,7 @@ from time import perf_counter
 
 import numpy as np
 
+from itr_lib.data.boxes import WHOLE
 from itr_lib.data.photographs.features import read_features
 from itr_lib.data.photographs.problems import Problems
 from itr_lib.data.photographs.shards import finish, write_shard
@@ -34,7 +35,7 @@ def make_set(folder: Path, images: int, seed: int = 0) -> None:
     """A feature set of random numbers, a shard at a time."""
     rng = np.random.default_rng(seed)
     block = rng.normal(size=(SHARD, REGIONS, DIM)).astype(np.float16)
-    boxes = np.tile(np.float32([0, 0, 1, 1]), (SHARD, REGIONS, 1))
+    boxes = np.tile(WHOLE, (SHARD, REGIONS, 1))
     for number, start in enumerate(range(0, images, SHARD)):
         count = min(SHARD, images - start)
         names = [f"{row}.jpg" for row in range(start, start + count)]

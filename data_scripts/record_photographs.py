@@ -21,12 +21,13 @@ from jaxtyping import Float
 
 from data_scripts.record import TRAINED, record_once
 from itr_lib.data import RetrievalData, Splits, load_splits, open_photograph
+from itr_lib.data.boxes import WHOLE
 from itr_lib.data.photographs.crop_features import describe_pictures
 from itr_lib.data.photographs.karpathy import hold_out
 from itr_lib.data.photographs.layouts import load_folder
 from itr_lib.encoders.pretrained import grid_boxes, load_image_encoder, pool_boxes
 from itr_lib.files import whole_file, write_whole
-from itr_lib.lessons.photographs import LESSON, RECORDED_ON, WHOLE, with_regions
+from itr_lib.lessons.photographs import LESSON, RECORDED_ON, with_regions
 from itr_lib.lessons.variants import OnPhotographs, lesson06
 from itr_lib.progress import progress_bar
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from test_pretrained import FAMILIES, needs
 from test_train import SMALL, photographs
-from toy import toy_data, toy_network, toy_pictures
+from toy import OBJECTIVES, toy_data, toy_network, toy_pictures
 
 from data_scripts import evaluate, extract_features, extraction, train
 from itr_lib import training
@@ -28,7 +28,7 @@ from itr_lib.encoders.pretrained import load_image_encoder
 from itr_lib.encoders.text import TextConfig
 from itr_lib.inference import score
 from itr_lib.models import build, load_model, save_model
-from itr_lib.objectives import InfoNCEObjective, TripletObjective, TwoLevelObjective, UnifiedObjective
+from itr_lib.objectives import InfoNCEObjective
 from itr_lib.trained_parts import parameter_groups
 from itr_lib.training import TrainConfig
 from itr_lib.training import train as fit
@@ -36,13 +36,6 @@ from itr_lib.training import train as fit
 TRAIN, VAL = toy_pictures(toy_data(images=24, captions=1)), toy_pictures(toy_data(images=10, captions=1, split="val"))
 TOKENIZER = train_tokenizer(TRAIN.captions)
 CONFIG = TrainConfig(epochs=1, batch_size=12, warmup_steps=1)
-OBJECTIVES = {
-    "vse": InfoNCEObjective(),
-    "teran": TripletObjective(),
-    "chan": TripletObjective(),
-    "user": UnifiedObjective(),
-    "tgdt": TwoLevelObjective(),
-}
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from toy import toy_data
+from toy import OBJECTIVES, toy_data
 from transformers import BertConfig, BertModel
 
 from itr_lib.data import tokenise, train_tokenizer
@@ -17,20 +17,13 @@ from itr_lib.encoders import known_states
 from itr_lib.encoders.known_states import KnownStates, can_be_kept
 from itr_lib.encoders.text import TextConfig, TextEncoder
 from itr_lib.models import build, load_model, save_model
-from itr_lib.objectives import InfoNCEObjective, TripletObjective, TwoLevelObjective, UnifiedObjective, info_nce
+from itr_lib.objectives import InfoNCEObjective, info_nce
 from itr_lib.trained_parts import parameter_groups, pretrained_text, without_gradient
 from itr_lib.training import TrainConfig, train
 
 TRAIN, VAL = toy_data(images=60), toy_data(images=30, split="val")
 TOKENIZER = train_tokenizer(TRAIN.captions)
 CONFIG = TrainConfig(epochs=1, batch_size=20, warmup_steps=2)
-OBJECTIVES = {
-    "vse": InfoNCEObjective(),
-    "teran": TripletObjective(),
-    "chan": TripletObjective(),
-    "user": UnifiedObjective(),
-    "tgdt": TwoLevelObjective(),
-}
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,15 @@ import transformers
 from PIL import Image
 
 from itr_lib.data.dataset import RetrievalData
+from itr_lib.objectives import InfoNCEObjective, TripletObjective, TwoLevelObjective, UnifiedObjective
+
+OBJECTIVES = {
+    "vse": InfoNCEObjective(),
+    "teran": TripletObjective(),
+    "chan": TripletObjective(),
+    "user": UnifiedObjective(),
+    "tgdt": TwoLevelObjective(),
+}
 
 
 def toy_data(

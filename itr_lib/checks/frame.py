@@ -187,8 +187,8 @@ def _expect_gradient(name: str, own: Tensor, right: Tensor) -> None:
             f"the value is right, but its gradient by {name} is NaN: the log of a probability 0, 0 times "
             "infinity, or a division by a length of 0 on the way; log_softmax, logsumexp and F.normalize are safe"
         )
-    # In float32 a right one was off by 4e-5: sums of products with numbers near 200. float64 tells right from wrong.
-    if not close(own, right, 10 * TOLERANCE if right.dtype == torch.float32 else TOLERANCE):
+    # In float32 a right one was off by 3.6e-5 in 40 drawings of all cases: sums of products with numbers near 200.
+    if not close(own, right, 4 * TOLERANCE if right.dtype == torch.float32 else TOLERANCE):
         raise WrongAnswer(
             f"the value is right, but its gradient by {name} is not: an operation without a gradient "
             f"(.item(), .detach(), a comparison, a new tensor) stands between {name} and your result"

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 MAX_REGIONS = 36  # a picture, as in bottom-up attention (Anderson et al., CVPR 2018)
+WHOLE = np.float32([[0, 0, 1, 1]])  # the one box of a picture that is seen as a whole
 SHOWN = 0.5  # a box shows an object from this intersection over union on
 
 

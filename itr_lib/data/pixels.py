@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL.Image import Image
 
+from itr_lib.data.boxes import WHOLE
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.rows import Rows
 from itr_lib.data.scenes.worker import usable_cores
@@ -37,7 +38,7 @@ def with_pixels(data: RetrievalData, size: tuple[int, int], resample: int) -> Re
     return replace(
         data,
         features=Rows([squashed]),
-        boxes=np.tile(np.float32([0, 0, 1, 1]), (len(data), 1, 1)),
+        boxes=np.tile(WHOLE, (len(data), 1, 1)),
         region_mask=np.ones((len(data), 1), bool),
         truth=None,
         region_labels=None,

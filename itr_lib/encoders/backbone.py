@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from itr_lib.data.batches import ImageBatch
+from itr_lib.data.boxes import WHOLE
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.pixels import with_pixels
 from itr_lib.encoders.pretrained import Prepare, box_shares, grid_boxes, load_network
@@ -27,7 +28,6 @@ from itr_lib.encoders.pretrained import Prepare, box_shares, grid_boxes, load_ne
 # Pictures whose inner activations are kept at a time, 110 MB each in EfficientNet-lite0 in float32. Of a larger batch
 # they are computed anew in the backward pass, which makes it a third slower and lets it have any size.
 AT_ONCE = 32
-WHOLE = np.float32([[0, 0, 1, 1]])
 
 
 @dataclass(frozen=True)

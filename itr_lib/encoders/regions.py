@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from itr_lib.encoders.pooling import mean_pool
 from itr_lib.validation import expect_count
 
 
@@ -71,8 +72,7 @@ class MeanToken(nn.Module):
         self, src: Float[Tensor, "batch tokens dim"], src_key_padding_mask: Bool[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch 1 dim"]:
         """The mean over places where the mask is False, as torch has it for what is real."""
-        real = ~src_key_padding_mask[..., None]
-        return torch.where(real, src, 0).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True)
+        return mean_pool(src, ~src_key_padding_mask)[:, None]
 
 
 class RegionEncoder(nn.Module):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Real
 
+from itr_lib.data.boxes import WHOLE
 from itr_lib.data.photographs.problems import Problems
 
 SizeOf = Callable[[str], tuple[int, int]]  # file name of an image -> width and height in pixels
@@ -58,7 +59,7 @@ def relative_to_picture(
     The pixels are those of ``size``, else of the picture itself. No boxes: each region is the whole picture.
     """
     if boxes is None:
-        return np.tile(np.float32([0, 0, 1, 1]), (regions, 1)), None
+        return np.tile(WHOLE, (regions, 1)), None
     if not boxes.max() > 1.5:  # divided already
         return relative_boxes(boxes, (1, 1))
     if size is None and size_of is None:

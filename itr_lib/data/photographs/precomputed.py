@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from itr_lib.data.boxes import WHOLE
 from itr_lib.data.photographs.problems import Problems, read_json, read_lines
 from itr_lib.data.photographs.records import Record, Regions, Source, expect_some, usable_captions, usable_name
 from itr_lib.data.rows import Rows, finite_rows, map_npy, read_if_small
@@ -188,7 +189,7 @@ def _regions_of(arrays: dict[str, Rows | None], folder: Path, problems: Problems
             problems.add("features that cannot be used", name, sentence)
         kept = np.flatnonzero(finite)
         shape = (len(kept), features.shape[1])
-        boxes = np.tile(np.float32([0, 0, 1, 1]), (*shape, 1))
+        boxes = np.tile(WHOLE, (*shape, 1))
         return Regions(kept, read_if_small(features.take(kept)), boxes, np.ones(shape, bool))
 
     return regions

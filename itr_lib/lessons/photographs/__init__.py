@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from itr_lib.data.boxes import SHOWN, iou
+from itr_lib.data.boxes import SHOWN, WHOLE, iou
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.photographs.arrays import load_arrays
 from itr_lib.data.photographs.pictures import open_row
@@ -33,7 +33,6 @@ from itr_lib.models import load_model
 
 HERE = Path(__file__).parent
 LESSON, RECORDED_ON = "06_real_photographs", "flickr8k"
-WHOLE = np.float32([[0, 0, 1, 1]])
 # How captions name the objects that COCO has a label for, beside the label itself and its plural.
 SAID = {
     "person": "man men woman people boy persons skateboarder player baker riders equestrians group family adults",
