@@ -2,10 +2,10 @@
 
 torch's threads share each operation and wait for each other at its end. On Linux they are GNU OpenMP's, which go round
 in a loop while they wait, some 300,000 times: beside another program, whose turn it may be on the other's core, they
-burn what they wait for. Here they go to sleep after 10,000 rounds. A training step of lesson 02 on two cores, which took
-749 ms beside two busy programs, takes 413 ms so; on an idle machine 176 in place of 165 (`python -m data_scripts.busy`,
-one run). The runtime reads the number once, when torch is imported. Other runtimes, those of macOS and Windows, do not
-know the name.
+burn what they wait for. Here they go to sleep after 10,000 rounds. On two cores a training step of lesson 02, which
+took 749 ms beside two busy programs, takes 413 ms so; on an idle machine 176 in place of 165 (one run of `python -m
+data_scripts.busy`). The runtime reads the number once, when torch is imported. Other runtimes, those of macOS and
+Windows, do not know the name.
 """
 
 import os
