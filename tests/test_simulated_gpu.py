@@ -46,6 +46,13 @@ def test_a_training_step_waits_for_the_device_twice_at_most(seen: dict) -> None:
         assert found["waits"] <= A_STEP * seen["steps"] + AN_EPOCH, f"{name}, waits a step:\n{found['where']}"
 
 
+def test_an_answer_runs_where_the_lesson_does(seen: dict) -> None:
+    """With device="cpu" on the CPU alone, though a GPU is there; with "cuda" a tensor left behind is named."""
+    assert seen["answers"]["cpu"] == {"caption-ranks": "", "recall-at-k": ""}
+    assert "torch.arange(n, device=x.device)" in seen["answers"]["cuda"]["caption-ranks"]
+    assert "numpy cannot read its memory" in seen["answers"]["cuda"]["recall-at-k"]
+
+
 def test_a_misplaced_tensor_is_caught_wherever_it_is(seen: dict) -> None:
     assert len(seen["misplaced"]) >= 5
     for what, error in seen["misplaced"].items():

@@ -270,13 +270,16 @@ def open_lesson(
     data: str = "scenes",
     root: str = "",
 ) -> Lesson:
-    """Seed everything, choose the device, set the figures' style, and start the clock.
+    """Seed everything, choose the device, for checks too, set the figures' style, and start the clock.
 
     Raises ``ValueError`` for a profile, device, seed or data set that does not exist, for a data set other
     than ``"scenes"`` without a folder, and for ``device="cuda"`` where there is no GPU.
     """
+    from itr_lib.checks.device import run_on
+
     expect_settings(profile, seed, data, root)
     device = choose_device(device)
+    run_on(device)
     quiet()
     seed_everything(seed)
     figure_style()
