@@ -208,7 +208,7 @@ def lessons(options: argparse.Namespace, names: list[str], ends: float, seeds: d
 
 
 def values_of(seeds: dict[str, dict[str, dict[str, float]]]) -> Values:
-    """Each metric's values, by lesson, of those that have run with several seeds: one alone says nothing of a spread."""
+    """Each metric's values, by lesson, of those that ran with several seeds: one alone says nothing of a spread."""
     values: Values = {}
     for ran in seeds.values():
         for name, metrics in ran.items():

@@ -24,7 +24,7 @@ def test_a_step_of_every_model_is_measured_on_the_cpu(monkeypatch, capsys):
 
 
 def test_what_takes_too_long_is_stopped_with_its_children():
-    child = "import subprocess, sys; print('begun', flush=True); subprocess.run([sys.executable, '-c', 'input()'])"
+    child = "SLEEP = 'import time; time.sleep(600)'; import subprocess, sys; print('begun', flush=True); subprocess.run([sys.executable, '-c', SLEEP])"
     began = time.monotonic()
     status, told = gpu_day.within([sys.executable, "-c", child], began + 2)
     assert (status, told) == (124, ["begun"]) and time.monotonic() - began < 30

@@ -48,8 +48,8 @@ def peak_gpu_memory_mb(device: str) -> float:
 def deterministic() -> Iterator[None]:
     """Inside, torch takes sums in one order wherever it has a way to, so that a GPU repeats itself; else it warns.
 
-    The CPU does so anyway. CUDA also asks for ``CUBLAS_WORKSPACE_CONFIG=:4096:8`` in the environment. The price is time:
-    ``data_scripts.gpu_day`` measures it, a training step with and without.
+    The CPU does so anyway. CUDA also asks for ``CUBLAS_WORKSPACE_CONFIG=:4096:8`` in the environment. The price is
+    time: ``data_scripts.gpu_day`` measures a training step with and without.
     """
     import torch
 
