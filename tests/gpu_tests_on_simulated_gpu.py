@@ -1,4 +1,7 @@
-"""The tests of test_gpu.py on the simulated GPU: ``python tests/gpu_tests_on_simulated_gpu.py [pytest's arguments]``."""
+"""The tests of test_gpu.py on the simulated GPU.
+
+python tests/gpu_tests_on_simulated_gpu.py [arguments of pytest]
+"""
 
 from __future__ import annotations
 

@@ -12,13 +12,15 @@ import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from pkgutil import resolve_name
+from tempfile import TemporaryDirectory
 from unittest import mock
 
 import numpy as np
 import simulated_gpu
 import torch
-from toy import toy_data
+from toy import toy_data, toy_pictures
 
 from itr_lib.checks import exercise
 from itr_lib.checks.device import run_on
@@ -27,6 +29,8 @@ from itr_lib.checks.wrong import WrongAnswer
 from itr_lib.data.tokenisation import tokenise, train_tokenizer
 from itr_lib.encoders.pooling import GPO
 from itr_lib.encoders.text import TextConfig
+from itr_lib.guides.clip import zero_shot_scores
+from itr_lib.guides.small_clip import SmallClip, train_small_clip
 from itr_lib.models import build
 from itr_lib.momentum import key_encoder
 from itr_lib.objectives import InfoNCEObjective, TripletObjective, TwoLevelObjective, UnifiedObjective
@@ -118,6 +122,22 @@ def told_of(slug: str, answer: Callable, device: str) -> str:
     return ""
 
 
+def small_clip_there() -> dict[str, float]:
+    """A small CLIP, trained and asked there: how much ran there, how far its cosines are from the CPU's, their size."""
+    settings = SmallClip(
+        scenes=20, single_steps=2, scene_steps=2, batch_size=8, image_size=32, width=32, image_layers=1, dim=8
+    )
+    few = toy_pictures(toy_data(6, 1))
+    with TemporaryDirectory() as folder:
+        with simulated_gpu.counting() as training:
+            train_small_clip(Path(folder), 0, settings, progress=False, device="cuda")
+        with simulated_gpu.counting() as asking:
+            there = zero_shot_scores(few, folder, device="cuda")
+        here = zero_shot_scores(few, folder)
+    ran = {"training": training.kernels, "asking": asking.kernels}
+    return ran | {"apart": float((here - there).abs().max()), "size": float(here.abs().max())}
+
+
 counted: dict[str, dict] = {}
 if __name__ == "__main__":
     simulated_gpu.install()
@@ -131,4 +151,4 @@ if __name__ == "__main__":
     answers = {("caption-ranks", places_of_the_cpu), ("recall-at-k", in_numpy)}
     told = {device: {slug: told_of(slug, answer, device) for slug, answer in answers} for device in ("cpu", "cuda")}
     seen = {"losses": losses, "counted": counted, "misplaced": said, "warned": warned, "steps": STEPS, "answers": told}
-    print(json.dumps(seen))
+    print(json.dumps(seen | {"clip": small_clip_there()}))

@@ -23,10 +23,16 @@ def test_a_step_of_every_model_is_measured_on_the_cpu(monkeypatch, capsys):
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+PARENT = """
+import subprocess, sys
+print("begun", flush=True)
+subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"])
+"""
+
+
 def test_what_takes_too_long_is_stopped_with_its_children():
-    child = "SLEEP = 'import time; time.sleep(600)'; import subprocess, sys; print('begun', flush=True); subprocess.run([sys.executable, '-c', SLEEP])"
     began = time.monotonic()
-    status, told = gpu_day.within([sys.executable, "-c", child], began + 2)
+    status, told = gpu_day.within([sys.executable, "-c", PARENT], began + 2)
     assert (status, told) == (124, ["begun"]) and time.monotonic() - began < 30
     assert gpu_day.within([sys.executable, "-c", "print(7); raise SystemExit(3)"], began + 60) == (3, ["7"])
 
