@@ -20,6 +20,7 @@ import torch
 import transformers as hf
 from filelock import FileLock
 from PIL import Image
+from tqdm.std import tqdm
 
 from data_scripts import extract_features, extraction
 from itr_lib.data.boxes import MAX_REGIONS
@@ -348,6 +349,12 @@ def test_two_processes_take_turns(images, clip, tmp_path, capsys):
     assert {path.name: path.stat().st_mtime_ns for path in out.glob("0*")} == written
 
 
+def run_forked(*arguments, **options) -> None:
+    """The command, whose bars have a lock of their own: a process killed in tqdm's leaves the parent's locked."""
+    tqdm.set_lock(threading.RLock())
+    run(*arguments, **options)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has torch")
 def test_twenty_kills_leave_no_trace(images, clip, tmp_path, monkeypatch):
@@ -360,7 +367,7 @@ def test_twenty_kills_leave_no_trace(images, clip, tmp_path, monkeypatch):
     fork = multiprocessing.get_context("fork")
     while kills < 20:
         command = fork.Process(
-            target=run, args=(images, clip, tmp_path / "out", *options), kwargs={"workers": kills % 2}
+            target=run_forked, args=(images, clip, tmp_path / "out", *options), kwargs={"workers": kills % 2}
         )
         command.start()
         command.join(dice.uniform(0, took))
