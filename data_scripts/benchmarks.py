@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from itr_lib.clock import seconds
 from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.lessons.machine import choose_device
 from itr_lib.objectives import info_nce, triplet_loss
@@ -39,17 +40,14 @@ CHUNK = 500  # images made and added at once
 MEMORY = Path("/proc/self")  # where Linux tells a process's largest size
 
 
-def best_times(ways: dict[str, Callable[[], object]], repeats: int, device: str) -> dict[str, float]:
+def best_times(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Seconds of each way, the best of ``repeats``; the ways take turns, so that all meet the same weather."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats + 1):
         for name, way in ways.items():
-            began = perf_counter()
-            way()
-            if device == "cuda":
-                torch.cuda.synchronize()
+            taken = seconds(way)
             if turn:  # the first turn warms up
-                times[name].append(perf_counter() - began)
+                times[name].append(taken)
     return {name: min(some) for name, some in times.items()}
 
 
@@ -175,11 +173,11 @@ def coco(options: argparse.Namespace) -> None:
     for name, kind in kinds.items():
         a, b, v, w = (tensor.to(kind) for tensor in (*packed, regions, words))
         ways = {"product": partial(product, a, b), "scores": partial(alignment_scores, v, w, None, mask)}
-        seconds = best_times(ways, options.repeats, options.device)
-        rate = 2 * len(a) * len(b) * DIM / seconds["scores"] / 1e9
+        best = best_times(ways, options.repeats)
+        rate = 2 * len(a) * len(b) * DIM / best["scores"] / 1e9
         print(
-            f"  {name:9s} {seconds['scores'] / share:7.1f} s, {rate:,.0f} GFLOP/s: "
-            f"{100 * seconds['product'] / seconds['scores']:.0f} % of what the bare product reaches"
+            f"  {name:9s} {best['scores'] / share:7.1f} s, {rate:,.0f} GFLOP/s: "
+            f"{100 * best['product'] / best['scores']:.0f} % of what the bare product reaches"
         )
     length = sum(WORDS) / 2
     index = [4 * DIM * count / 2**30 for count in (COCO_5K[0] * REGIONS, COCO_5K[1] * length)]
@@ -204,22 +202,20 @@ def two_stages(options: argparse.Namespace) -> None:
         f"two stages, K = {SHORTLIST}": lambda query: index.query(query, shortlist=SHORTLIST),
         "dot product alone": lambda query: vectors.query(query.whole),
     }
-    seconds = _each_query(ways, queries)
-    every = np.median(seconds["every image aligned"])
-    for name, some in seconds.items():
+    taken = _each_query(ways, queries)
+    every = np.median(taken["every image aligned"])
+    for name, some in taken.items():
         share = f"{every / np.median(some):6.1f} times as fast as aligning every image"
         print(f"  {name:28s} {1e3 * np.median(some):9.2f} ms {1e3 * max(some):9.2f} ms   {share}")
 
 
 def _each_query(ways: dict[str, Callable[[GlobalTokens], object]], queries: list[GlobalTokens]) -> dict[str, list]:
     """Seconds of every query, each way; the ways take turns, and an extra first query warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    taken: dict[str, list[float]] = {name: [] for name in ways}
     for query in (queries[0], *queries):
         for name, way in ways.items():
-            began = perf_counter()
-            way(query)
-            seconds[name].append(perf_counter() - began)
-    return {name: some[1:] for name, some in seconds.items()}
+            taken[name].append(seconds(partial(way, query)))
+    return {name: some[1:] for name, some in taken.items()}
 
 
 def made_gallery(images: int, seed: int) -> tuple[TwoStageIndex, TwoStageIndex, list[GlobalTokens]]:
@@ -242,10 +238,10 @@ def made_gallery(images: int, seed: int) -> tuple[TwoStageIndex, TwoStageIndex, 
 
 
 def _ratios(title: str, ways: dict[str, Callable[[], object]], options: argparse.Namespace) -> None:
-    seconds = best_times(ways, options.repeats, options.device)
-    floor = next(iter(seconds.values()))
+    best = best_times(ways, options.repeats)
+    floor = next(iter(best.values()))
     print(title)
-    for name, some in seconds.items():
+    for name, some in best.items():
         print(f"  {name:28s} {1e3 * some:9.1f} ms   {some / floor:5.2f} times the product")
 
 

@@ -15,7 +15,6 @@ import contextlib
 import difflib
 import functools
 import importlib
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from typing import Any
 from torch import Tensor
 
 from itr_lib.checks import answers
+from itr_lib.checks.device import is_graded
 from itr_lib.checks.frame import Exercise, verify
 from itr_lib.checks.outcome import as_tensors, is_float
 from itr_lib.checks.pace import EXTRA_SECONDS, extra_seconds
@@ -138,7 +138,7 @@ def check(slug: str, answer: Callable) -> Callable:
     except NotImplementedError as error:
         if answers.begun(answer, task.parts):
             raise WrongAnswer(_with_way_on(slug, answer, answers.still_open(error))) from None
-        if _is_graded():
+        if is_graded():
             raise
         print(f"{slug}: not attempted yet. Help is folded below the task; the notebook goes on with itr_lib's version.")
         return library(slug)
@@ -148,14 +148,10 @@ def check(slug: str, answer: Callable) -> Callable:
         return _go_on(task, answer, passed.cases, passed.converted)
 
 
-def _is_graded() -> bool:
-    return os.environ.get("ITR_GRADING") == "1" or bool(os.environ.get("NBGRADER_EXECUTION"))
-
-
 @contextlib.contextmanager
 def _quiet_where_graded() -> Iterator[None]:
     """Under grading nothing comes on standard error; a learner at work sees warnings as ever."""
-    if not _is_graded():
+    if not is_graded():
         yield
         return
     with contextlib.redirect_stderr(sys.stdout), warnings.catch_warnings():

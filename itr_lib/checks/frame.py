@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from itr_lib.checks import symptoms
+from itr_lib.checks.device import devices, on_device
 from itr_lib.checks.outcome import TOLERANCE, Inputs, as_kind, close, is_float, run, same, same_outcome
 from itr_lib.checks.trial import Trial
 from itr_lib.checks.wrong import WrongAnswer
@@ -115,14 +116,14 @@ def verify(exercise: Exercise, answer: object) -> Passed:
 
 
 def all_cases(exercise: Exercise) -> Iterator[tuple[Case, Inputs]]:
-    """The example and all cases: in float64, in float32, and on the GPU where there is one."""
+    """The example and all cases: in float64, in float32, and on the GPU of a lesson that was opened for one."""
     for case in ([exercise.example] if exercise.example else []) + list(exercise.cases()):
         inputs = case.inputs
         yield case, inputs
         if not exercise.exact and any(map(is_float, inputs.values())):
             yield case, {name: value.float() if is_float(value) else value for name, value in inputs.items()}
-        if torch.cuda.is_available() and any(isinstance(value, Tensor) for value in inputs.values()):
-            yield case, {name: value.cuda() if isinstance(value, Tensor) else value for name, value in inputs.items()}
+        for device in devices()[1:] if any(isinstance(value, Tensor) for value in inputs.values()) else ():
+            yield case, on_device(inputs, device)
 
 
 def _try(exercise: Exercise, answer: Callable, case: Case, inputs: Inputs) -> Trial:

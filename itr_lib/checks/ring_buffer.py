@@ -15,6 +15,7 @@ from torch import Tensor
 
 from itr_lib.checks._inputs import generator
 from itr_lib.checks._rings import RING_TOGGLES, Ring, Shown
+from itr_lib.checks.device import devices
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
 from itr_lib.checks.wrong import own_line
@@ -67,11 +68,10 @@ class RingBuffer:
 
 
 def ring_properties(inputs: Inputs, run: Callable[..., Any]) -> None:
-    """What came out of all scripts beside a deque, also on a GPU; then whether the queue keeps its own memory."""
-    devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    """What came out of all scripts beside a deque, wherever the lesson runs; then whether it keeps its own memory."""
     played = [
         (script, _play(to_device(run(size=script[0], dim=script[1]), device), script, device))
-        for device in devices
+        for device in devices()
         for script in scripts()
     ]
     for script, shown in played:

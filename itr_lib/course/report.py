@@ -109,7 +109,7 @@ def _summary(results: list[dict]) -> str:
             f"<tr><td><a href='#{r['lesson']}'>{escape(r['lesson'])}</a>"
             f"<td><span class='status {kind}'>{escape(r['status'])}</span>"
             f"<td{late}>{r['seconds']:.0f} s<td class='n'>{r['budget']:.0f} s"
-            f"<td class='n'>{r['peak_memory_mb']:.0f} MB<td class='n'>{len(r['metrics'])}</tr>"
+            f"<td class='n'>{r['peak_memory_mb']:.0f} MB{_of_the_gpu(r)}<td class='n'>{len(r['metrics'])}</tr>"
         )
     problems = [
         f"<pre class='problem'><b>{escape(r['lesson'])}</b>\n{escape(chr(10).join(r['problems']))}</pre>"
@@ -117,6 +117,12 @@ def _summary(results: list[dict]) -> str:
         if r["problems"]
     ]
     return f"<div class='wide'><table>{''.join(rows)}</table></div>{''.join(problems)}"
+
+
+def _of_the_gpu(result: dict) -> str:
+    """What a lesson took of the GPU's own memory, beside the host's; nothing on a CPU."""
+    taken = result.get("peak_gpu_memory_mb", 0)
+    return f"<br>GPU {taken:.0f} MB" if taken else ""
 
 
 def _unjudged(results: list[dict]) -> str:

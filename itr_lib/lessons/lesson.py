@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat
 
 from itr_lib.files import write_whole
-from itr_lib.lessons.machine import choose_device, peak_memory_mb, versions
+from itr_lib.lessons.machine import choose_device, peak_gpu_memory_mb, peak_memory_mb, versions
 from itr_lib.lessons.markdown import plain_dollars
 from itr_lib.lessons.start import expect_settings, figure_style, quiet, seed_everything
 
@@ -242,7 +242,7 @@ class Lesson:
         print(f"{self.name}: {len(self.metrics)} metric{many} recorded, profile {self.profile}")
 
     def summary(self) -> dict:
-        """Metrics, time, peak memory, parameters and versions, ready for JSON."""
+        """Metrics, time, peak memory of host and GPU, parameters and versions, ready for JSON."""
         return {
             "lesson": self.name,
             "profile": self.profile,
@@ -251,7 +251,8 @@ class Lesson:
             "seed": self.seed,
             "metrics": self.metrics,
             "seconds": round(self.seconds, 2),
-            "peak_memory_mb": round(peak_memory_mb(self.device), 1),
+            "peak_memory_mb": round(peak_memory_mb(), 1),
+            "peak_gpu_memory_mb": round(peak_gpu_memory_mb(self.device), 1),
             "versions": versions(),
         }
 
@@ -270,13 +271,16 @@ def open_lesson(
     data: str = "scenes",
     root: str = "",
 ) -> Lesson:
-    """Seed everything, choose the device, set the figures' style, and start the clock.
+    """Seed everything, choose the device, for checks too, set the figures' style, and start the clock.
 
     Raises ``ValueError`` for a profile, device, seed or data set that does not exist, for a data set other
     than ``"scenes"`` without a folder, and for ``device="cuda"`` where there is no GPU.
     """
+    from itr_lib.checks.device import run_on
+
     expect_settings(profile, seed, data, root)
     device = choose_device(device)
+    run_on(device)
     quiet()
     seed_everything(seed)
     figure_style()

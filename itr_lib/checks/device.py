@@ -1,0 +1,32 @@
+"""Where checks run an answer: on the CPU, and on a GPU as well where the lesson was opened for one."""
+
+from __future__ import annotations
+
+import os
+
+from torch import Tensor
+
+from itr_lib.checks.outcome import Inputs
+
+_lesson = "cpu"
+
+
+def run_on(device: str) -> None:
+    """From here on checks run answers on this device, too: the one that a lesson was opened with."""
+    global _lesson
+    _lesson = device
+
+
+def devices() -> tuple[str, ...]:
+    """Where answers are run, the CPU first. Under grading it is the only one: points depend on no machine."""
+    return ("cpu",) if _lesson == "cpu" or is_graded() else ("cpu", _lesson)
+
+
+def on_device(inputs: Inputs, device: str) -> Inputs:
+    """The same inputs, with tensors on ``device``."""
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+
+
+def is_graded() -> bool:
+    """Whether points are given for what is checked: ``ITR_GRADING=1``, or nbgrader's ``NBGRADER_EXECUTION``."""
+    return os.environ.get("ITR_GRADING") == "1" or bool(os.environ.get("NBGRADER_EXECUTION"))
