@@ -42,7 +42,8 @@ the learner's copy; the output of one tagged ``nbval-check-output`` must be the 
 
 Two builds are byte-identical: cell ids come from the slug or the cell's place, the notebook's metadata is
 minimal. Outputs of ``solutions/NN_name.ipynb`` are kept while the code they came from (``metadata.itr``) is
-the source's code. A learner's copy that holds answers is set aside as ``NN_name.mine.ipynb`` first.
+the source's code. A learner's copy that holds answers is set aside as ``NN_name.mine.ipynb`` first. What a learner's
+desk knows of the lessons, ``itr_lib/desk/catalogue.json``, is written with them.
 '''
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from itr_lib.course.catalogue import stale_catalogue
 from itr_lib.course.minutes import with_minutes
 from itr_lib.course.solutions import folded, stub
 from itr_lib.course.source import Exercise, Source, SourceError, lesson_sources, read_source
@@ -82,6 +84,10 @@ def build(repo: Path = REPO) -> list[Path]:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
             changed.append(path)
+    if stale := stale_catalogue(repo):
+        path, text = stale
+        path.write_text(text, encoding="utf-8")
+        changed.append(path)
     return changed
 
 
@@ -101,6 +107,8 @@ def differences(repo: Path = REPO) -> list[str]:
         for path in sorted((repo / folder).glob("*.ipynb")):
             if path not in wanted and ".mine" not in path.suffixes[:-1]:
                 lines.append(f"{relative(path, repo)} has no source solutions/{path.stem}.py: remove it")
+    if stale := stale_catalogue(repo):
+        lines.append(f"{relative(stale[0], repo)} differs from solutions/*.py: run `make build`")
     return lines
 
 
