@@ -77,7 +77,7 @@ def build(repo: Path = REPO) -> list[Path]:
         if path.parent.name == "solutions":
             keep_outputs(notebook, old)
         elif old is not None and holds_answers(old):
-            old_path = _set_aside(path)
+            old_path = path.rename(name_aside(path))
             print(f"{relative(path, repo)} holds answers: kept as {old_path.name}")
         text = as_text(notebook)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -142,7 +142,8 @@ def make_notebook(source: Source, copies: str) -> NotebookNode:
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=copy.deepcopy(METADATA))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     if copies == "learner":
-        notebook.metadata["itr"] = {"built": cells_hash(notebook)}
+        marks = {cell.id: cell_hash(cell.source) for cell in notebook.cells}  # what did a learner change?
+        notebook.metadata["itr"] = {"built": cells_hash(notebook), "cells": marks}
     nbformat.validate(notebook)
     return notebook
 
@@ -226,6 +227,11 @@ def cells_hash(notebook: NotebookNode) -> str:
     return _hash(cell.source for cell in notebook.cells)
 
 
+def cell_hash(text: str) -> str:
+    """A short mark of one cell's text, without the blanks around it."""
+    return _hash([text.strip()])[:12]
+
+
 def _hash(texts) -> str:
     return hashlib.sha256("\x00".join(texts).encode()).hexdigest()
 
@@ -265,7 +271,7 @@ def relative(path: Path, repo: Path) -> str:
     return path.relative_to(repo).as_posix() if path.is_relative_to(repo) else str(path)
 
 
-def _set_aside(path: Path) -> Path:
+def name_aside(path: Path) -> Path:
+    """Where a notebook with a learner's work in it is kept, beside its own place: a name that is free."""
     names = [f"{path.stem}.mine.ipynb", *(f"{path.stem}.mine.{n}.ipynb" for n in range(2, 1000))]
-    free = next(path.with_name(name) for name in names if not path.with_name(name).exists())
-    return path.rename(free)
+    return next(path.with_name(name) for name in names if not path.with_name(name).exists())
