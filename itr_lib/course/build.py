@@ -142,7 +142,7 @@ def make_notebook(source: Source, copies: str) -> NotebookNode:
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=copy.deepcopy(METADATA))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     if copies == "learner":
-        marks = {cell.id: cell_hash(cell.source) for cell in notebook.cells}  # what did a learner change?
+        marks = [f"{cell.id} {cell_hash(cell.source)}" for cell in notebook.cells]  # what did a learner change?
         notebook.metadata["itr"] = {"built": cells_hash(notebook), "cells": marks}
     nbformat.validate(notebook)
     return notebook

@@ -29,10 +29,10 @@ def catalogue_text(sources: Iterable[Source]) -> str:
 
 
 def _plan(source: Source) -> dict:
-    heading = source.cells[0].source.splitlines()[0].lstrip("# ")
+    heading = re.sub(r"^# (\d+\w? · )?(Appendix: )?", "", source.cells[0].source.splitlines()[0])
     return {
         "name": source.name,
-        "title": re.sub(r"^\d+\w? · ", "", heading),
+        "title": heading[:1].upper() + heading[1:],
         "minutes": total_minutes(source),
         "tasks": [_task(source, exercise) for exercise in source.exercises],
     }

@@ -26,8 +26,8 @@ def merged(mine: NotebookNode, new: NotebookNode) -> tuple[NotebookNode, list[st
 
     Raises ``ValueError`` where the notebook does not say how it was handed out.
     """
-    marks = mine.metadata.get("itr", {}).get("cells")
-    if not isinstance(marks, dict):
+    marks = dict(line.split() for line in mine.metadata.get("itr", {}).get("cells", ()))
+    if not marks:
         raise ValueError("an editor has dropped what it says of how it was handed out (metadata.itr)")
     places = _places(mine, marks, new)
     partner = _partners(marks, new)

@@ -202,7 +202,7 @@ def _enter(repo: Path, revision: str, path: str, index: Path | None = None) -> N
 
 
 def _move(repo: Path, commit: str, notebooks: list[str]) -> list[str]:
-    """Fast-forward the branch to a commit, past these notebooks; solved ones are set aside then; returns what to tell."""
+    """Fast-forward the branch to a commit, past these notebooks; set solved ones aside then; returns what to tell."""
     for path in notebooks:
         _enter(repo, commit, path)
     try:
