@@ -80,13 +80,13 @@ def _partners(marks: Marks, new: NotebookNode) -> Marks:
     for cell in new.cells:
         if cell.id in partner.values():
             before = cell.id
-        else:
+        elif cell.id.startswith("cell-"):
             gaps[before].append(cell.id)
     before = None
     for place in list(marks):
         if place in partner:
             before = partner[place]
-        elif gaps[before]:
+        elif place.startswith("cell-") and gaps[before]:
             partner[place] = gaps[before].pop(0)
     return partner
 
