@@ -13,14 +13,15 @@ def is_graded() -> bool:
 
 
 def someone_is_there() -> bool:
-    """Whether a person sits at the notebook: its front end takes input, as JupyterLab and VS Code do.
+    """Whether whoever runs this cell could answer ``input()``: JupyterLab and its kin can.
 
-    papermill, nbclient, nbgrader and nbval run cells without input, so they get plain text, and leave no record.
+    Programs say they cannot: papermill, nbclient, nbconvert, nbval, nbgrader. No environment variable tells: a program
+    that is started inside a notebook inherits all that its kernel has.
     """
-    if is_graded() or os.environ.get("ITR_METRICS") or "IPython" not in sys.modules:
-        return False
-    kernel = getattr(sys.modules["IPython"].get_ipython(), "kernel", None)
-    return bool(getattr(kernel, "_allow_stdin", False))  # ipykernel keeps there what came with the cell
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    kernel = getattr(shell, "kernel", None)
+    request = kernel.get_parent() if kernel is not None else None
+    return bool((request or {}).get("content", {}).get("allow_stdin"))
 
 
 def show(text: str, html: Callable[[], str]) -> bool:
