@@ -10,6 +10,9 @@ ROOT ?=
 SEED ?= 0
 # Lessons at a time; each gets its share of the cores. Two at a time, all six of the course took 992 s on two cores.
 JOBS ?= 2
+# Which lesson `make reset` resets, and a folder from which `make update` takes a newer version.
+LESSON ?=
+FROM ?=
 # Where `make classroom` writes.
 COURSE ?= classroom
 # Extra arguments of pytest or JupyterLab, e.g. make test ARGS="-m 'not slow'", make lab ARGS=--no-browser
@@ -22,7 +25,7 @@ override STAMP := $(VENV)/.complete
 
 RUN_OPTIONS = --profile $(PROFILE) --device $(DEVICE) --data $(DATA) --root "$(ROOT)" --seed $(SEED) --jobs $(JOBS) $(if $(strip $(LESSONS)),--lessons $(LESSONS))
 
-.PHONY: help course test types gpu lab build check execute lint doctor report benchmarks leaderboard results classroom clean setup
+.PHONY: help course test types gpu lab progress reset update build check execute lint doctor report benchmarks leaderboard results classroom clean setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -44,6 +47,15 @@ gpu: $(STAMP) ## the tests that hold a GPU against the CPU; they fail where ther
 
 lab: $(STAMP) ## JupyterLab on the learner's notebooks
 	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+
+progress: $(STAMP) ## what you have solved, what to repeat, and what is next
+	@$(PY) -m itr_lib.course progress
+
+reset: $(STAMP) ## a lesson as it was handed out: make reset LESSON=02 (your answers and the old notebook are kept)
+	@$(PY) -m itr_lib.course reset "$(LESSON)"
+
+update: $(STAMP) ## a newer version of the course under your answers: make update [FROM=folder]
+	@$(PY) -m itr_lib.course update $(if $(strip $(FROM)),--from "$(FROM)")
 
 build: $(STAMP) ## rebuild the notebooks from solutions/*.py
 	$(PY) -m itr_lib.course build
