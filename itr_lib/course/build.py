@@ -38,7 +38,8 @@ check nbgrader's metadata (schema 3), and in the learner's copy replaces each re
 by ``# your code here`` and a ``raise NotImplementedError`` of the same indentation, with the solution folded below
 the check, and begins the cell of parameters with an import of the library. Lessons are named ``NN_name``, an appendix
 ``NNa_name``. A cell tagged ``key-figure`` shows in the report's overview; one tagged ``solutions-only`` stays out of
-the learner's copy; the output of one tagged ``nbval-check-output`` must be the same in every run and profile.
+the learner's copy; the output of one tagged ``nbval-check-output`` must be the same in every run and profile. All other
+code cells of solutions may depend on time, data or training: the builder tags them ``nbval-ignore-output``.
 
 Two builds are byte-identical: cell ids come from the slug or the cell's place, the notebook's metadata is
 minimal. Outputs of ``solutions/NN_name.ipynb`` are kept while the code they came from (``metadata.itr``) is
@@ -62,6 +63,7 @@ from itr_lib.course.source import Exercise, Source, SourceError, lesson_sources,
 
 REPO = Path(__file__).resolve().parents[2]
 FOLDERS = {"solutions": "solutions", "learner": "notebooks"}
+STABLE, UNSTABLE = "nbval-check-output", "nbval-ignore-output"
 FIRST = "import itr_lib  # before torch, whose threads then leave the cores to other programs while they wait"
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -150,10 +152,12 @@ def make_notebook(source: Source, copies: str) -> NotebookNode:
 
 def _cell(source: Source, place: int, copies: str) -> NotebookNode:
     old, exercise = source.cells[place], source.exercise_at(place)
-    text, tags = old.source.rstrip(), old.metadata.get("tags")
-    metadata = {"tags": list(tags)} if tags else {}
+    text, tags = old.source.rstrip(), list(old.metadata.get("tags", []))
+    if copies == "solutions" and old.cell_type == "code" and STABLE not in tags:
+        tags.append(UNSTABLE)
+    metadata = {"tags": tags} if tags else {}
     cell_id = f"cell-{place:03d}"
-    if copies == "learner" and "parameters" in (tags or ()):  # the runner's kernels inherit what this import sets
+    if copies == "learner" and "parameters" in tags:  # the runner's kernels inherit what this import sets
         text = f"{FIRST}\n{text}"
     if exercise:
         role = {exercise.text: "text", exercise.solution: "solution", exercise.check: "check"}[place]
