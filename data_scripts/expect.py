@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,9 +81,15 @@ def values_over_seeds(options: argparse.Namespace) -> Values:
         for result in results:
             if result.status == "failed":
                 raise FailedLesson(f"{result.lesson} failed with seed {seed}")
-            for metric, value in result.metrics.items():
-                found.setdefault(result.lesson, {}).setdefault(metric, []).append(value)
+        add_values(found, {result.lesson: result.metrics for result in results})
     return found
+
+
+def add_values(found: Values, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """Add one seed's metrics, by lesson, to those found so far."""
+    for lesson, values in metrics.items():
+        for metric, value in values.items():
+            found.setdefault(lesson, {}).setdefault(metric, []).append(value)
 
 
 def write_bands(path: Path, data: str, found: Values, widen: bool) -> None:

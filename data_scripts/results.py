@@ -43,17 +43,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m data_scripts.results", description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing, only compare")
     options = parser.parse_args(arguments)
-    stale = []
-    for page in PAGES:
-        text = (REPO / page).read_text(encoding="utf-8")
-        if (new := rewritten(text)) == text:
-            continue
-        stale.append(page)
-        if not options.check:
+    stale = stale_pages(REPO)
+    if not options.check:
+        for page, new in stale.items():
             (REPO / page).write_text(new, encoding="utf-8")
     verb = "differs from what is recorded" if options.check else "written"
     print("\n".join(f"{page}: {verb}" for page in stale) or "the tables are those of the recorded runs")
     return int(options.check and bool(stale))
+
+
+def stale_pages(repo: Path) -> dict[str, str]:
+    """The pages of a repository whose tables are not those of the recorded runs, as they should read."""
+    texts = {page: (repo / page).read_text(encoding="utf-8") for page in PAGES}
+    new = {page: rewritten(text) for page, text in texts.items()}
+    return {page: text for page, text in new.items() if text != texts[page]}
 
 
 def rewritten(text: str) -> str:

@@ -69,7 +69,7 @@ lesson.show(
 # picture differently: they pick other objects, use other words, leave things out. Here are the five captions of
 # picture 0.
 
-# %%
+# %% tags=["nbval-check-output"]
 for caption in test.captions_of(0):
     print("·", caption)
 
@@ -546,7 +546,7 @@ find_the_flaw = check("find-the-flaw", find_the_flaw)
 # %% [markdown]
 # Now let it loose on the four, and on your own evaluation.
 
-# %%
+# %% tags=["nbval-check-output"]
 for name, evaluate in evaluations.items():
     print(f"{name:12s} -> {find_the_flaw(evaluate)}")
 

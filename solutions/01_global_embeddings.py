@@ -61,7 +61,7 @@ lesson.show(figures.two_encoders())
 # piece; an unknown one is put together from several. A small BERT, a transformer in which every piece looks at all others,
 # turns each piece into a vector that depends on its neighbours.
 
-# %%
+# %% tags=["nbval-check-output"]
 for caption in (train.captions[0], "an unbelievably red hexagon"):
     print(caption, "→", " ".join(tokenizer.tokenize(caption)))
 

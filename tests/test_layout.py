@@ -15,6 +15,7 @@ import pytest
 # know each other.
 FLOORS = """
     progress validation parallel files transfer clock
+    desk
     data
     encoders
     similarity

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from torch import Tensor
 
 from itr_lib.checks.outcome import Inputs
+from itr_lib.desk.front import is_graded
 
 _lesson = "cpu"
 
@@ -25,8 +24,3 @@ def devices() -> tuple[str, ...]:
 def on_device(inputs: Inputs, device: str) -> Inputs:
     """The same inputs, with tensors on ``device``."""
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
-
-
-def is_graded() -> bool:
-    """Whether points are given for what is checked: ``ITR_GRADING=1``, or nbgrader's ``NBGRADER_EXECUTION``."""
-    return os.environ.get("ITR_GRADING") == "1" or bool(os.environ.get("NBGRADER_EXECUTION"))

@@ -108,7 +108,7 @@ def verify(exercise: Exercise, answer: object) -> Passed:
     trials = [_try(exercise, answer, case, version) for case, version in all_cases(exercise)]
     wrong = [trial for trial in trials if trial.problem(exercise.index)]
     if wrong:
-        raise WrongAnswer(_diagnosis(exercise, answer, trials, wrong))
+        raise _diagnosis(exercise, answer, trials, wrong)
     if exercise.gradients:
         _verify_gradients(exercise, answer, trials)
     tensors = any(isinstance(trial.expected, Tensor) for trial in trials)
@@ -196,7 +196,7 @@ def _expect_gradient(name: str, own: Tensor, right: Tensor) -> None:
         )
 
 
-def _diagnosis(exercise: Exercise, answer: Callable, trials: list[Trial], wrong: list[Trial]) -> str:
+def _diagnosis(exercise: Exercise, answer: Callable, trials: list[Trial], wrong: list[Trial]) -> WrongAnswer:
     """What is wrong, in the order in which a learner asks: the small example, the likely mistake, the numbers."""
     first = wrong[0]
     sometimes_none = _sometimes_none(trials, first)
@@ -214,7 +214,7 @@ def _diagnosis(exercise: Exercise, answer: Callable, trials: list[Trial], wrong:
     if told == symptoms.NOT_FINITE:
         first = next((trial for trial in wrong if not trial.is_finite()), first)
     lines = [_about_the_example(exercise, wrong[0]), told, first.difference(), first.shapes()]
-    return "\n".join(line for line in lines if line)
+    return WrongAnswer("\n".join(line for line in lines if line), told)
 
 
 def _sometimes_none(trials: list[Trial], first: Trial) -> str:

@@ -21,7 +21,6 @@ from functools import lru_cache, partial
 import ipywidgets as widgets
 import numpy as np
 import torch
-from IPython import get_ipython
 from IPython.display import display
 from jaxtyping import Float
 from matplotlib.figure import Figure
@@ -30,6 +29,7 @@ from transformers import PreTrainedTokenizerBase
 
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import tokenise
+from itr_lib.desk.front import someone_is_there
 from itr_lib.encoders.tokens import Tokens
 from itr_lib.figures._draw import OBJECT, as_it_is
 from itr_lib.figures.alignment import Alignment, as_alignment, word_boxes
@@ -135,16 +135,6 @@ def aligner(
         return tokenizer.convert_ids_to_tokens(ids[caption, places.numpy()]), values
 
     return align
-
-
-def someone_is_there() -> bool:
-    """Whether whoever runs this cell could answer ``input()``: JupyterLab and its kin can, programs say they cannot.
-
-    No environment variable tells: a program that is started inside a notebook inherits all that its kernel has.
-    """
-    kernel = getattr(get_ipython(), "kernel", None)
-    request = kernel.get_parent() if kernel is not None else None
-    return bool((request or {}).get("content", {}).get("allow_stdin"))
 
 
 def _aligned(data: RetrievalData, align: Align, image: int, caption: int) -> tuple[list[str], Values]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat
 
+from itr_lib.desk import panel
 from itr_lib.files import write_whole
 from itr_lib.lessons.machine import choose_device, peak_gpu_memory_mb, peak_memory_mb, versions
 from itr_lib.lessons.markdown import plain_dollars
@@ -240,6 +241,7 @@ class Lesson:
             print(told)
         many = "" if len(self.metrics) == 1 else "s"
         print(f"{self.name}: {len(self.metrics)} metric{many} recorded, profile {self.profile}")
+        panel.finish_lesson(self.name)
 
     def summary(self) -> dict:
         """Metrics, time, peak memory of host and GPU, parameters and versions, ready for JSON."""
@@ -271,7 +273,7 @@ def open_lesson(
     data: str = "scenes",
     root: str = "",
 ) -> Lesson:
-    """Seed everything, choose the device, for checks too, set the figures' style, and start the clock.
+    """Seed everything, choose the device, for checks too, set the style of figures, start the clock; say where one is.
 
     Raises ``ValueError`` for a profile, device, seed or data set that does not exist, for a data set other
     than ``"scenes"`` without a folder, and for ``device="cuda"`` where there is no GPU.
@@ -286,4 +288,5 @@ def open_lesson(
     figure_style()
     lesson = Lesson(name, profile, device, seed, data, str(Path(root).expanduser()) if root else "")
     print(f"{name} · profile {profile} · {device} · data {data} · seed {seed}")
+    panel.open_lesson(name)
     return lesson
