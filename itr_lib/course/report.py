@@ -204,7 +204,8 @@ def _lesson(result: dict, notebook: NotebookNode | None) -> str:
     if notebook is not None:
         inside = body(notebook, Path(__file__).resolve().parents[2] / "solutions")
         inside = inside.replace(NO_ALT, f"Figure of lesson {escape(name)}")
-        # headings of two lessons may read the same: make their anchors differ
+        inside = inside.replace('href="../docs/', 'href="../../docs/')  # seen from runs/<profile>/, not from notebooks/
+    # headings of two lessons may read the same: make their anchors differ
         inside = re.sub(r'(<h[1-6] id=")', rf"\1{name}-", inside)
     kind = result["status"].replace(" ", "-")
     return (
