@@ -100,7 +100,10 @@ def test_every_term_is_linked_where_it_first_stands():
         ("Two hinges. A [hinge](../docs/GLOSSARY.md#hinge) bends.", True),
         ("Hinge first. A [hinge](../docs/GLOSSARY.md#hinge) bends.", True),
         ("`hinge` and $hinge$ and unhinged. A [hinge](../docs/GLOSSARY.md#hinge) bends. A hinge.", False),
-        ("# A hinge\n<details><summary>hinge</summary>hinge</details>A [hinge](../docs/GLOSSARY.md#hinge) bends.", False),
+        (
+            "# A hinge\n<details><summary>hinge</summary>hinge</details>A [hinge](../docs/GLOSSARY.md#hinge) bends.",
+            False,
+        ),
         ("A [hinge loss](../docs/GLOSSARY.md#loss). A [hinge](../docs/GLOSSARY.md#hinge) bends.", True),
     ],
 )
