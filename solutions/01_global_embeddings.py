@@ -861,12 +861,13 @@ else:
 #
 # On the scenes, with the recorded numbers:
 #
-# - Few negatives are false, and the hardest-negative loss finds them.
-# - The hardest negatives alone collapse a new model. After an epoch with all negatives, they help.
-# - InfoNCE needs no warm-up, and is the best of the three losses.
-# - Under InfoNCE, learnt pooling in place of the mean lifts text-to-image R@1 from {{mean t2i_r1: mean pooling, InfoNCE}} to {{mean t2i_r1: InfoNCE}}.
-# - Twins: {{replaces: VSE++ (hardest, GPO)}} % on replacements, {{swaps: VSE++ (hardest, GPO)}} % on swaps. The model knows
-#   which attributes are there, but not whose they are.
+# | what | where | what it showed |
+# | --- | --- | --- |
+# | false negatives | sections 3, 6 | they are few, and the hardest-negative loss finds them |
+# | hardest negatives | sections 4 to 6 | alone they collapse a new model; after an epoch with all negatives, they help |
+# | InfoNCE | section 7 | it needs no warm-up, and is the best of the three losses |
+# | learnt pooling | sections 8, 9 | under InfoNCE it lifts text-to-image R@1 from {{mean t2i_r1: mean pooling, InfoNCE}}, with the mean, to {{mean t2i_r1: InfoNCE}} |
+# | twins | section 10 | {{replaces: VSE++ (hardest, GPO)}} % on replacements, {{swaps: VSE++ (hardest, GPO)}} % on swaps: the model knows which attributes are there, but not whose they are |
 #
 # ## Three questions
 #

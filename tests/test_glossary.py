@@ -1,4 +1,7 @@
-"""The glossary: every term is linked where it first stands, every link has its anchor, in JupyterLab and on GitHub."""
+"""The glossary: every term is linked where it first stands, every link has its anchor, in JupyterLab and on GitHub.
+
+And each lesson closes with a recap.
+"""
 
 from __future__ import annotations
 
@@ -110,3 +113,15 @@ def test_every_term_is_linked_where_it_first_stands():
 def test_an_earlier_place_is_found(text, earlier):
     prose = {"00_a": readable(text)}
     assert bool(stands_earlier(*first_places(prose)["hinge"], prose)) is earlier
+
+
+@pytest.mark.parametrize("path", lesson_sources(REPO), ids=lambda path: path.stem)
+def test_a_lesson_closes_with_a_recap(path):
+    """A table of what was seen, before the questions and the reading."""
+    text = "\n".join(cell.source for cell in read_source(path).cells if cell.cell_type == "markdown")
+    _, found, close = text.rpartition("\n## What you have now\n")
+    if not found:
+        _, found, close = text.rpartition("\n## What you should have seen\n")
+    recap = re.split(r"^## ", close, flags=re.MULTILINE)[0]
+    assert found and len(re.findall(r"^\| .* \|$", recap, flags=re.MULTILINE)) >= 4
+    assert "\n## Further reading\n" in close

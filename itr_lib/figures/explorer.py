@@ -228,7 +228,7 @@ def page_of(
         f'{PAGE_STYLE}<div class="itr-page" style="min-height:{height + 8}px">'
         f'<img alt="picture {html.escape(data.image_ids[image])}" height="{height}" src="{source}">'
         '<div class="itr-words" role="radiogroup" aria-label="words of the caption">'
-        "<p>Point, click or use the arrow keys. The yellower, the better aligned.</p>"
+        "<p>Point, click, or use Tab and the arrow keys (Space opens a chooser). The yellower, the better aligned.</p>"
         f"{''.join(labels)}</div><p>The words’ best alignments add up to <b>{best.sum():.2f}</b>.</p></div>"
     )
 
