@@ -21,8 +21,7 @@
 # Counting starts at 0 in the whole course, in code and in prose: *picture 0* is the first picture. Ranks are the one
 # exception: the best candidate has rank 1, as everywhere in the field.
 #
-# A term links to the [glossary](../docs/GLOSSARY.md) where it first stands. Shapes and formulas are on the
-# [cheat sheet](../docs/CHEATSHEET.md), and messages with their cure among the [errors](../docs/ERRORS.md).
+# At hand: [glossary](../docs/GLOSSARY.md), [cheat sheet](../docs/CHEATSHEET.md), [errors](../docs/ERRORS.md).
 
 # %% tags=["parameters"]
 import os

@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 
+from itr_lib.course import report
 from itr_lib.course.minutes import FOLDED
 from itr_lib.course.source import lesson_sources, read_source
 
@@ -125,3 +127,14 @@ def test_a_lesson_closes_with_a_recap(path):
     recap = re.split(r"^## ", close, flags=re.MULTILINE)[0]
     assert found and len(re.findall(r"^\| .* \|$", recap, flags=re.MULTILINE)) >= 4
     assert "\n## Further reading\n" in close
+
+
+def test_links_lead_to_the_page_from_a_run_s_report_too():
+    """It lies in runs/<profile>/, one folder deeper than the notebooks."""
+    options = {"profile": "smoke", "data": "scenes", "device": "cpu", "seed": 0, "copies": "solutions"}
+    result = {"lesson": "00_a", "status": "passed", "seconds": 1, "budget": 2, "peak_memory_mb": 3, "problems": []}
+    run = {"options": options, "results": [result | {"metrics": {}, "bands": {}}]}
+    cell = nbformat.v4.new_markdown_cell("A [hinge](../docs/GLOSSARY.md#hinge) bends.")
+    page = report.page(run, {"00_a": nbformat.v4.new_notebook(cells=[cell])})
+    assert 'href="../../docs/GLOSSARY.md#hinge"' in page and 'href="../docs' not in page
+    assert (REPO / "runs" / "smoke" / "../../docs/GLOSSARY.md").resolve() == REPO / "docs/GLOSSARY.md"
