@@ -50,15 +50,19 @@ def _parser() -> argparse.ArgumentParser:
         if name == "classroom":
             command.add_argument("folder", type=Path)
         if name in ("run", "all"):
-            command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-            command.add_argument("--root", default="", help="the data set's folder")
-            command.add_argument("--seed", default=0, type=int)
-            command.add_argument("--copies", default="solutions", choices=list(builder.FOLDERS))
-            answers = "a file, or a folder of files, with sections `# %%%% slug`: they fill in the learner's copies"
-            command.add_argument("--answers", default="", metavar="PATH", help=answers)
-            command.add_argument("--jobs", default=1, type=int, help="lessons at a time; they share the cores")
-            command.add_argument("--strict-time", action="store_true", help="a lesson over its time fails")
+            _run_arguments(command)
     return parser
+
+
+def _run_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    command.add_argument("--root", default="", help="the data set's folder")
+    command.add_argument("--seed", default=0, type=int)
+    command.add_argument("--copies", default="solutions", choices=list(builder.FOLDERS))
+    answers = "a file, or a folder of files, with sections `# %%%% slug`: they fill in the learner's copies"
+    command.add_argument("--answers", default="", metavar="PATH", help=answers)
+    command.add_argument("--jobs", default=1, type=int, help="lessons at a time; they share the cores")
+    command.add_argument("--strict-time", action="store_true", help="a lesson over its time fails")
 
 
 def _desk_arguments(command: argparse.ArgumentParser, name: str) -> None:
