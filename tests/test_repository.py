@@ -57,13 +57,25 @@ def library() -> list[Path]:
 
 def test_every_package_that_a_module_imports_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    declared = names_of(PROJECT["dependencies"] + extras["offline"] + extras["classroom"])
+    declared = names_of(PROJECT["dependencies"] + extras["course"] + extras["offline"] + extras["classroom"])
     for module, names in distributions_of(imported(library())).items():
         assert names & declared, f"{module} ({', '.join(names)}) is imported and not declared"
 
 
+def test_what_a_lesson_runs_on_is_declared_without_extras() -> None:
+    """Colab brings the library without extras. Only the course's own commands, which no lesson calls, may need more."""
+    declared = names_of(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["offline"])
+    lessons = [*(REPO / "solutions").glob("*.py"), *(path for path in library() if "course" not in path.parts)]
+    for module, names in distributions_of(imported(lessons)).items():
+        assert names & declared, f"{module} ({', '.join(names)}) is imported and stands in an extra"
+    for path in lessons:
+        commands = "data_scripts" in path.parts
+        assert commands or not re.search(r"^\s*(from|import) itr_lib\.course", path.read_text(), re.M), path
+
+
 def test_every_package_that_a_lesson_or_a_test_imports_is_declared() -> None:
-    declared = names_of(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
+    extras = PROJECT["optional-dependencies"]
+    declared = names_of(PROJECT["dependencies"] + extras["course"] + extras["dev"])
     beside = {path.stem for path in (REPO / "tests").glob("*.py")}  # tests import each other's helpers
     paths = [path for folder in ("solutions", "tests") for path in (REPO / folder).glob("*.py")]
     for module, names in distributions_of(imported(paths) - beside).items():
@@ -74,7 +86,7 @@ def test_what_is_declared_is_imported_or_says_what_it_is_for() -> None:
     tests = list((REPO / "tests").glob("*.py"))
     used = set().union(*distributions_of(imported([*library(), *tests])).values())
     text = (REPO / "pyproject.toml").read_text()
-    for line in [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]:
+    for line in {*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])} - {"itr-lib[course]"}:
         reason = re.search(rf'"{re.escape(line)}",  # \S', text)
         assert canonicalize_name(Requirement(line).name) in used or reason, f"{line}: nothing imports it: say why"
 
