@@ -23,6 +23,8 @@ SCHEMAS = {
     "vendor.github-issue-forms": sorted((REPO / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml")),
     "vendor.github-issue-config": [REPO / ".github" / "ISSUE_TEMPLATE" / "config.yml"],
     "vendor.citation-file-format": [REPO / "CITATION.cff"],
+    "tests/schemas/devcontainer.json": [REPO / ".devcontainer" / "devcontainer.json"],
+    "tests/schemas/environment.json": [REPO / "environment.yml", REPO / ".binder" / "environment.yml"],
 }
 
 
@@ -118,9 +120,13 @@ def test_the_citation_names_the_version_that_is_installed() -> None:
     assert citation["authors"] == PROJECT["authors"]
 
 
+def option(schema: str) -> str:
+    return f"--schemafile {schema}" if schema.endswith(".json") else f"--builtin-schema {schema}"
+
+
 def validate(schema: str, *files: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, "--force-filetype", "yaml"]
-    return subprocess.run([*command, *map(str, files)], capture_output=True, text=True)
+    command = [sys.executable, "-m", "check_jsonschema", *option(schema).split(), "--force-filetype", "yaml"]
+    return subprocess.run([*command, *map(str, files)], capture_output=True, text=True, cwd=REPO)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
@@ -136,10 +142,28 @@ def test_a_citation_without_a_title_is_refused(tmp_path: Path) -> None:
     assert validate("vendor.citation-file-format", tmp_path / "CITATION.cff").returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("schema", "right", "wrong"),
+    [
+        ("tests/schemas/devcontainer.json", '"forwardPorts": [8888]', '"forwardPorts": ["8888 "]'),
+        ("tests/schemas/devcontainer.json", '"postCreateCommand"', '"postCreatCommand"'),
+        ("tests/schemas/devcontainer.json", '"image": "mcr', '"imagine": "mcr'),
+        ("tests/schemas/environment.json", "dependencies:", "requirements:"),
+        ("tests/schemas/environment.json", "  - pip\n", "  - pip: []\n"),
+    ],
+)
+def test_a_container_or_an_environment_that_is_none_is_refused(
+    tmp_path: Path, schema: str, right: str, wrong: str
+) -> None:
+    text = SCHEMAS[schema][-1].read_text()
+    (tmp_path / "file").write_text(text.replace(right, wrong))
+    assert right in text and validate(schema, tmp_path / "file").returncode == 1
+
+
 def test_lint_looks_at_the_same_files() -> None:
     text = (REPO / "Makefile").read_text()
     for schema, paths in SCHEMAS.items():
-        (line,) = [line for line in text.splitlines() if f"--builtin-schema {schema} " in line]
+        (line,) = [line for line in text.splitlines() if f"{option(schema)} " in line]
         named = {path for word in line.split() for path in REPO.glob(word) if "/" in word or "." in word}
         assert named & set(paths) == set(paths), line
 

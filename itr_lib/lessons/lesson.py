@@ -36,7 +36,7 @@ class Lesson:
     Attributes:
         name: the lesson's file name without its ending, e.g. ``"01_global_embeddings"``.
         profile: ``"smoke"``, ``"quick"`` or ``"full"``.
-        device: ``"cpu"`` or ``"cuda"``, never ``"auto"``.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"``, never ``"auto"``.
         seed: what the random number generators started from.
         data: the data set's name, e.g. ``"scenes"``.
         root: the data set's folder, ``""`` for the embedded one.

@@ -6,11 +6,16 @@ import platform
 
 
 def choose_device(device: str) -> str:
-    """``"auto"`` becomes ``"cuda"`` where there is a GPU and else ``"cpu"``. Raises ``ValueError``."""
+    """``"auto"`` becomes ``"cuda"`` where there is a GPU and else ``"cpu"``. Raises ``ValueError``.
+
+    A Mac's GPU, ``"mps"``, is taken only when it is named: nobody has tried the course on one.
+    """
     import torch
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device is {device!r}, expected one of auto, cpu, cuda")
+    if device not in ("auto", "cpu", "cuda", "mps"):
+        raise ValueError(f"device is {device!r}, expected one of auto, cpu, cuda, mps")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device is 'mps', and torch finds no Mac's GPU here: use 'auto' or 'cpu'")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is 'cuda', and torch finds no GPU here: use 'auto' or 'cpu'")
     if device == "auto":
