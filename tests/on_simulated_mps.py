@@ -28,13 +28,13 @@ from itr_lib.training import TrainConfig, train
 def life(name: str) -> dict[str, float]:
     """Trained for an epoch there, with a checkpoint, and measured; ``apart``: how far its scores are from the CPU's."""
     kind, settings, objective = MODELS[name]
-    torch.manual_seed(0)
     text = TextConfig(len(TOKENIZER), hidden=32, layers=1, mask_token=TOKENIZER.mask_token_id)
     config = TrainConfig(1, 30, drop_regions=0.2, warmup_steps=1)
-    model = build(kind, feature_dim=16, text=text, dim=32, **settings)
     with TemporaryDirectory() as folder:
-        train(model, objective, TOKENIZER, DATA, DATA, config, device="mps", folder=folder, progress=False)
-        train(model, objective, TOKENIZER, DATA, DATA, config, device="mps", folder=folder, progress=False)  # resumed
+        for _ in range(2):  # the second finds the first one's checkpoint
+            torch.manual_seed(0)
+            model = build(kind, feature_dim=16, text=text, dim=32, **settings)
+            train(model, objective, TOKENIZER, DATA, DATA, config, device="mps", folder=folder, progress=False)
     measured = inference.evaluate(model, TOKENIZER, DATA, device="mps") | measured_there(model)
     there = inference.score(model, TOKENIZER, DATA, device="mps")
     here = inference.score(model.to("cpu"), TOKENIZER, DATA)

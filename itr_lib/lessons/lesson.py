@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat
 
 from itr_lib.files import write_whole
-from itr_lib.lessons.machine import choose_device, peak_memory_mb, versions
+from itr_lib.lessons.machine import choose_device, expect_works, peak_memory_mb, versions
 from itr_lib.lessons.markdown import plain_dollars
 from itr_lib.lessons.start import expect_settings, figure_style, quiet, seed_everything
 
@@ -273,10 +273,12 @@ def open_lesson(
     """Seed everything, choose the device, set the figures' style, and start the clock.
 
     Raises ``ValueError`` for a profile, device, seed or data set that does not exist, for a data set other
-    than ``"scenes"`` without a folder, and for ``device="cuda"`` where there is no GPU.
+    than ``"scenes"`` without a folder, for ``device="cuda"`` or ``"mps"`` where there is no such GPU, and for ``"mps"``
+    in a lesson that needs what it lacks.
     """
     expect_settings(profile, seed, data, root)
     device = choose_device(device)
+    expect_works(name, device)
     quiet()
     seed_everything(seed)
     figure_style()

@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import platform
 
+# Lessons whose own code needs what a Mac's GPU lacks, and what that is.
+WITHOUT_MPS = {
+    "02_fine_grained_alignment": "counts in float64, which a Mac's GPU does not have",
+    "06_real_photographs": "trains in bfloat16, which nobody has tried there",
+}
+
+
+def expect_works(lesson: str, device: str) -> None:
+    """Raise ``ValueError`` for a lesson that cannot run on a Mac's GPU, with the reason."""
+    if device == "mps" and lesson in WITHOUT_MPS:
+        raise ValueError(f"device is 'mps', and {lesson} {WITHOUT_MPS[lesson]}: use 'auto' or 'cpu'")
+
 
 def choose_device(device: str) -> str:
     """``"auto"`` becomes ``"cuda"`` where there is a GPU and else ``"cpu"``. Raises ``ValueError``.
