@@ -68,7 +68,7 @@ check: $(STAMP) ## fail where a notebook differs from its source
 execute: $(STAMP) ## run the lessons and keep the outputs in solutions/*.ipynb (authors)
 	$(PY) -m itr_lib.course execute $(if $(strip $(LESSONS)),--lessons $(LESSONS))
 
-lint: $(STAMP) ## ruff and pyright; the schemas of workflows, issue forms and the citation
+lint: $(STAMP) ## ruff and pyright; the schemas of workflows, issue forms, citation, devcontainer and Binder
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright --pythonpath $(PY)
@@ -76,6 +76,8 @@ lint: $(STAMP) ## ruff and pyright; the schemas of workflows, issue forms and th
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/lesson.yml
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	$(PY) -m check_jsonschema --builtin-schema vendor.citation-file-format --force-filetype yaml CITATION.cff
+	$(PY) -m check_jsonschema --schemafile tests/schemas/devcontainer.json .devcontainer/devcontainer.json
+	$(PY) -m check_jsonschema --schemafile tests/schemas/environment.json environment.yml .binder/environment.yml
 
 doctor: $(STAMP) ## what this machine offers, and what to mend
 	$(PY) -m itr_lib.course doctor

@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     command.add_argument("--root", default="", help="the data set's folder")
     command.add_argument("--seed", default=0, type=int)
     command.add_argument("--copies", default="solutions", choices=list(builder.FOLDERS))
