@@ -84,7 +84,7 @@ classroom: $(STAMP) ## a folder for nbgrader: make classroom COURSE=folder
 # What failed is built anew: Sphinx names the faults of a page only when it reads it.
 site: $(STAMP) ## the course as pages that need no network, in site/_build/html
 	@$(PY) -c 'import furo, myst_nb' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 -e '.[dev,site]'
-	@$(PY) -m sphinx -q -W --keep-going -c site . site/_build/html || { rm -rf site/_build; exit 1; }
+	@$(PY) -m sphinx -q -W --keep-going -j $(JOBS) -c site -d site/_build/read . site/_build/html || { rm -rf site/_build; exit 1; }
 	@echo "site: site/_build/html/index.html"
 
 setup: $(STAMP) ## only set up .venv

@@ -26,7 +26,9 @@ sys.path.insert(0, str(REPO))
 from itr_lib.course.markdown import mathml  # noqa: E402
 
 # The one setting: where the repository is. Without it no page offers Colab.
-URLS = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"].get("urls", {})
+PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REPOSITORY = PROJECT.get("urls", {}).get("Repository", "").rstrip("/")
+PUBLISHED = REPOSITORY.startswith("https://github.com/") and not REPOSITORY.endswith("/OWNER/COURSE")
 
 
 def offers(package: str) -> list[str]:
@@ -48,6 +50,7 @@ myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # pages show what the executed notebooks hold
 nb_render_markdown_format = "myst"
+suppress_warnings = ["myst.header"]  # the glossary's terms are headings of the third level
 nb_code_prompt_show, nb_code_prompt_hide = "Show the solution", "Hide the solution"
 
 autodoc_typehints_format = "short"
@@ -64,9 +67,9 @@ html_theme = "furo"
 html_static_path = ["site.css"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
-html_copy_source = False
+html_copy_source = html_use_index = html_domain_indices = False  # the search finds every name
 html_show_sphinx = False
-html_context = {"repository": URLS.get("Repository", "").rstrip("/")}
+html_context = {"repository": REPOSITORY if PUBLISHED else ""}
 
 log = logging.getLogger(__name__)
 

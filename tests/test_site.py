@@ -1,4 +1,4 @@
-"""The course as a site: every page in its contents, every link there, nothing from outside, an alt text for each picture.
+"""The course as a site: every page in its contents, every link leads somewhere, nothing is loaded from outside.
 
 The site itself is built where the extra `site` is installed.
 """
@@ -132,7 +132,8 @@ def test_what_is_broken_or_from_outside_is_found(tmp_path):
 def site() -> dict[Path, Page]:
     """The pages as `make site` builds them; what it has built already is not built again."""
     out = REPO / "site" / "_build" / "html"
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-c", "site", ".", str(out)]
+    options = ["-q", "-W", "--keep-going", "-c", "site", "-d", str(out.parent / "read")]
+    command = [sys.executable, "-m", "sphinx", *options, ".", str(out)]
     done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
     if done.returncode:
         shutil.rmtree(out.parent, ignore_errors=True)  # another try would not name what is wrong again
