@@ -56,6 +56,7 @@ nb_code_prompt_show, nb_code_prompt_hide = "Show the solution", "Hide the soluti
 autodoc_typehints_format = "short"
 autodoc_mock_imports = ["nbgrader"]
 napoleon_use_ivar = True  # a dataclass's fields are listed once
+default_role = "code"
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
 templates_path = [str(SITE / "templates")]  # autosummary would look for a relative one in the repository's root
