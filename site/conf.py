@@ -57,6 +57,7 @@ autodoc_typehints_format = "short"
 autodoc_mock_imports = ["nbgrader"]
 napoleon_use_ivar = True  # a dataclass's fields are listed once
 default_role = "code"
+highlight_language = "none"  # a block without a language is output, or a shell's
 python_use_unqualified_type_names = True
 maximum_signature_line_length = 88
 templates_path = [str(SITE / "templates")]  # autosummary would look for a relative one in the repository's root
