@@ -17,8 +17,9 @@ def run_on(device: str) -> None:
 
 
 def devices() -> tuple[str, ...]:
-    """Where answers are run, the CPU first. It is the only one under grading, since points depend on no machine, and for
-    a Mac's GPU, which lacks the float64 of the cases.
+    """Where answers are run, the CPU first. It is the only one under grading, since points depend on no machine.
+
+    On a Mac's GPU, too, which lacks the cases' float64.
     """
     return ("cpu", "cuda") if _lesson == "cuda" and not is_graded() else ("cpu",)
 

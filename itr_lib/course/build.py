@@ -1,7 +1,7 @@
 r'''Make both notebooks of a lesson from its one source, ``solutions/NN_name.py``.
 
 The source is jupytext's percent format. Cells begin with ``# %%`` (code) or ``# %% [markdown]`` (prose). Code is
-plain Python, without magics and shell commands, so that a comment that looks like one stays a comment:
+plain Python, without magics and shell commands, so that a comment that looks like one stays a comment::
 
     # %% [markdown] run_minutes=4
     # # Global embeddings
@@ -15,7 +15,7 @@ What the notebook itself takes to run stands in its first cell; :mod:`itr_lib.co
 Prose takes numbers from recorded runs, ``{{t2i_r1: VSE++}}``: :mod:`itr_lib.course.placeholders`.
 
 An exercise is a run of cells: its text, its solution, its check, with at least two ``<details>`` of help in
-markdown cells before the next exercise:
+markdown cells before the next exercise::
 
     # %% [markdown] exercise="triplet-loop" difficulty=2 minutes=8 points=3
     # ### A loss from two loops
