@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator, mask_any_real, uniform
+from itr_lib.checks._inputs import generator, mask_any_real, sizes, uniform
 from itr_lib.checks.frame import Case, Exercise, Inputs
 from itr_lib.checks.outcome import double, is_array, is_number
 
@@ -24,6 +24,7 @@ SMALL: Inputs = {
 
 def questions(count: int, width: int, seed: int, negative: float = 0.3, level: bool = True) -> Inputs:
     """Multiples of 1/64, exact in float32, and many ``level``; padding at -inf, and sometimes called right."""
+    count, width = sizes(count, width)
     g = generator(seed)
     mask = mask_any_real(count, width, g)
     right = torch.rand(count, width, generator=g) < 0.3  # in padded places, too
