@@ -40,7 +40,7 @@ def group_cases() -> Iterator[Case]:
     yield Case(_random(6, 60, 1, 4), "there is one group only")
     alone = _random(4, 4, 4, 5)
     yield Case(alone | {"group": torch.tensor([2, 0, 3, 1])}, "a group is a single caption")
-    level = _random(3, 37, 2, 6)
+    level = _random(3, 137, 2, 6)
     yield Case(level | {"scores": (2 * level["scores"]).round()}, "a wrong picture is level with the right one")
     low = _random(5, 30, 2, 7)
     yield Case(low | {"scores": low["scores"] - 9}, "all scores are below 0")
