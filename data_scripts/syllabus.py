@@ -72,13 +72,13 @@ def by_hand() -> list[Sequence[str]]:
 
 
 def portion(name: str) -> Portion:
-    """``"01"``, or a half: ``"01.1"`` ends with the section in which half of the lesson's minutes are over."""
+    """``"01"``, or a half: ``"01.1"`` ends with the section that is nearest to half of the lesson's minutes."""
     number, _, half = name.partition(".")
     source = _sources()[number]
     points, minutes = points_of_sections(source), section_minutes(source)
     if not half:
         return Portion(number, "", total_minutes(source), sum(points), needs(source))
-    cut = next(place for place in range(len(minutes)) if sum(minutes[: place + 1]) >= sum(minutes) / 2) + 1
+    cut = min(range(2, len(minutes)), key=lambda place: abs(sum(minutes[:place]) - sum(minutes) / 2))
     first = 5 * round(sum(minutes[:cut]) / 5)
     if half == "1":
         return Portion(number, f", the first {cut - 1} sections", first, sum(points[:cut]), needs(source))
