@@ -167,10 +167,10 @@ def test_the_second_stage_costs_as_many_alignments_as_the_shortlist_has_places(m
     monkeypatch.setattr(
         TwoStageIndex,
         "_alignments",
-        lambda self, rows, tokens: (seen.append(len(rows)), aligned(self, rows, tokens))[1],
+        lambda self, queries, rows: (seen.append(rows.shape), aligned(self, queries, rows))[1],
     )
     index_of(items).query(queries, shortlist=7, top=30)
-    assert seen == [7] * 4
+    assert seen == [(4, 7)]
 
 
 # --- a model without a second stage ----------------------------------------------------------------------------------

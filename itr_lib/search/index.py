@@ -6,7 +6,7 @@ searched in one stage. Everything is kept, and searched, on the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from itr_lib.encoders.tokens import Encoded
 from itr_lib.models import AligningModel, RetrievalModel, TwoStageModel
 from itr_lib.search import alignments, file
 from itr_lib.search.encodings import expect_alike, finite, items_in, new_ids, unpadded
+from itr_lib.search.shortlists import best_first, first
 from itr_lib.similarity import MRSW, Alignment
 from itr_lib.validation import expect_choice, expect_count, expect_finite
 
@@ -150,47 +151,53 @@ class TwoStageIndex:
         if not len(self):
             raise ValueError("the index is empty: add items before the first query")
         queries, top = self._read(encoded), min(int(top), len(self))
-        count, shortlist = items_in(queries), min(int(shortlist), len(self))
-        tokens = queries["tokens"].split(queries["sizes"].tolist()) if "tokens" in queries else [None] * count
+        shortlist = min(int(shortlist), len(self))
         if "whole" in queries:
-            near = self._global_scores(queries["whole"])
+            values, rows = self._by_vectors(queries["whole"], max(top, shortlist if "tokens" in queries else 1))
         else:  # nobody is ahead, so all are aligned
-            near, shortlist, weight = torch.zeros(len(self)).expand(count, -1), len(self), 1.0
-        rows, scores = np.empty((count, top), np.int64), np.empty((count, top), np.float32)
-        for i, (some, theirs) in enumerate(zip(near, tokens, strict=True)):
-            rows[i], scores[i] = self._ranked(some, theirs, shortlist, top, weight)
-        ids = [[self._ids[row] for row in found] for found in rows.tolist()]
-        return Found(ids, torch.from_numpy(rows), torch.from_numpy(scores))
+            values, rows = (
+                torch.zeros(items_in(queries), len(self)),
+                torch.arange(len(self)).expand(items_in(queries), -1),
+            )
+            shortlist, weight = len(self), 1.0
+        if "tokens" in queries:
+            values, rows = self._by_tokens(queries, values, rows, shortlist, weight)
+        values, rows = values[:, :top], rows[:, :top]
+        return Found([[self._ids[row] for row in found] for found in rows.tolist()], rows, values)
 
-    def _global_scores(self, wholes: Float[Tensor, "queries dim"]) -> Iterator[Float[Tensor, " items"]]:
-        """Of each query, as many computed at once as fit the budget."""
+    def _by_vectors(
+        self, wholes: Float[Tensor, "queries dim"], count: int
+    ) -> tuple[Float[Tensor, "queries count"], Int[Tensor, "queries count"]]:
+        """Scores and rows of the first items by their vectors; as many queries at once as fit the budget."""
         items, at_once = self._all("whole").T, max(1, alignments.BUDGET // (4 * len(self)))
-        for some in wholes.split(at_once):
-            yield from some @ items
+        found = [first(some @ items, count) for some in wholes.split(at_once)]
+        return torch.cat([values for values, _ in found]), torch.cat([rows for _, rows in found])
 
-    def _ranked(
-        self, near: Float[Tensor, " items"], tokens: Tensor | None, shortlist: int, top: int, weight: float
-    ) -> tuple[Int[np.ndarray, " top"], Float[np.ndarray, " top"]]:
-        """Rows and scores of the first ``top`` items for one query; ``near`` are the global scores."""
-        if tokens is None:
-            shortlist = top
-        rows, whole = _first(near, shortlist), near.numpy()  # as they lie in memory, and as ties are broken
-        values = whole[rows]
-        if tokens is not None:
-            values = values + np.float32(weight) * self._alignments(rows, tokens)
-        rows, values = _sorted(rows, values)
-        if top > shortlist:
-            others = _first(near.index_fill(0, torch.from_numpy(rows), -torch.inf), top - shortlist)
-            further = _sorted(others, whole[others])
-            rows, values = np.concatenate([rows, further[0]]), np.concatenate([values, further[1]])
-        return rows[:top], values[:top]
+    def _by_tokens(
+        self,
+        queries: dict[str, Tensor],
+        values: Float[Tensor, "queries some"],
+        rows: Int[Tensor, "queries some"],
+        shortlist: int,
+        weight: float,
+    ) -> tuple[Float[Tensor, "queries some"], Int[Tensor, "queries some"]]:
+        """The first ``shortlist`` of the rows ordered anew; the others stay behind them as they are."""
+        near, some = values[:, :shortlist], rows[:, :shortlist]
+        if shortlist == len(self):  # everybody, whose tokens are not copied then
+            aligned = self._alignments(queries, np.arange(shortlist)).gather(1, some)
+        else:
+            aligned = self._alignments(queries, some.numpy())
+        both, again = best_first(near + np.float32(weight) * aligned, some)
+        return torch.cat([both, values[:, shortlist:]], dim=1), torch.cat([again, rows[:, shortlist:]], dim=1)
 
     def _alignments(
-        self, rows: Int[np.ndarray, " some"], tokens: Float[Tensor, "q width"]
-    ) -> Float[np.ndarray, " some"]:
-        """One query's tokens with those of some items, in ascending rows."""
+        self, queries: dict[str, Tensor], rows: Int[np.ndarray, "*queries some"]
+    ) -> Float[Tensor, "queries some"]:
+        """The tokens of each query with those of some items: its own, or one run of neighbours for all queries."""
         assert self.alignment is not None  # or `_read` had taken no tokens
-        return alignments.align(self.alignment, self.side, tokens, self._all("tokens"), self._all("ends").numpy(), rows)
+        kept = alignments.Kept(self._all("tokens"), self._all("ends").numpy())
+        how = self.alignment, self.side
+        return torch.from_numpy(alignments.align(*how, queries["tokens"], queries["sizes"].numpy(), kept, rows))
 
     def save(self, path: str | Path) -> None:
         """Write the index to one safetensors file, for :meth:`load`; the file is whole or not there.
@@ -254,22 +261,3 @@ def _how(model: RetrievalModel) -> tuple[Alignment | None, float]:
     """What an index must know of a model: its alignment and its local weight."""
     alignment = model.alignment if isinstance(model, AligningModel) else None
     return alignment, model.local_weight if isinstance(model, TwoStageModel) else 1.0
-
-
-def _first(scores: Float[Tensor, " items"], count: int) -> Int[np.ndarray, " count"]:
-    """Rows of the ``count`` highest scores, ascending; among equal ones the first rows."""
-    edge = scores.topk(count, sorted=False).values.amin().item()
-    found = scores.numpy()
-    rows = np.flatnonzero(found >= edge)
-    if len(rows) > count:
-        level = found[rows] == edge
-        rows = rows[~level | (level.cumsum() <= count - (~level).sum())]
-    return rows
-
-
-def _sorted(
-    rows: Int[np.ndarray, " some"], scores: Float[np.ndarray, " some"]
-) -> tuple[Int[np.ndarray, " some"], Float[np.ndarray, " some"]]:
-    """The highest score first, equal ones as they come."""
-    order = np.argsort(-scores, kind="stable")
-    return rows[order], scores[order]
