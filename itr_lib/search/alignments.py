@@ -35,18 +35,33 @@ def align(
     alignment: Alignment,
     side: str,
     queries: Float[Tensor, "elements width"],
-    sizes: Int[np.ndarray, " queries"],
+    sizes: Int[Tensor, " queries"],
     kept: Kept,
-    rows: Int[np.ndarray, "queries some"] | Int[np.ndarray, " some"],
-) -> Float[np.ndarray, "queries some"]:
+    rows: Int[Tensor, "queries some"],
+) -> Float[Tensor, "queries some"]:
     """Scores of some items for each query, as many at once as fit the budget; an empty side scores 0.
 
     Args:
         side: what the items are, ``"images"`` or ``"captions"``; the queries are the other.
         queries: their real tokens, query after query; ``sizes``: how many each has.
         kept: the items.
-        rows: which items, a row a query; or one run of neighbours for all of them, which are then not copied.
+        rows: which items, a row a query.
     """
+    if rows.shape[1] == len(kept.ends):  # everybody, in whatever order: side by side, so that nobody is copied
+        every = _aligned(alignment, side, queries, sizes.numpy(), kept, np.arange(len(kept.ends)))
+        return torch.from_numpy(every).gather(1, rows)
+    return torch.from_numpy(_aligned(alignment, side, queries, sizes.numpy(), kept, rows.numpy()))
+
+
+def _aligned(
+    alignment: Alignment,
+    side: str,
+    queries: Float[Tensor, "elements width"],
+    sizes: Int[np.ndarray, " queries"],
+    kept: Kept,
+    rows: Int[np.ndarray, "queries some"] | Int[np.ndarray, " some"],
+) -> Float[np.ndarray, "queries some"]:
+    """The scores; one row of ``rows`` is for all queries, and neighbours."""
     scores = np.zeros((len(sizes), rows.shape[-1]), np.float32)
     starts = np.where(rows > 0, kept.ends[rows - 1], 0)
     lengths, first = kept.ends[rows] - starts, torch.from_numpy(sizes.cumsum() - sizes)

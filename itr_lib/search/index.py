@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,13 +18,11 @@ from torch import Tensor
 from itr_lib.encoders.tokens import Encoded
 from itr_lib.models import AligningModel, RetrievalModel, TwoStageModel
 from itr_lib.search import alignments, file
-from itr_lib.search.encodings import expect_alike, finite, items_in, new_ids, unpadded
-from itr_lib.search.shortlists import best_first, first
+from itr_lib.search.encodings import compact, expect_how, expect_question, items_in, new_ids, read
+from itr_lib.search.shortlists import first, reorder
 from itr_lib.similarity import MRSW, Alignment
-from itr_lib.validation import expect_choice, expect_count, expect_finite
 
-TOKEN_DTYPES = (torch.float32, torch.float16)
-SIDES = ("images", "captions")
+PARTS = {"whole", "tokens"}
 
 
 class Found(NamedTuple):
@@ -47,8 +44,9 @@ class TwoStageIndex:
         side: what the items are, ``"images"`` or ``"captions"``.
         alignment: how tokens of items and queries are aligned, by default MrSw; None: no tokens are taken.
         local_weight: what an alignment's score counts beside the global one.
-        token_dtype: how tokens are kept: ``torch.float32``, or ``torch.float16`` in half the memory. Alignments are
-            computed in float32 either way.
+        token_dtype: how tokens are kept: ``torch.float32``; ``torch.float16`` or ``torch.bfloat16`` in half the memory;
+            ``torch.int8``, whole numbers of up to 127 and a factor a token, in a quarter. Alignments are computed in
+            float32 either way; `docs/SCALE.md` has what rounding does to ranks.
 
     Raises:
         ValueError: for another side or kind of number, or a weight that is not finite.
@@ -62,11 +60,7 @@ class TwoStageIndex:
         local_weight: float = 1.0,
         token_dtype: torch.dtype = torch.float32,
     ):
-        expect_choice("side", side, SIDES)
-        expect_choice("token_dtype", token_dtype, TOKEN_DTYPES)
-        expect_finite("local_weight", local_weight)
-        if not isinstance(alignment, Alignment | None):
-            raise ValueError(f"alignment is {alignment!r}, expected an itr_lib.similarity.Alignment or None")
+        expect_how(side, alignment, local_weight, token_dtype)
         self.side, self.token_dtype = side, token_dtype
         self.alignment, self.local_weight = alignment, float(local_weight)
         self._ids: list[str] = []
@@ -82,7 +76,7 @@ class TwoStageIndex:
         With the alignment of an :class:`itr_lib.models.AligningModel` (any other is taken to compare vectors, by their
         cosine) and the weight of a :class:`itr_lib.models.TwoStageModel`.
         """
-        alignment, local_weight = _how(model)
+        alignment, local_weight = how(model)
         return cls(side, alignment=alignment, local_weight=local_weight, token_dtype=token_dtype)
 
     def __len__(self) -> int:
@@ -109,11 +103,10 @@ class TwoStageIndex:
         Raises:
             ValueError: for an id that is there already, another number of rows, another kind or width, or NaN.
         """
-        ids, new = new_ids(ids, self._known), self._read(encoded)
-        if len(ids) != items_in(new):
-            raise ValueError(f"ids holds {len(ids)} names, expected {items_in(new)}: one for each row of encoded")
+        new = self._read(encoded)
+        ids = new_ids(ids, items_in(new), self._known)
         if "tokens" in new:
-            new["tokens"] = finite("encoded.vectors", new["tokens"].to(self.token_dtype))
+            new |= compact(new["tokens"], self.token_dtype)
             new["ends"] = sum(len(part) for part in self._parts.get("tokens", ())) + new.pop("sizes").cumsum(0)
         for key, part in new.items():
             self._parts.setdefault(key, []).append(part)
@@ -145,11 +138,7 @@ class TwoStageIndex:
                 that is no whole number of 1 or more, or a weight that is not finite.
         """
         weight = self.local_weight if local_weight is None else local_weight
-        expect_count("shortlist", shortlist)
-        expect_count("top", top)
-        expect_finite("local_weight", weight)
-        if not len(self):
-            raise ValueError("the index is empty: add items before the first query")
+        expect_question(len(self), shortlist, top, weight)
         queries, top = self._read(encoded), min(int(top), len(self))
         shortlist = min(int(shortlist), len(self))
         if "whole" in queries:
@@ -161,7 +150,8 @@ class TwoStageIndex:
             )
             shortlist, weight = len(self), 1.0
         if "tokens" in queries:
-            values, rows = self._by_tokens(queries, values, rows, shortlist, weight)
+            aligned = self._alignments(queries, rows[:, :shortlist])
+            values, rows = reorder(values, rows, aligned, weight)
         values, rows = values[:, :top], rows[:, :top]
         return Found([[self._ids[row] for row in found] for found in rows.tolist()], rows, values)
 
@@ -173,31 +163,14 @@ class TwoStageIndex:
         found = [first(some @ items, count) for some in wholes.split(at_once)]
         return torch.cat([values for values, _ in found]), torch.cat([rows for _, rows in found])
 
-    def _by_tokens(
-        self,
-        queries: dict[str, Tensor],
-        values: Float[Tensor, "queries some"],
-        rows: Int[Tensor, "queries some"],
-        shortlist: int,
-        weight: float,
-    ) -> tuple[Float[Tensor, "queries some"], Int[Tensor, "queries some"]]:
-        """The first ``shortlist`` of the rows ordered anew; the others stay behind them as they are."""
-        near, some = values[:, :shortlist], rows[:, :shortlist]
-        if shortlist == len(self):  # everybody, whose tokens are not copied then
-            aligned = self._alignments(queries, np.arange(shortlist)).gather(1, some)
-        else:
-            aligned = self._alignments(queries, some.numpy())
-        both, again = best_first(near + np.float32(weight) * aligned, some)
-        return torch.cat([both, values[:, shortlist:]], dim=1), torch.cat([again, rows[:, shortlist:]], dim=1)
-
     def _alignments(
-        self, queries: dict[str, Tensor], rows: Int[np.ndarray, "*queries some"]
+        self, queries: dict[str, Tensor], rows: Int[Tensor, "queries some"]
     ) -> Float[Tensor, "queries some"]:
-        """The tokens of each query with those of some items: its own, or one run of neighbours for all queries."""
+        """The tokens of each query with those of some items."""
         assert self.alignment is not None  # or `_read` had taken no tokens
-        kept = alignments.Kept(self._all("tokens"), self._all("ends").numpy())
-        how = self.alignment, self.side
-        return torch.from_numpy(alignments.align(*how, queries["tokens"], queries["sizes"].numpy(), kept, rows))
+        scales = self._all("scales") if "scales" in self._parts else None
+        kept = alignments.Kept(self._all("tokens"), self._all("ends").numpy(), scales)
+        return alignments.align(self.alignment, self.side, queries["tokens"], queries["sizes"], kept, rows)
 
     def save(self, path: str | Path) -> None:
         """Write the index to one safetensors file, for :meth:`load`; the file is whole or not there.
@@ -226,7 +199,7 @@ class TwoStageIndex:
         """
         tensors, about = file.read(path)
         alignment, weight = about["alignment"] and Alignment(**about["alignment"]), about["local_weight"]
-        if model is not None and "tokens" in tensors and (alignment, weight) != (expected := _how(model)):
+        if model is not None and "tokens" in tensors and (alignment, weight) != (expected := how(model)):
             raise ValueError(
                 f"{path} holds an index with {alignment} and a local weight of {weight}, expected {expected[0]} and"
                 f" {expected[1]} as the model has: make the index again"
@@ -239,16 +212,7 @@ class TwoStageIndex:
         return index
 
     def _read(self, encoded: Encoded) -> dict[str, Tensor]:
-        """What an encoder returned, unpadded. Raises ``ValueError`` where it does not belong into this index."""
-        new = unpadded(encoded)
-        if "tokens" in new and self.alignment is None:
-            raise ValueError(
-                "encoded has tokens, but this index has no alignment: expected a vector each, or an index made with"
-                " one, as TwoStageIndex.for_model does"
-            )
-        if self._parts:
-            expect_alike(new, self._parts)
-        return new
+        return read(encoded, self.alignment, {key: self._parts[key][0].shape[1] for key in PARTS & self._parts.keys()})
 
     def _all(self, key: str) -> Tensor:
         parts = self._parts[key]
@@ -257,7 +221,7 @@ class TwoStageIndex:
         return parts[0]
 
 
-def _how(model: RetrievalModel) -> tuple[Alignment | None, float]:
+def how(model: RetrievalModel) -> tuple[Alignment | None, float]:
     """What an index must know of a model: its alignment and its local weight."""
     alignment = model.alignment if isinstance(model, AligningModel) else None
     return alignment, model.local_weight if isinstance(model, TwoStageModel) else 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -33,6 +34,18 @@ def best_first(
         rows, ascending = rows.sort(dim=1)
         best, order = values.gather(1, ascending).sort(dim=1, descending=True, stable=True)
     return best, rows.gather(1, order)
+
+
+def reorder(
+    values: Float[Tensor, "queries some"],
+    rows: Int[Tensor, "queries some"],
+    aligned: Float[Tensor, "queries shortlist"],
+    weight: float,
+) -> tuple[Float[Tensor, "queries some"], Int[Tensor, "queries some"]]:
+    """The second stage: the shortlist anew by global + weight * alignment; the others stay behind it as they are."""
+    shortlist = aligned.shape[1]
+    both, again = best_first(values[:, :shortlist] + np.float32(weight) * aligned, rows[:, :shortlist])
+    return torch.cat([both, values[:, shortlist:]], dim=1), torch.cat([again, rows[:, shortlist:]], dim=1)
 
 
 def _equal_neighbours(values: Float[Tensor, "queries some"]) -> list[int]:
