@@ -186,18 +186,21 @@ class TwoStageIndex:
         file.write(path, {key: self._all(key) for key in self._parts}, about)
 
     @classmethod
-    def load(cls, path: str | Path, *, model: RetrievalModel | None = None) -> TwoStageIndex:
+    def load(cls, path: str | Path, *, model: RetrievalModel | None = None, mapped: bool = False) -> TwoStageIndex:
         """Read what :meth:`save` wrote: the same index, which answers alike and can be added to.
 
         Args:
             path: the file.
             model: whose queries will come; by default nothing is asked about it.
+            mapped: leave the numbers in the file and read those that queries ask for, so that even a large index is
+                there at once. A changed byte is not noticed then, a file of another length is. :meth:`add` brings all
+                into memory.
 
         Raises:
             ValueError: for a file that is not there, is damaged, holds something else, or has another version, and for
                 a model that does not align tokens as this index does.
         """
-        tensors, about = file.read(path)
+        tensors, about = file.read(path, check=not mapped)
         alignment, weight = about["alignment"] and Alignment(**about["alignment"]), about["local_weight"]
         if model is not None and "tokens" in tensors and (alignment, weight) != (expected := how(model)):
             raise ValueError(

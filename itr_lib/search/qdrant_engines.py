@@ -127,7 +127,10 @@ class Edge:
         """As :meth:`Client.create`."""
         edge = self._edge
         many = {"multivector_config": edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim)}
-        more = {"global": {}, "tokens": many | {"hnsw_config": edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000)}}
+        more = {
+            "global": {},
+            "tokens": many | {"hnsw_config": edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000)},
+        }
         vectors = {
             name: edge.EdgeVectorParams(size=width, distance=edge.Distance.Dot, **more[name], **self._vectors)
             for name, width in widths.items()
