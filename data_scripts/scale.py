@@ -78,9 +78,8 @@ def timed(query: Callable[[GlobalTokens], Found], queries: GlobalTokens, options
 def table(options: argparse.Namespace, folder: Path) -> None:
     """Every home, and one line for each way to ask it."""
     queries = asked(options)
-    print(
-        f"{options.items:,} items x {options.tokens} tokens, {options.dim} numbers; {options.queries} queries of {WORDS}"
-    )
+    size = f"{options.items:,} items x {options.tokens} tokens, {options.dim} numbers"
+    print(f"{size}; {options.queries} queries x {WORDS}, {options.batch} a call; K = {SHORTLIST}")
     print(f"{'home':34s} {'queries/s':>10s} {'recall@10':>10s} {'same ids':>9s} {'bytes/item':>11s} {'filled in':>10s}")
     memory, seconds = filled(TwoStageIndex("images"), options)
     expected, cost = timed(lambda q: memory.query(q, shortlist=SHORTLIST), queries, options, options.repeats)
@@ -124,23 +123,20 @@ def on_disk(folder: Path) -> int:
 
 
 def million(options: argparse.Namespace, folder: Path) -> None:
-    """Tokens of 8 bits on disk, the first stage in cells: what a process keeps in memory, and how long a query takes."""
+    """Tokens of 8 bits on disk, a first stage in cells: what a process keeps in memory, and the time of a query."""
     kind = f"IVF{max(1, int(4 * options.items**0.5))},PQ16"
     index = FaissIndex(folder / "million", "images", token_dtype=torch.int8, kind=kind, probes=16)
     print(f"{len(index):,} of {options.items:,} items are there")
     index, seconds = filled(index, options)
     began = perf_counter()
     index.build()
-    print(
-        f"added in {seconds:.0f} s, {kind} made in {perf_counter() - began:.0f} s, {index.bytes_per_item:,.0f} bytes an item"
-    )
+    built = perf_counter() - began
+    print(f"added in {seconds:.0f} s, {kind} made in {built:.0f} s, {index.bytes_per_item:,.0f} bytes an item")
     index = FaissIndex(folder / "million", "images", token_dtype=torch.int8, kind=kind, probes=16)
     options.batch = 1
     _, cost = timed(lambda q: index.query(q, shortlist=SHORTLIST), asked(options), options, options.repeats)
     memory = psutil.Process().memory_info()
-    print(
-        f"{1e3 * cost:.1f} ms a query, one by one; {memory.rss / 2**30:.2f} GiB resident, files that are mapped included"
-    )
+    print(f"{1e3 * cost:.1f} ms a query, one by one; {memory.rss / 2**30:.2f} GiB resident, mapped files included")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
