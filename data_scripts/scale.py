@@ -84,6 +84,13 @@ def table(options: argparse.Namespace, folder: Path) -> None:
     memory, seconds = filled(TwoStageIndex("images"), options)
     expected, cost = timed(lambda q: memory.query(q, shortlist=SHORTLIST), queries, options, options.repeats)
     line("in memory", expected, expected, cost, memory.bytes_per_item, seconds)
+    del memory
+    for kind in (torch.float16, torch.bfloat16, torch.int8):
+        rounded, seconds = filled(TwoStageIndex("images", token_dtype=kind), options)
+        ids, cost = timed(
+            lambda q, index=rounded: index.query(q, shortlist=SHORTLIST), queries, options, options.repeats
+        )
+        line(f"in memory, {str(kind).removeprefix('torch.')}", ids, expected, cost, rounded.bytes_per_item, seconds)
     for name, opened in homes(folder, options).items():
         index, seconds = filled(opened(), options)
         ids, cost = timed(lambda q, index=index: index.query(q, shortlist=SHORTLIST), queries, options, options.repeats)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -228,8 +229,8 @@ for start in range(len(store.names), 4000, 5):
 """
 
 
-def test_a_store_that_is_killed_while_it_grows_goes_on_with_what_counts(tmp_path, monkeypatch):
-    """Ten kills between ready and done; each time all arrays have as many rows as there are names."""
+def test_a_store_that_is_killed_while_it_grows_goes_on_with_what_counts(tmp_path):
+    """Four kills between ready and done; each time all arrays have as many rows as there are names."""
     rng, counts = np.random.default_rng(0), []
     for _ in range(4):
         run = subprocess.Popen([sys.executable, "-c", ADDING, str(tmp_path / "store")], stdout=subprocess.PIPE)
@@ -244,6 +245,38 @@ def test_a_store_that_is_killed_while_it_grows_goes_on_with_what_counts(tmp_path
             assert store.array("ends").tolist() == list(range(counts[-1]))
             assert torch.equal(store.array("whole")[:, 0], torch.arange(counts[-1]).float())
     assert counts == sorted(counts) and counts[-1] > counts[0]
+
+
+FILLING = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_homes import encodings, names, opened, some
+index, items = opened(sys.argv[2], Path(sys.argv[3])), encodings(3000)
+print("ready", flush=True)
+for start in range(0, 3000, 10):
+    index.add(names(3000)[start : start + 10], some(items, slice(start, start + 10)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("home", ["edge", "faiss"])
+def test_an_index_that_is_killed_ten_times_loses_and_doubles_nothing(home, tmp_path):
+    """Ten programs that import the library and fill an index; the unit of a kill is a call of ten items."""
+    pytest.importorskip(PACKAGES[home], reason="of the extra scale")
+    rng, items, queries = np.random.default_rng(0), encodings(3000), encodings(5, seed=1)
+    for _ in range(10):
+        command = [sys.executable, "-c", FILLING, str(Path(__file__).parent), home, str(tmp_path)]
+        run = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert run.stdout.readline() == b"ready\n"
+        time.sleep(rng.uniform(0.01, 0.15))
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+    index, memory = opened(home, tmp_path), TwoStageIndex("images")
+    there = len(index)
+    assert there % 10 == 0 and index.add(names(3000), items) == 3000 - there and len(index) == 3000
+    memory.add(names(3000), items)
+    same(index.query(queries, top=200), memory.query(queries, top=200))
 
 
 def test_an_append_that_breaks_off_anywhere_leaves_no_trace(tmp_path, monkeypatch):
