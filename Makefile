@@ -27,7 +27,7 @@ override STAMP := $(VENV)/.complete
 
 RUN_OPTIONS = --profile $(PROFILE) --device $(DEVICE) --data $(DATA) --root "$(ROOT)" --seed $(SEED) --jobs $(JOBS) $(if $(strip $(LESSONS)),--lessons $(LESSONS))
 
-.PHONY: help course test types gpu lab progress reset update build check execute lint doctor report benchmarks leaderboard results nightly release classroom clean setup
+.PHONY: help course test types gpu lab progress reset update build check execute lint doctor report benchmarks leaderboard results nightly release classroom site clean setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -68,7 +68,7 @@ check: $(STAMP) ## fail where a notebook differs from its source
 execute: $(STAMP) ## run the lessons and keep the outputs in solutions/*.ipynb (authors)
 	$(PY) -m itr_lib.course execute $(if $(strip $(LESSONS)),--lessons $(LESSONS))
 
-lint: $(STAMP) ## ruff and pyright; the schemas of workflows, issue forms and the citation
+lint: $(STAMP) ## ruff and pyright; the schemas of workflows, issue forms, citation, devcontainer and Binder
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright --pythonpath $(PY)
@@ -76,6 +76,8 @@ lint: $(STAMP) ## ruff and pyright; the schemas of workflows, issue forms and th
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/lesson.yml
 	$(PY) -m check_jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	$(PY) -m check_jsonschema --builtin-schema vendor.citation-file-format --force-filetype yaml CITATION.cff
+	$(PY) -m check_jsonschema --schemafile tests/schemas/devcontainer.json .devcontainer/devcontainer.json
+	$(PY) -m check_jsonschema --schemafile tests/schemas/environment.json environment.yml .binder/environment.yml
 
 doctor: $(STAMP) ## what this machine offers, and what to mend
 	$(PY) -m itr_lib.course doctor
@@ -101,10 +103,16 @@ release: $(STAMP) ## refuse where anything disagrees, else keep the numbers: mak
 classroom: $(STAMP) ## a folder for nbgrader: make classroom COURSE=folder
 	$(PY) -m itr_lib.course classroom "$(COURSE)"
 
+# What failed is built anew: Sphinx names the faults of a page only when it reads it.
+site: $(STAMP) ## the course as pages that need no network, in site/_build/html
+	@$(PY) -c 'import furo, myst_nb' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 -e '.[dev,site]'
+	@$(PY) -m sphinx -q -W --keep-going -j $(JOBS) -c site -d site/_build/read . site/_build/html || { rm -rf site/_build; exit 1; }
+	@echo "site: site/_build/html/index.html"
+
 setup: $(STAMP) ## only set up .venv
 
 clean: ## remove .venv, runs/ and what tools left (the data cache stays; `make doctor` names its folder)
-	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache itr_lib.egg-info
+	rm -rf $(VENV) runs build dist site/_build site/library .pytest_cache .ruff_cache itr_lib.egg-info
 
 # The stamp is written last. Without it, what lies in .venv is the rest of an interrupted set-up: begin again.
 # With an older one, bring the environment up to date in place. torch is pinned in the same call as everything

@@ -65,11 +65,11 @@ def drifts(now: Values, then: Values, bands: Mapping[str, Bands]) -> list[Drift]
 
 def drift_table(found: Sequence[Drift]) -> list[list[str]]:
     """The rows of a table, its head first."""
-    rows = [["lesson", "metric", "now", "at the release", "band", "move in band widths", "standing"]]
+    rows = [["lesson", "metric", "standing", "move in band widths", "now", "at the release", "band"]]
     for one in found:
         move = NOTHING if one.move is None else f"{one.move:+.2f}"
         band = f"{one.band.low:g} to {one.band.high:g}" if one.band else NOTHING
-        rows.append([one.lesson, one.metric, spread(one.now), spread(one.then), band, move, one.standing])
+        rows.append([one.lesson, one.metric, one.standing, move, spread(one.now), spread(one.then), band])
     return rows
 
 

@@ -39,6 +39,11 @@ from itr_lib.course.stable import changed_outputs
 from itr_lib.files import write_whole
 from itr_lib.lessons.machine import versions
 
+# The report's style on a page of wide tables, without a list of contents at its side.
+WIDE = """
+main { margin-left: 0; } main > * { max-width: none; } .anchor-link { display: none; }
+main th, main td { text-align: left !important; white-space: nowrap; }
+"""
 DATA = "scenes"  # the bands of other data sets are made where the data are
 
 
@@ -212,11 +217,11 @@ def _padded(rows: Sequence[Sequence[str]]) -> list[list[str]]:
 def write_report(folder: Path, text: str) -> None:
     """Write the report as Markdown and as a page that needs no network."""
     write_whole(folder / "report.md", text + "\n")
-    style = Path(report.__file__).with_name("report.css").read_text(encoding="utf-8")
-    title = escape(text.partition("\n")[0].lstrip("# "))
-    page = f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><title>{title}</title><style>{style}\n"
-    page += f"main {{ margin: 0 auto; }}</style></head><body><main>{markdown2html(text)}</main></body></html>\n"
-    write_whole(folder / "report.html", page)
+    style = Path(report.__file__).with_name("report.css").read_text(encoding="utf-8") + WIDE
+    title, body = escape(text.partition("\n")[0].lstrip("# ")), markdown2html(text)
+    body = body.replace(">OUT OF BAND</td>", "><span class='status out'>OUT OF BAND</span></td>")
+    page = f"<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'><title>{title}</title><style>{style}</style>"
+    write_whole(folder / "report.html", f"{page}</head><body><main class='wide'>{body}</main></body></html>\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/RESULTS.md anew from what was recorded; a test fails where they differ.
+"""Write the tables of README.md and docs/ anew from what was recorded; a test fails where they differ.
 
     python -m data_scripts.results            # or: make results
     python -m data_scripts.results --check    # write nothing; the exit status says whether anything would change
@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from data_scripts import syllabus
 from itr_lib.lessons.leaderboard import load_board
 from itr_lib.lessons.recorded import recorded, runs_of
 from itr_lib.lessons.variants import lesson06
 
 REPO = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/RESULTS.md")
+PAGES = ("README.md", "docs/RESULTS.md", "docs/TEACHING.md")
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 RETRIEVAL = {"t2i_r1": "text to image R@1", "i2t_r1": "image to text R@1", "rsum": "rSum"}
 TWINS = {"replaces": "replaced", "swaps": "swapped"}
@@ -212,6 +213,11 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
     "photographs": photographs,
     "ladder": ladder,
     "phrases": phrases,
+    "syllabus": syllabus.lessons,
+    "weeks-4": lambda: syllabus.weeks(4),
+    "weeks-8": lambda: syllabus.weeks(8),
+    "weeks-12": lambda: syllabus.weeks(12),
+    "by-hand": syllabus.by_hand,
 }
 
 

@@ -39,6 +39,8 @@ def together(device: str) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or world() > 1:
         yield
         return
+    if device == "mps":
+        raise ValueError("device is 'mps', which one process has for itself: start without torchrun, or use 'cpu'")
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)

@@ -39,7 +39,7 @@ from itr_lib.transfer import upload
 from itr_lib.validation import expect_choice, expect_count, expect_finite
 
 # After how many steps the loop looks whether loss and gradient are finite. Each look makes the host wait for a GPU.
-STEPS_BETWEEN_LOOKS = {"cpu": 1, "cuda": 50}
+STEPS_BETWEEN_LOOKS = {"cpu": 1, "cuda": 50, "mps": 50}
 SEEDS_APART = 100_003  # of the processes of a run, so that no other run of a few seeds draws what one of them draws
 
 
@@ -130,7 +130,7 @@ def train(
         train_data: what gradients come from.
         val_data: what the epoch is chosen by; never the split that is reported.
         config: see :class:`TrainConfig`.
-        device: ``"cpu"`` or ``"cuda"``.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
         folder: where checkpoints go; nowhere by default.
         progress: show a bar.
         label: what the bar calls this training.

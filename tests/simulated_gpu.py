@@ -3,6 +3,7 @@
     python simulated_gpu.py                                # tests itself: deliberate mistakes must raise
     python simulated_gpu.py [--count] script.py arguments  # a script of yours, on the simulated GPU
     simulated_gpu.install()                                # in a process, from here on
+    simulated_gpu.install("mps")                           # the same for a Mac's GPU, which knows no float64
     with simulated_gpu.simulated(): ...                    # undone afterwards
 
 The process must not have run a backward before ``prepare()`` or ``install()``: autograd makes its threads then.
@@ -18,6 +19,9 @@ Inside, ``torch.cuda.is_available()`` is True, ``device="cuda"`` and ``.cuda()``
   one block (a deepcopy on the device) warn, as cuDNN does;
 * random numbers on the device come from a generator of their own (seeded by ``torch.manual_seed``, kept by
   ``torch.cuda.get_rng_state_all``), so that a resume that forgets it shows.
+
+As ``mps`` it reports ``mps:0``, refuses float64 as Metal does, and leaves out what is cuDNN's; that the operations
+themselves are there on a Mac it cannot tell.
 
 ``with simulated_gpu.counting() as seen`` counts what costs time on a GPU: ``seen.syncs`` (the host waits for the
 device: ``.item()``, ``.tolist()``, ``bool()``, ``nonzero``, a boolean index, ``.cpu()``, and a copy to the device
@@ -58,8 +62,13 @@ aten = torch.ops.aten
 HERE = os.path.abspath(__file__)
 CUDA = torch.device("cuda", 0)
 NAME = "simgpu"
-MIXED = "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu! (in {})"
-NUMPY = "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+MIXED = "Expected all tensors to be on the same device, but found at least two devices, {} and cpu! (in {})"
+NUMPY = "can't convert {} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+NO_FLOAT64 = (
+    "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64. Please use float32 "
+    "instead."
+)
+_there = CUDA  # what the device calls itself
 
 
 # ------------------------------------------------------------------------------------------------ what is counted
@@ -157,6 +166,8 @@ class DeviceTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, elem: torch.Tensor):
+        if _there.type == "mps" and elem.dtype in (torch.float64, torch.complex128):
+            raise TypeError(NO_FLOAT64)
         with torch.inference_mode(False) if torch.is_inference_mode_enabled() else contextlib.nullcontext():
             tensor = torch.Tensor._make_wrapper_subclass(
                 cls, elem.size(), strides=elem.stride(), storage_offset=elem.storage_offset(), dtype=elem.dtype,
@@ -171,9 +182,10 @@ class DeviceTensor(torch.Tensor):
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         return _run(func, args, kwargs or {})
 
-    # What C++ would answer for a CUDA tensor.
-    device = property(lambda self: CUDA)
-    is_cuda = property(lambda self: True)
+    # What C++ would answer for a tensor of that device.
+    device = property(lambda self: _there)
+    is_cuda = property(lambda self: _there.type == "cuda")
+    is_mps = property(lambda self: _there.type == "mps")
     is_cpu = property(lambda self: False)
 
     def get_device(self):
@@ -181,7 +193,7 @@ class DeviceTensor(torch.Tensor):
 
     def numpy(self, *, force=False):
         if not force:
-            raise TypeError(NUMPY)
+            raise TypeError(NUMPY.format(_there))
         return self.detach().cpu().numpy()
 
     def tolist(self):
@@ -195,7 +207,7 @@ class DeviceTensor(torch.Tensor):
         return tensor
 
     def __array__(self, dtype=None, copy=None):
-        raise TypeError(NUMPY)
+        raise TypeError(NUMPY.format(_there))
 
     def __dlpack__(self, **kwargs):
         raise BufferError("the simulated device does not export its memory")
@@ -209,7 +221,7 @@ class DeviceTensor(torch.Tensor):
     def __repr__(self, **kwargs):
         _sync("print")
         text = repr(self._elem)
-        return f"{text[:-1]}, device='cuda:0'{', requires_grad=True' if self.requires_grad else ''})"
+        return f"{text[:-1]}, device='{_there}'{', requires_grad=True' if self.requires_grad else ''})"
 
     def __format__(self, spec):
         return self.item().__format__(spec) if self.dim() == 0 else object.__format__(self, spec)
@@ -269,7 +281,7 @@ def _on_device(cls: type) -> type:
 
 def _rebuilt(elem: torch.Tensor, requires_grad: bool, parameter: bool) -> torch.Tensor:
     """What torch.load makes of a saved device tensor; where ``map_location`` says CPU, a CPU tensor."""
-    if _state.map_location is not None and "cuda" not in str(_state.map_location):
+    if _state.map_location is not None and _there.type not in str(_state.map_location):
         return elem.requires_grad_(requires_grad)
     tensor = DeviceTensor(elem).requires_grad_(requires_grad)
     if parameter:
@@ -348,7 +360,7 @@ def _wrap(out, known, name):
 def _check(func, name, args, kwargs, tensors) -> None:
     generator = kwargs.get("generator")
     if generator is not None and generator.device.type == "cpu":
-        raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
+        raise RuntimeError(f"Expected a '{_there.type}' device type for generator but found 'cpu'")
     if name in _MATRIX:
         first = next(t for t in tensors if isinstance(t, DeviceTensor))
         if first.dtype in _INTEGERS:
@@ -371,7 +383,7 @@ def _check(func, name, args, kwargs, tensors) -> None:
         strangers = [t for t in strangers if id(t) not in indices]
     scalars = torch.Tag.pointwise in func.tags or name in _SCALARS_JOIN
     if any(t.dim() or not scalars for t in strangers):
-        raise RuntimeError(MIXED.format(func))
+        raise RuntimeError(MIXED.format(_there, func))
 
 
 def _count(func, name, args, kwargs) -> bool:
@@ -562,17 +574,17 @@ _FROM_DATA = ["tensor", "as_tensor", "asarray"]
 _METHODS = ["to", "new_zeros", "new_ones", "new_full", "new_empty", "new_tensor", "type"]
 
 
-def _is_cuda(value) -> bool:
-    return (isinstance(value, str) and value.partition(":")[0] == "cuda") or (
-        isinstance(value, torch.device) and value.type == "cuda"
+def _is_there(value) -> bool:
+    return (isinstance(value, str) and value.partition(":")[0] == _there.type) or (
+        isinstance(value, torch.device) and value.type == _there.type
     )
 
 
 def _translated(function):
     def call(*args, **kwargs):
-        if any(map(_is_cuda, args)) or _is_cuda(kwargs.get("device")):
-            args = tuple(torch.device(NAME, 0) if _is_cuda(a) else a for a in args)
-            if _is_cuda(kwargs.get("device")):
+        if any(map(_is_there, args)) or _is_there(kwargs.get("device")):
+            args = tuple(torch.device(NAME, 0) if _is_there(a) else a for a in args)
+            if _is_there(kwargs.get("device")):
                 kwargs["device"] = torch.device(NAME, 0)
         return function(*args, **kwargs)
 
@@ -584,12 +596,12 @@ def _translated(function):
 def _from_data(function):
     def call(data, *args, device=None, **kwargs):
         if isinstance(data, DeviceTensor):
-            if _is_cuda(device) or device is None:
+            if _is_there(device) or device is None:
                 return data.to(kwargs["dtype"]) if kwargs.get("dtype") else data
             return data.to("cpu", *([kwargs["dtype"]] if kwargs.get("dtype") else []))
         if isinstance(data, list | tuple) and any(isinstance(x, DeviceTensor) for x in data):
             data = [x.item() if isinstance(x, DeviceTensor) and x.dim() == 0 else x for x in data]  # one wait each
-        if not _is_cuda(device):
+        if not _is_there(device):
             return function(data, *args, **kwargs, **({} if device is None else {"device": device}))
         grad = kwargs.pop("requires_grad", False)
         return function(data, *args, **kwargs).detach().to(torch.device(NAME, 0)).requires_grad_(grad)
@@ -677,14 +689,18 @@ def _rnn(real):
         packed = isinstance(args[1], torch.Tensor) and args[1].dtype == torch.int64
         allowed = {id(args[1])} if packed else set()
         if any(not isinstance(t, DeviceTensor) and id(t) not in allowed for t in tensors):
-            raise RuntimeError("Input and parameter tensors are not at the same device, found input tensor at cuda:0 "
-                               "and parameter tensor at cpu")  # fmt: skip
+            raise RuntimeError(
+                f"Input and parameter tensors are not at the same device, found input tensor at {_there} and parameter "
+                "tensor at cpu"
+            )
         weights = next(a for a in args if isinstance(a, list))
-        if tuple(w.data_ptr() for w in weights) not in _flat:
+        cudnn = _there.type == "cuda"
+        if cudnn and tuple(w.data_ptr() for w in weights) not in _flat:
             warnings.warn(NOT_FLAT, UserWarning, stacklevel=4)
         for seen in _counters:
             seen.kernels += 1
-        return _Cudnn.apply(real, args, args[7] if packed else args[6], *device)
+        training = args[7] if packed else args[6]
+        return _Cudnn.apply(real, args, training or not cudnn, *device)
 
     return call
 
@@ -712,18 +728,23 @@ def _patches():
         yield torch, name, _from_data(getattr(torch, name))
     for name in _METHODS:
         yield torch.Tensor, name, _translated(getattr(torch.Tensor, name))
-    to = torch.Tensor.to
-    yield (
-        torch.Tensor,
-        "cuda",
-        lambda self, device=None, non_blocking=False, **_: to(self, torch.device(NAME, 0), non_blocking=non_blocking),
-    )
     yield torch.Tensor, "pin_memory", lambda self, *a: self
     yield nn.Module, "_apply", _apply
     yield nn.RNNBase, "flatten_parameters", _flatten_parameters
     for name in ("gru", "lstm", "rnn_tanh", "rnn_relu"):
         yield torch._VF, name, _rnn(getattr(torch._VF, name))
     yield torch, "load", _load(torch.load)
+    yield torch.backends.cudnn, "is_acceptable", lambda tensor: False
+    yield from _cuda_patches() if _there.type == "cuda" else _mps_patches()
+
+
+def _cuda_patches():
+    to = torch.Tensor.to
+    yield (
+        torch.Tensor,
+        "cuda",
+        lambda self, device=None, non_blocking=False, **_: to(self, torch.device(NAME, 0), non_blocking=non_blocking),
+    )
     functions = {
         "is_available": lambda: True, "device_count": lambda: 1, "current_device": lambda: 0,
         "is_initialized": lambda: True, "init": lambda: None, "_lazy_init": lambda: None,
@@ -739,18 +760,29 @@ def _patches():
     }  # fmt: skip
     for name, function in functions.items():
         yield torch.cuda, name, function
-    yield torch.backends.cudnn, "is_acceptable", lambda tensor: False
+
+
+def _mps_patches():
+    yield torch.backends.mps, "is_available", lambda: True
+    functions = {
+        "get_rng_state": lambda: _device_state.clone(), "set_rng_state": lambda s: _set_device_rng_states([s]),
+        "manual_seed": _seed_device, "synchronize": lambda: _sync("synchronize"), "current_allocated_memory": lambda: 0,
+        "driver_allocated_memory": lambda: 0, "empty_cache": lambda: None,
+    }  # fmt: skip
+    for name, function in functions.items():
+        yield torch.mps, name, function
 
 
 _ABSENT = object()
 _saved: list | None = None
 
 
-def install() -> None:
-    """From here on this process has a simulated GPU. Call it before anything asks for one."""
-    global _saved
+def install(kind: str = "cuda") -> None:
+    """From here on this process has a simulated GPU, ``"cuda"`` or ``"mps"``. Call it before anything asks for one."""
+    global _saved, _there
     if _saved is not None:
         return
+    _there = torch.device(kind, 0)
     prepare()
     _device_constructors()  # remembered: `with torch.device(...)` must know the real ones
     _saved = []
@@ -911,6 +943,22 @@ def self_test() -> None:
     assert torch.equal(one, torch.rand(2)) and not torch.equal(one, there)
     uninstall()
     assert not torch.cuda.is_available()
+    install("mps")
+    assert not torch.cuda.is_available() and torch.backends.mps.is_available()
+    d = torch.arange(6.0, device="mps").view(2, 3)
+    assert str(d.device) == "mps:0" and not d.is_cuda and d.is_mps
+    for wrong in (
+        lambda: d.double(), lambda: torch.zeros(2, dtype=torch.float64, device="mps"), lambda: h.double().to("mps"),
+        lambda: torch.tensor([1.0], dtype=torch.float64, device="mps"), lambda: torch.from_numpy(np.ones(2)).to("mps"),
+    ):  # fmt: skip
+        raises(TypeError, wrong, "float64")
+    assert d.cpu().double().dtype == torch.float64
+    raises(RuntimeError, lambda: d + h, "mps:0")
+    lengths = torch.tensor([3, 2], device="mps")
+    raises(RuntimeError, lambda: nn.utils.rnn.pack_padded_sequence(d[..., None], lengths, batch_first=True), "CPU")
+    nn.GRU(3, 2).to("mps").eval()(d[None])[0].sum().backward()
+    uninstall()
+    assert not torch.backends.mps.is_available()
     print("simulated_gpu: all deliberate mistakes raised, right programs gave the CPU's numbers")
 
 

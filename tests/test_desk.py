@@ -110,7 +110,7 @@ def test_a_right_answer_shows_whose_code_goes_on_and_where_the_learner_is(shown,
     page = Page(data["text/html"])
     assert page.text.startswith("✓ recall-at-k: the checks in this notebook passed")
     assert "The notebook goes on with yours." in page.text
-    assert "lesson 00: 1 of 7 exercises, " in page.text and "next: cosine-scores" in page.text
+    assert "lesson 00: 1 of 7 exercises solved, " in page.text and "next: cosine-scores" in page.text
     assert re.fullmatch(
         r"recall-at-k: the checks in this notebook passed \(\d+ cases\)\. The notebook goes on with yours\.",
         data["text/plain"],
@@ -299,7 +299,7 @@ def test_a_lesson_opens_and_ends_with_what_is_next(shown, desk, monkeypatch, cap
     tasks = catalogue.named("00").tasks
     panel.open_lesson("00_retrieval_basics")
     assert shown[0]["text/plain"].splitlines() == [
-        f"lesson 00: 1 of 7 exercises, {tasks[0].points} of {sum(task.points for task in tasks)} points",
+        f"lesson 00: 1 of 7 exercises solved, {tasks[0].points} of {sum(task.points for task in tasks)} points",
         f"next: caption-ranks, {tasks[1].minutes} minutes",
         "worth repeating: caption-ranks",
     ]
@@ -307,7 +307,7 @@ def test_a_lesson_opens_and_ends_with_what_is_next(shown, desk, monkeypatch, cap
     assert "still open in lessons before it: 00 (6 of 7), 01 (8 of 8)" in Page(shown[1]["text/html"]).text
     panel.open_lesson("99_of_somebody_else")
     Lesson("00_retrieval_basics", "smoke", "cpu", 0, "scenes", "").finish()
-    assert len(shown) == 3 and shown[2]["text/plain"].startswith("the end of lesson 00: 1 of 7 exercises")
+    assert len(shown) == 3 and shown[2]["text/plain"].startswith("the end of lesson 00: 1 of 7 exercises solved")
     assert marks(desk)[-1] == ("00_retrieval_basics", "finished")
 
 

@@ -41,11 +41,12 @@ def pins(repo: Path) -> dict[str, str]:
 
 def all_requirements(project: dict) -> list[Requirement]:
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    return [Requirement(line) for group in groups for line in group]
+    found = [Requirement(line) for group in groups for line in group]
+    return [requirement for requirement in found if requirement.name != project["name"]]  # an extra that holds another
 
 
 def test_extras_are_named(project: dict) -> None:
-    assert set(project["optional-dependencies"]) == {"dev", "classroom", "offline", "scale"}
+    assert set(project["optional-dependencies"]) == {"course", "dev", "classroom", "offline", "scale", "site"}
 
 
 def test_every_requirement_has_bounds_and_a_pin_inside_them(project: dict, pins: dict[str, str]) -> None:
@@ -59,8 +60,9 @@ def test_every_requirement_has_bounds_and_a_pin_inside_them(project: dict, pins:
 
 def test_constraints_name_every_package_that_an_install_brings(project: dict, pins: dict[str, str]) -> None:
     installed = {canonicalize_name(d.metadata["Name"]): d for d in distributions()}
-    todo = [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["dev"]]
-    seen = set()
+    extras = project["optional-dependencies"]
+    todo = [Requirement(line) for line in project["dependencies"] + extras["course"] + extras["dev"]]
+    seen = {project["name"]}
     while todo:
         requirement = todo.pop()
         name = canonicalize_name(requirement.name)
@@ -82,13 +84,15 @@ def test_conda_takes_the_same_versions(repo: Path, project: dict, pins: dict[str
 
 
 def test_make_installs_torch_pinned_in_the_same_call(repo: Path, pins: dict[str, str]) -> None:
-    (line,) = [line for line in (repo / "Makefile").read_text().splitlines() if " pip install" in line]
-    assert f" torch=={pins['torch']} " in line and "-c constraints.txt" in line and "'.[dev]'" in line
+    lines = [line for line in (repo / "Makefile").read_text().splitlines() if " pip install" in line]
+    assert all(f" torch=={pins['torch']} " in line and "-c constraints.txt" in line for line in lines)
+    assert [re.search(r"'\.\[(.*?)\]'", line)[1] for line in lines] == ["dev,site", "dev"]
 
 
 @pytest.mark.parametrize("name", ["Makefile", "pyproject.toml", "constraints.txt", "environment.yml", ".ci/run"])
 def test_no_registry_is_named(repo: Path, name: str) -> None:
-    assert not re.search(r"index-url|find-links|trusted-host|https?://", (repo / name).read_text())
+    text = re.sub(r"^Repository = .*", "", (repo / name).read_text(), flags=re.M)
+    assert not re.search(r"index-url|find-links|trusted-host|https?://", text)
 
 
 def make(repo: Path, *words: str) -> subprocess.CompletedProcess:

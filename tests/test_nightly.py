@@ -68,7 +68,10 @@ def test_a_night_of_real_lessons(repo: Path, capsys) -> None:
     status = nightly.main(["--profile", "smoke", "--lessons", "00", "--seeds", "0", "2", "--device", "cpu"])
     assert status == 3, capsys.readouterr().out
     assert load_bands(repo / "tests" / "expected" / "smoke.json", "scenes")["00_small"]["r1"] == Band(38, 44, 2)
-    assert re.search(r"00_small \| r1 +\| 41 \(40 to 42\) +\| – +\| 39 to 43", capsys.readouterr().out + report(repo))
+    assert re.search(
+        r"00_small \| r1 +\| in band +\| – +\| 41 \(40 to 42\) +\| – +\| 39 to 43",
+        capsys.readouterr().out + report(repo),
+    )
 
 
 def test_bands_are_written_and_shown_old_and_new(repo: Path, runs: list[int], capsys) -> None:
@@ -81,6 +84,17 @@ def test_bands_are_written_and_shown_old_and_new(repo: Path, runs: list[int], ca
     assert page.count("<table>") == 2 and "http" not in page.replace("http://www.w3.org", "")
     assert nightly.main(COMMAND) == 0 and runs == [0, 1, 2] * 2, "a night that is whole is followed by another"
     assert "As before." in report(repo)
+
+
+def test_the_move_since_the_last_release_is_shown_the_largest_first(repo: Path, runs: list[int]) -> None:
+    released = repo / drift.RELEASED / "0.2.0.json"
+    released.parent.mkdir()
+    then = {"00_small": {"r1": [40.0, 42.0]}, "01_next": {"r1": [35.0]}}
+    released.write_text(json.dumps({"profiles": {"smoke": then}}))
+    assert nightly.main(COMMAND) == 0
+    shown = report(repo)
+    assert "## Drift since 0.2.0" in shown
+    assert re.findall(r"\| (\w+) +\| r1 +\| in band +\| (\S+) ", shown) == [("01_next", "+1.50"), ("00_small", "+0.00")]
 
 
 def test_widened_bands_hold_what_they_held(repo: Path, runs: list[int]) -> None:
@@ -184,7 +198,7 @@ def test_the_largest_move_comes_first_and_what_is_new_last() -> None:
     found = drifts(now, then, bands)
     assert [one.metric for one in found] == ["lost", "far", "near", "still", "new"]
     rows = [row[2:] for row in drift_table(found)[1:3]]
-    assert rows == [["–", "1", "–", "+inf", "gone"], ["-4", "1", "0 to 2", "-2.50", "OUT OF BAND"]]
+    assert rows == [["gone", "+inf", "–", "1", "–"], ["OUT OF BAND", "-2.50", "-4", "1", "0 to 2"]]
 
 
 def test_the_newest_release_that_has_the_profile_counts(tmp_path: Path) -> None:

@@ -18,12 +18,14 @@ from packaging.utils import canonicalize_name
 REPO = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
 OURS = {"itr_lib", "data_scripts"}
-RELEASE = REPO / "data_scripts" / "release.py"  # for maintainers, who have the extra dev
+MAINTAINERS = [REPO / "data_scripts" / f"{name}.py" for name in ("nightly", "release")]  # who have the extra dev
 SCHEMAS = {
     "vendor.github-workflows": sorted((REPO / ".github" / "workflows").glob("*.yml")),
     "vendor.github-issue-forms": sorted((REPO / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml")),
     "vendor.github-issue-config": [REPO / ".github" / "ISSUE_TEMPLATE" / "config.yml"],
     "vendor.citation-file-format": [REPO / "CITATION.cff"],
+    "tests/schemas/devcontainer.json": [REPO / ".devcontainer" / "devcontainer.json"],
+    "tests/schemas/environment.json": [REPO / "environment.yml", REPO / ".binder" / "environment.yml"],
 }
 
 
@@ -53,20 +55,32 @@ def names_of(requirements: list[str]) -> set[str]:
 
 
 def library() -> list[Path]:
-    return [path for folder in OURS for path in (REPO / folder).rglob("*.py") if path != RELEASE]
+    return [path for folder in OURS for path in (REPO / folder).rglob("*.py") if path not in MAINTAINERS]
 
 
 def test_every_package_that_a_module_imports_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    declared = names_of(PROJECT["dependencies"] + extras["offline"] + extras["classroom"])
+    declared = names_of(PROJECT["dependencies"] + extras["course"] + extras["offline"] + extras["classroom"])
     for module, names in distributions_of(imported(library())).items():
         assert names & declared, f"{module} ({', '.join(names)}) is imported and not declared"
 
 
+def test_what_a_lesson_runs_on_is_declared_without_extras() -> None:
+    """Colab brings the library without extras. Only the course's own commands, which no lesson calls, may need more."""
+    declared = names_of(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["offline"])
+    lessons = [*(REPO / "solutions").glob("*.py"), *(path for path in library() if "course" not in path.parts)]
+    for module, names in distributions_of(imported(lessons)).items():
+        assert names & declared, f"{module} ({', '.join(names)}) is imported and stands in an extra"
+    for path in lessons:
+        commands = "data_scripts" in path.parts
+        assert commands or not re.search(r"^\s*(from|import) itr_lib\.course", path.read_text(), re.M), path
+
+
 def test_every_package_that_a_lesson_or_a_test_imports_is_declared() -> None:
-    declared = names_of(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
+    extras = PROJECT["optional-dependencies"]
+    declared = names_of(PROJECT["dependencies"] + extras["course"] + extras["dev"])
     beside = {path.stem for path in (REPO / "tests").glob("*.py")}  # tests import each other's helpers
-    paths = [path for folder in ("solutions", "tests") for path in (REPO / folder).glob("*.py")] + [RELEASE]
+    paths = [path for folder in ("solutions", "tests") for path in (REPO / folder).glob("*.py")] + MAINTAINERS
     for module, names in distributions_of(imported(paths) - beside).items():
         assert names & declared, f"{module} ({', '.join(names)}) is imported and not declared"
 
@@ -75,7 +89,7 @@ def test_what_is_declared_is_imported_or_says_what_it_is_for() -> None:
     tests = list((REPO / "tests").glob("*.py"))
     used = set().union(*distributions_of(imported([*library(), *tests])).values())
     text = (REPO / "pyproject.toml").read_text()
-    for line in [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]:
+    for line in {*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])} - {"itr-lib[course]"}:
         reason = re.search(rf'"{re.escape(line)}",  # \S', text)
         assert canonicalize_name(Requirement(line).name) in used or reason, f"{line}: nothing imports it: say why"
 
@@ -107,9 +121,13 @@ def test_the_citation_names_the_version_that_is_installed() -> None:
     assert citation["authors"] == PROJECT["authors"]
 
 
+def option(schema: str) -> str:
+    return f"--schemafile {schema}" if schema.endswith(".json") else f"--builtin-schema {schema}"
+
+
 def validate(schema: str, *files: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, "--force-filetype", "yaml"]
-    return subprocess.run([*command, *map(str, files)], capture_output=True, text=True)
+    command = [sys.executable, "-m", "check_jsonschema", *option(schema).split(), "--force-filetype", "yaml"]
+    return subprocess.run([*command, *map(str, files)], capture_output=True, text=True, cwd=REPO)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
@@ -125,10 +143,28 @@ def test_a_citation_without_a_title_is_refused(tmp_path: Path) -> None:
     assert validate("vendor.citation-file-format", tmp_path / "CITATION.cff").returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("schema", "right", "wrong"),
+    [
+        ("tests/schemas/devcontainer.json", '"forwardPorts": [8888]', '"forwardPorts": ["8888 "]'),
+        ("tests/schemas/devcontainer.json", '"postCreateCommand"', '"postCreatCommand"'),
+        ("tests/schemas/devcontainer.json", '"image": "mcr', '"imagine": "mcr'),
+        ("tests/schemas/environment.json", "dependencies:", "requirements:"),
+        ("tests/schemas/environment.json", "  - pip\n", "  - pip: []\n"),
+    ],
+)
+def test_a_container_or_an_environment_that_is_none_is_refused(
+    tmp_path: Path, schema: str, right: str, wrong: str
+) -> None:
+    text = SCHEMAS[schema][-1].read_text()
+    (tmp_path / "file").write_text(text.replace(right, wrong))
+    assert right in text and validate(schema, tmp_path / "file").returncode == 1
+
+
 def test_lint_looks_at_the_same_files() -> None:
     text = (REPO / "Makefile").read_text()
     for schema, paths in SCHEMAS.items():
-        (line,) = [line for line in text.splitlines() if f"--builtin-schema {schema} " in line]
+        (line,) = [line for line in text.splitlines() if f"{option(schema)} " in line]
         named = {path for word in line.split() for path in REPO.glob(word) if "/" in word or "." in word}
         assert named & set(paths) == set(paths), line
 

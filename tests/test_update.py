@@ -101,6 +101,13 @@ def test_other_cells_that_both_changed_are_new_with_the_learners_below(tmp_path)
     assert texts(found)[place + 2] == "My note."
 
 
+def test_a_changed_cell_is_told_from_a_new_one_before_it(tmp_path):
+    new = NEW.replace("# About the mean,", "# Quite another thing.\n\n# %% [markdown]\n# About the mean,")
+    found, conflicts = merged(answered(notebook(tmp_path, OLD)), notebook(tmp_path, new))
+    place = texts(found).index("About the mean, said better.")
+    assert texts(found)[place - 1 : place + 2 : 2] == ["Quite another thing.", "My note."] and conflicts == []
+
+
 def test_a_check_that_was_changed_is_the_lessons_and_a_lost_answer_cell_is_back(tmp_path):
     mine = answered(notebook(tmp_path, OLD))
     cell(mine, "mean_of_two = check").source = "mean_of_two = check_my_way(mean_of_two)"

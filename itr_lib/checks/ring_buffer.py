@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, sizes
 from itr_lib.checks._rings import RING_TOGGLES, Ring, Shown
 from itr_lib.checks.device import devices
 from itr_lib.checks.frame import Case, Exercise
@@ -43,7 +43,8 @@ def scripts() -> Iterator[Script]:
     """The docstring's example; then queues of several sizes, a single place among them, and batches of any length."""
     yield 4, 1, [3, 3]
     yield 3, 2, [0, 2, 4]  # asked while it is empty, as at the first step of a training
-    for size, dim in ((5, 3), (1, 2), (8, 4), (4, 1)):
+    for shape in ((5, 3), (1, 2), (8, 4), (4, 1)):
+        size, dim = sizes(*shape)
         later = torch.randint(0, 2 * size + 2, (9,), generator=generator(size)).tolist()
         yield size, dim, [2, 1, 0, 2, size, 1, size + 2, 3, *later, 1]
 

@@ -45,11 +45,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--data", default="scenes", help="scenes, flickr8k, flickr30k, coco or entities")
         if name == "grade":
             _grade_arguments(command)
-        if name == "reset":
-            command.add_argument("lesson", metavar="NN", help="e.g. 02")
-        if name == "update":
-            newer = "a folder with newer lessons; default: git fetches them"
-            command.add_argument("--from", dest="folder", type=Path, metavar="FOLDER", help=newer)
+        if name in ("reset", "update"):
+            _desk_arguments(command, name)
         if name == "classroom":
             command.add_argument("folder", type=Path)
         if name in ("run", "all"):
@@ -58,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     command.add_argument("--root", default="", help="the data set's folder")
     command.add_argument("--seed", default=0, type=int)
     command.add_argument("--copies", default="solutions", choices=list(builder.FOLDERS))
@@ -66,6 +63,14 @@ def _run_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--answers", default="", metavar="PATH", help=answers)
     command.add_argument("--jobs", default=1, type=int, help="lessons at a time; they share the cores")
     command.add_argument("--strict-time", action="store_true", help="a lesson over its time fails")
+
+
+def _desk_arguments(command: argparse.ArgumentParser, name: str) -> None:
+    if name == "reset":
+        command.add_argument("lesson", metavar="NN", help="e.g. 02")
+    else:
+        newer = "a folder with newer lessons; default: git fetches them"
+        command.add_argument("--from", dest="folder", type=Path, metavar="FOLDER", help=newer)
 
 
 def _grade_arguments(command: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 r'''Make both notebooks of a lesson from its one source, ``solutions/NN_name.py``.
 
 The source is jupytext's percent format. Cells begin with ``# %%`` (code) or ``# %% [markdown]`` (prose). Code is
-plain Python, without magics and shell commands, so that a comment that looks like one stays a comment:
+plain Python, without magics and shell commands, so that a comment that looks like one stays a comment::
 
     # %% [markdown] run_minutes=4
     # # Global embeddings
@@ -15,7 +15,7 @@ What the notebook itself takes to run stands in its first cell; :mod:`itr_lib.co
 Prose takes numbers from recorded runs, ``{{t2i_r1: VSE++}}``: :mod:`itr_lib.course.placeholders`.
 
 An exercise is a run of cells: its text, its solution, its check, with at least two ``<details>`` of help in
-markdown cells before the next exercise:
+markdown cells before the next exercise::
 
     # %% [markdown] exercise="triplet-loop" difficulty=2 minutes=8 points=3
     # ### A loss from two loops
@@ -36,7 +36,8 @@ markdown cells before the next exercise:
 The builder puts a line with difficulty, minutes and points under the heading of the text, gives solution and
 check nbgrader's metadata (schema 3), and in the learner's copy replaces each region between nbgrader's marks
 by ``# your code here`` and a ``raise NotImplementedError`` of the same indentation, with the solution folded below
-the check, and begins the cell of parameters with an import of the library. Lessons are named ``NN_name``, an appendix
+the check, begins the cell of parameters with an import of the library, and puts before it a cell that brings the
+library to a machine without it (:mod:`itr_lib.course.published`). Lessons are named ``NN_name``, an appendix
 ``NNa_name``. A cell tagged ``key-figure`` shows in the report's overview; one tagged ``solutions-only`` stays out of
 the learner's copy; the output of one tagged ``nbval-check-output`` must be the same in every run and profile. All other
 code cells of solutions may depend on time, data or training: the builder tags them ``nbval-ignore-output``.
@@ -58,6 +59,7 @@ from nbformat import NotebookNode
 
 from itr_lib.course.catalogue import stale_catalogue
 from itr_lib.course.minutes import with_minutes
+from itr_lib.course.published import address, first_cell
 from itr_lib.course.solutions import folded, stub
 from itr_lib.course.source import Exercise, Source, SourceError, lesson_sources, read_source
 
@@ -141,6 +143,8 @@ def make_notebook(source: Source, copies: str) -> NotebookNode:
     if copies == "learner":
         cells = _with_folded_solutions(source, cells)
         cells = [cell for cell in cells if "solutions-only" not in cell.metadata.get("tags", [])]
+        first = next((place for place, cell in enumerate(cells) if cell.cell_type == "code"), len(cells))
+        cells.insert(first, nbformat.v4.new_code_cell(first_cell(address(REPO)), id="cell-install"))
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=copy.deepcopy(METADATA))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     if copies == "learner":

@@ -94,8 +94,8 @@ def device() -> str:
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         return f"cuda, {torch.cuda.get_device_name()}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free"
-    if getattr(torch.backends, "mps", None) and torch.backends.mps.is_available():
-        return "cpu (this Mac's GPU is there; the lessons are tested on cpu and cuda)"
+    if torch.backends.mps.is_available():
+        return "cpu; this Mac's GPU is taken where you write device='mps', which is tested on a simulated one only"
     return "cpu (no GPU: enough for the profiles smoke and quick)"
 
 
@@ -126,7 +126,8 @@ def cache() -> str:
     except OSError as error:
         raise Fix(f"{folder}: {error.strerror}", "set ITR_CACHE to a folder you may write to") from error
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return f"{folder}, holds {size / 2**20:.0f} MiB"
+    shared = os.environ.get("ITR_SHARED_CACHE")
+    return f"{folder}, holds {size / 2**20:.0f} MiB" + (f"; and what is in {shared}" if shared else "")
 
 
 def fonts() -> str:

@@ -9,6 +9,7 @@ stand is shown in a cell below it.
 from __future__ import annotations
 
 import copy
+import difflib
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -30,8 +31,8 @@ def merged(mine: NotebookNode, new: NotebookNode) -> tuple[NotebookNode, list[st
     if not marks:
         raise ValueError("an editor has dropped what it says of how it was handed out (metadata.itr)")
     places = _places(mine, marks, new)
-    partner = _partners(marks, new)
     own = {place: cell for cell, place in zip(mine.cells, places, strict=True) if place}
+    partner = _partners(marks, own, new)
     further, conflicts = _further(mine, places, partner, marks, {cell.id for cell in new.cells})
     old_of = {there: here for here, there in partner.items()}
     cells = further[None]
@@ -64,8 +65,8 @@ def _places(mine: NotebookNode, marks: Marks, new: NotebookNode) -> list[str | N
     return places
 
 
-def _partners(marks: Marks, new: NotebookNode) -> Marks:
-    """The new cell that each handed-out cell has become: by exercise, else by its text, else by its place among those.
+def _partners(marks: Marks, own: dict[str, NotebookNode], new: NotebookNode) -> Marks:
+    """The new cell that each handed-out cell has become: by exercise, else by its text, else the likest where it stood.
 
     The ids of other cells are numbers, which move when a cell is added before them.
     """
@@ -75,20 +76,31 @@ def _partners(marks: Marks, new: NotebookNode) -> Marks:
         free = (i for i, text in texts.items() if text == mark and i not in partner.values())
         if place not in partner and (found := next(free, None)):
             partner[place] = found
-    gaps: dict[str | None, list[str]] = defaultdict(list)
+    gaps = _gaps(new, set(partner.values()))
     before = None
-    for cell in new.cells:
-        if cell.id in partner.values():
-            before = cell.id
-        elif cell.id.startswith("cell-"):
-            gaps[before].append(cell.id)
-    before = None
-    for place in list(marks):
+    for place in marks:
         if place in partner:
             before = partner[place]
-        elif place.startswith("cell-") and gaps[before]:
-            partner[place] = gaps[before].pop(0)
+        elif place.startswith("cell-") and (gap := gaps[before]):
+            text = own[place].source if place in own else ""
+            likest = max(range(len(gap)), key=lambda n: _likeness(text, gap[n].source))
+            partner[place], gaps[before] = gap[likest].id, gap[likest + 1 :]
     return partner
+
+
+def _gaps(new: NotebookNode, taken: set[str]) -> dict[str | None, list[NotebookNode]]:
+    """The new cells of no exercise that have no partner yet, by the one with a partner that they follow."""
+    gaps, before = defaultdict(list), None
+    for cell in new.cells:
+        if cell.id in taken:
+            before = cell.id
+        elif cell.id.startswith("cell-"):
+            gaps[before].append(cell)
+    return gaps
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()
 
 
 def _further(

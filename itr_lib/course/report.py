@@ -36,7 +36,7 @@ def page(run: dict, notebooks: dict[str, NotebookNode | None]) -> str:
     """The whole page. ``run`` is the content of ``summary.json``, ``notebooks`` the executed lessons by name."""
     options, results = run["options"], run["results"]
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    style += HtmlFormatter(style="friendly", nobackground=True).get_style_defs(".highlight")
+    style += HtmlFormatter(style="xcode", nobackground=True).get_style_defs(".highlight")
     facts = [f"profile {options['profile']}", f"data {options['data']}", f"device {options['device']}"]
     facts += [f"seed {options['seed']}", f"{options['copies']} copies"]
     parts = [
@@ -210,6 +210,7 @@ def _lesson(result: dict, notebook: NotebookNode | None) -> str:
     if notebook is not None:
         inside = body(notebook, Path(__file__).resolve().parents[2] / "solutions")
         inside = inside.replace(NO_ALT, f"Figure of lesson {escape(name)}")
+        inside = inside.replace('href="../docs/', 'href="../../docs/')  # seen from runs/<profile>/, not from notebooks/
         # headings of two lessons may read the same: make their anchors differ
         inside = re.sub(r'(<h[1-6] id=")', rf"\1{name}-", inside)
     kind = result["status"].replace(" ", "-")

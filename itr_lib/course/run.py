@@ -117,7 +117,7 @@ def run(options: Options, repo: Path = REPO, out: Path | None = None, strict_tim
     expect_settings(options.profile, options.seed, options.data, options.root)
     if options.jobs < 1:
         raise ValueError(f"jobs is {options.jobs}, expected 1 or more")
-    if options.device == "cuda":  # only then: "auto" and "cpu" are always there, and this waits for torch
+    if options.device in ("cuda", "mps"):  # only then: "auto" and "cpu" are always there, and this waits for torch
         choose_device(options.device)
     out = out or options.folder(repo)
     bands = _bands(options, repo)

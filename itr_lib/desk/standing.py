@@ -106,9 +106,9 @@ def sums(tasks: Iterable[Task]) -> tuple[int, int, int]:
 
 
 def in_lesson(plan: Plan, now: Standing) -> str:
-    """``3 of 7 exercises, 7 of 19 points``, of one lesson."""
+    """``3 of 7 exercises solved, 7 of 19 points``, of one lesson."""
     exercises, points, _ = _shares(plan.tasks, now)
-    return f"{exercises} exercises, {points} points"
+    return f"{exercises} exercises solved, {points} points"
 
 
 def what_is_next(now: Standing, here: Plan | None = None) -> str:

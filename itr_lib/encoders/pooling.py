@@ -50,14 +50,13 @@ class GPO(nn.Module):
         """Weights of the sorted positions for sets of these sizes; each row sums to 1, 0 beyond the set's size."""
         # The weights depend on the size alone: run the GRU once per distinct size, not once per set.
         lengths, device = lengths.clamp(min=1), lengths.device
-        if lengths.is_cuda:  # every size there can be, the largest first: the host would wait to know those that occur
+        on_gpu = device.type != "cpu"
+        if on_gpu:  # every size there can be, the largest first: the host would wait to know those that occur
             sizes, which = torch.arange(width, 0, -1), width - lengths
         else:
             sizes, which = lengths.unique(return_inverse=True)
         codes = upload(position_codes(width, self.code_dim).to(self.score.weight.dtype), device)
-        packed = pack_padded_sequence(
-            codes.expand(len(sizes), -1, -1), sizes, batch_first=True, enforce_sorted=lengths.is_cuda
-        )
+        packed = pack_padded_sequence(codes.expand(len(sizes), -1, -1), sizes, batch_first=True, enforce_sorted=on_gpu)
         states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=width)
         forward, backward = states.chunk(2, dim=-1)
         scores = self.score((forward + backward) / 2)[..., 0] / self.temperature  # (sizes, width)

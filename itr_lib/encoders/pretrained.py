@@ -110,8 +110,8 @@ def faster_precision(device: str) -> str:
     """
     if device == "cuda":
         has_it = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        has_it = getattr(torch.cpu, "_is_amx_tile_supported", bool)()  # torch has no public name for it
+    else:  # a Mac's GPU keeps to float32; of AMX torch has no public name
+        has_it = device == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", bool)()
     return "bfloat16" if has_it else "float32"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Integer, Real, Shaped
+from jaxtyping import Bool, Float, Integer, Real, Shaped
 from torch import Tensor
 
 # Any kind of number, whole ones and bools included.
@@ -43,6 +43,11 @@ def as_tensor(name: str, values: Shaped[Tensor, "..."] | Shaped[np.ndarray, "...
     kind = {"b": np.dtype(np.int8), "u": np.dtype(np.int64)}.get(array.dtype.kind, array.dtype.newbyteorder("="))
     array = np.ascontiguousarray(array, dtype=kind)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def in_float64(values: Real[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Where they are; on the CPU where the device has no float64, which is a Mac's GPU."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def as_gallery(

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from itr_lib.evaluation.inputs import ROWS_AT_ONCE, Scores, as_matrix
+from itr_lib.evaluation.inputs import ROWS_AT_ONCE, Scores, as_matrix, in_float64
 from itr_lib.validation import expect_count
 
 
@@ -31,7 +31,8 @@ def ndcg(scores: Scores, relevance: Scores, k: int = 25) -> float:
         raise ValueError("relevance holds a negative or infinite number, expected grades of 0 or more")
     expect_count("k", k)
     blocks = zip(scores.split(ROWS_AT_ONCE), relevance.split(ROWS_AT_ONCE), strict=True)
-    return float(torch.cat([_ndcg_rows(rows, grades.to(rows.device).double(), k) for rows, grades in blocks]).mean())
+    blocks = ((rows, in_float64(grades.to(rows.device))) for rows, grades in blocks)
+    return float(torch.cat([_ndcg_rows(rows.to(grades.device), grades, k) for rows, grades in blocks]).mean())
 
 
 def _ndcg_rows(

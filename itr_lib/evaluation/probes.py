@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 
 from itr_lib.data.dataset import RetrievalData
-from itr_lib.evaluation.inputs import Scores, as_matrix, percent
+from itr_lib.evaluation.inputs import Scores, as_matrix, in_float64, percent
 
 
 def pair_accuracy(scores: Scores) -> dict[str, float]:
@@ -31,8 +31,8 @@ def pair_accuracy(scores: Scores) -> dict[str, float]:
     of_text, of_image = scores[row, row ^ 1], scores[row ^ 1, row]  # the twins; compared, for a difference can overflow
     all_right = ((own > of_text) & (own > of_image)).view(-1, 2).all(dim=1)
     return {
-        "image": 50 * float(((own > of_image).double() + (own >= of_image)).mean()),
-        "text": 50 * float(((own > of_text).double() + (own >= of_text)).mean()),
+        "image": 50 * float((in_float64(own > of_image) + in_float64(own >= of_image)).mean()),
+        "text": 50 * float((in_float64(own > of_text) + in_float64(own >= of_text)).mean()),
         "group": percent(all_right.cpu().numpy()),
     }
 
@@ -52,7 +52,10 @@ def structure_agreement(image_scores: Scores, text_scores: Scores) -> dict[str, 
     Raises:
         ValueError: for a NaN, matrices that are not square or do not fit each other, or fewer than three pairs.
     """
-    images, texts = as_matrix("image_scores", image_scores).double(), as_matrix("text_scores", text_scores).double()
+    images, texts = (
+        in_float64(as_matrix(name, scores))
+        for name, scores in [("image_scores", image_scores), ("text_scores", text_scores)]
+    )
     size = len(images)
     if images.shape != (size, size) or texts.shape != (size, size) or size < 3:
         raise ValueError(

@@ -54,11 +54,11 @@ STILL_STYLE = f"""<style class="itr-rules">
   > .jp-OutputArea-output:not([data-mime-type])):not(:has(.itr-explorer)) {{ display: none }}
 </style>"""
 PAGE_STYLE = f"""<style>
-.itr-page {{ position: relative; padding-left: {WIDTH + 22}px; color: var(--jp-ui-font-color1, #222); line-height: 1.5;
-  min-width: 300px }}
+.itr-page {{ position: relative; padding-left: {WIDTH + 22}px; color: var(--jp-ui-font-color1, inherit);
+  line-height: 1.5; min-width: 300px }}
 .itr-page > img {{ position: absolute; left: 0; top: 0; width: {WIDTH}px }}
 .itr-words {{ padding-top: 50px }}
-.itr-words p {{ font-size: 12px; margin: 0 0 4px; color: var(--jp-ui-font-color2, #666) }}
+.itr-words p {{ font-size: 12px; margin: 0 0 4px; color: var(--jp-ui-font-color2, inherit) }}
 .itr-page input {{ position: absolute; opacity: 0; width: 1px; height: 1px; margin: 0 }}
 .itr-chip {{ display: inline-block; margin: 2px; padding: 1px 8px; border: 2px solid transparent; border-radius: 12px;
   color: #222; font-size: 15px; cursor: pointer }}
@@ -218,7 +218,7 @@ def page_of(
         f'{PAGE_STYLE}<div class="itr-page" style="min-height:{height + 8}px">'
         f'<img alt="picture {html.escape(data.image_ids[image])}" height="{height}" src="{source}">'
         '<div class="itr-words" role="radiogroup" aria-label="words of the caption">'
-        "<p>Point, click or use the arrow keys. The yellower, the better aligned.</p>"
+        "<p>Point, click, or use Tab and the arrow keys (Space opens a chooser). The yellower, the better aligned.</p>"
         f"{''.join(labels)}</div><p>The words’ best alignments add up to <b>{best.sum():.2f}</b>.</p></div>"
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, SupportsFloat
 
 from itr_lib.desk import panel
 from itr_lib.files import write_whole
-from itr_lib.lessons.machine import choose_device, peak_gpu_memory_mb, peak_memory_mb, versions
+from itr_lib.lessons.machine import choose_device, expect_works, peak_gpu_memory_mb, peak_memory_mb, versions
 from itr_lib.lessons.markdown import plain_dollars
 from itr_lib.lessons.start import expect_settings, figure_style, quiet, seed_everything
 
@@ -37,7 +37,7 @@ class Lesson:
     Attributes:
         name: the lesson's file name without its ending, e.g. ``"01_global_embeddings"``.
         profile: ``"smoke"``, ``"quick"`` or ``"full"``.
-        device: ``"cpu"`` or ``"cuda"``, never ``"auto"``.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"``, never ``"auto"``.
         seed: what the random number generators started from.
         data: the data set's name, e.g. ``"scenes"``.
         root: the data set's folder, ``""`` for the embedded one.
@@ -276,12 +276,14 @@ def open_lesson(
     """Seed everything, choose the device, for checks too, set the style of figures, start the clock; say where one is.
 
     Raises ``ValueError`` for a profile, device, seed or data set that does not exist, for a data set other
-    than ``"scenes"`` without a folder, and for ``device="cuda"`` where there is no GPU.
+    than ``"scenes"`` without a folder, for ``device="cuda"`` or ``"mps"`` where there is no such GPU, and for ``"mps"``
+    in a lesson that needs what it lacks.
     """
     from itr_lib.checks.device import run_on
 
     expect_settings(profile, seed, data, root)
     device = choose_device(device)
+    expect_works(name, device)
     run_on(device)
     quiet()
     seed_everything(seed)

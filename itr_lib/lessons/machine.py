@@ -6,13 +6,30 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Lessons whose own code needs what a Mac's GPU lacks, and what that is.
+WITHOUT_MPS = {
+    "02_fine_grained_alignment": "counts in float64, which a Mac's GPU does not have",
+    "06_real_photographs": "trains in bfloat16, which nobody has tried there",
+}
+
+
+def expect_works(lesson: str, device: str) -> None:
+    """Raise ``ValueError`` for a lesson that cannot run on a Mac's GPU, with the reason."""
+    if device == "mps" and lesson in WITHOUT_MPS:
+        raise ValueError(f"device is 'mps', and {lesson} {WITHOUT_MPS[lesson]}: use 'auto' or 'cpu'")
+
 
 def choose_device(device: str) -> str:
-    """``"auto"`` becomes ``"cuda"`` where there is a GPU and else ``"cpu"``. Raises ``ValueError``."""
+    """``"auto"`` becomes ``"cuda"`` where there is a GPU and else ``"cpu"``. Raises ``ValueError``.
+
+    A Mac's GPU, ``"mps"``, is taken only when it is named: nobody has tried the course on one.
+    """
     import torch
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device is {device!r}, expected one of auto, cpu, cuda")
+    if device not in ("auto", "cpu", "cuda", "mps"):
+        raise ValueError(f"device is {device!r}, expected one of auto, cpu, cuda, mps")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device is 'mps', and torch finds no Mac's GPU here: use 'auto' or 'cpu'")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is 'cuda', and torch finds no GPU here: use 'auto' or 'cpu'")
     if device == "auto":

@@ -22,6 +22,8 @@ def fastest_dtype(device: str) -> torch.dtype:
     Measured once a process. bfloat16 keeps eight bits of a dot product, so near-equal candidates change places:
     `python -m data_scripts.benchmarks` prints how many.
     """
+    if device == "mps":
+        return torch.float32  # older versions of macOS know no other
     taken = {}
     for dtype in (torch.float32, torch.bfloat16):
         a, b = (torch.ones(rows, 512, dtype=dtype, device=device) for rows in (1024, 2048))
