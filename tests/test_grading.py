@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import xml.etree.ElementTree as ElementTree
@@ -15,7 +16,8 @@ import torch
 from small_class import ALL, CLASS, LESSON, RIGHT, SOURCE, copy_with
 
 from itr_lib.checks import LESSONS, exercise, exercises
-from itr_lib.checks.frame import _try, all_cases, verify
+from itr_lib.checks._inputs import drawn_anew, longer, owners, sizes
+from itr_lib.checks.frame import _try, _verify_gradients, all_cases, verify
 from itr_lib.checks.hidden import hidden, numbers_of, ordinary, seen
 from itr_lib.checks.outcome import Outcome, same
 from itr_lib.checks.plain import packed, packed_outcome, unpacked, unpacked_outcome
@@ -96,17 +98,95 @@ def test_hidden_cases_are_other_ones_the_same_each_time_and_right_for_the_right_
     verify(hidden(slug, "a"), exercise(slug).library)
 
 
-def test_hidden_cases_alone_turn_down_every_known_wrong_answer() -> None:
-    from answers_00 import WRONG
+def refused(slug: str, answer, secret: str) -> bool:
+    """Whether the hidden cases of a secret turn an answer down; without looking for a diagnosis, which takes longer."""
+    with numbers_of(slug, secret):
+        task = hidden(slug, secret)
+        try:
+            if task.properties:
+                return not verify(task, answer)
+            trials = []
+            for case, inputs in all_cases(task):
+                trials.append(_try(task, answer, case, inputs))
+                if trials[-1].problem(task.index):
+                    return True
+            if task.gradients:
+                _verify_gradients(task, answer, trials)
+        except AssertionError:
+            return True
+    return False
 
-    passed = []
-    for slug, answers in WRONG.items():
-        task = hidden(slug, "a")
-        for answer, told in answers:
-            trials = (_try(task, answer, case, inputs) for case, inputs in all_cases(task))
-            if not any(trial.problem(task.index) for trial in trials):
-                passed.append((slug, told))
-    assert passed == []
+
+def passed(lesson: str, secret: str) -> list[tuple[str, str]]:
+    wrong = importlib.import_module(f"answers_{lesson}").WRONG.items()
+    return [(slug, told) for slug, answers in wrong for one, told in answers if not refused(slug, one, secret)]
+
+
+def test_hidden_cases_alone_turn_down_every_known_wrong_answer() -> None:
+    assert passed("00", "a") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_hidden_cases_turn_down_every_known_wrong_answer_whatever_the_secret(lesson: str) -> None:
+    """Slow: more than a thousand wrong answers with three secrets. Numbers or shapes that hide a mistake show here."""
+    assert {secret: passed(lesson, secret) for secret in "abc"} == dict.fromkeys("abc", [])
+
+
+def shapes(inputs: dict) -> tuple:
+    """What an answer could know a case by: shapes, lengths, whole numbers."""
+    kinds = {torch.Tensor: lambda x: tuple(x.shape), np.ndarray: np.shape, list: len, int: int}
+    return tuple(next((of(x) for kind, of in kinds.items() if isinstance(x, kind)), None) for x in inputs.values())
+
+
+BY_OBJECTS = {"find-the-flaw", "training-loop", "ring-buffer", "momentum-step", "parameter-groups"}
+
+
+@pytest.mark.parametrize("slug", sorted({*exercises()} - BY_OBJECTS))
+def test_an_answer_by_heart_on_the_shapes_of_the_notebook_fails_hidden_cases(slug: str) -> None:
+    known, right = {shapes(inputs) for _, inputs in all_cases(seen(slug))}, exercise(slug).library
+
+    def by_heart(*values, **inputs):
+        assert not values
+        return right(**inputs) if shapes(inputs) in known else "no idea"
+
+    for secret in "abc":
+        task = hidden(slug, secret)
+        assert refused(slug, by_heart, secret)
+        assert shapes(next(all_cases(task))[1]) == shapes(next(all_cases(hidden(slug, secret)))[1])
+
+
+def test_so_does_one_that_knows_the_objects_by_heart() -> None:
+    ring, step = exercise("ring-buffer").library, exercise("momentum-step").library
+
+    def known_queue(size: int, dim: int):
+        return ring(size if (size, dim) in {(4, 1), (3, 2), (5, 3), (1, 2), (8, 4)} else 1, dim)
+
+    def known_layers(target, source, momentum):
+        if target.layers[0].in_features == 3:
+            step(target, source, momentum)
+
+    verify(seen("ring-buffer"), known_queue)
+    verify(seen("momentum-step"), known_layers)
+    assert refused("ring-buffer", known_queue, "a") and refused("momentum-step", known_layers, "a")
+    counts = [
+        {tuple(map(len, inputs["batches_of"].__self__.batches)) for _, inputs in all_cases(task)}
+        for task in (seen("training-loop"), hidden("training-loop", "a"))
+    ]
+    assert counts[0] != counts[1]
+
+
+def test_sizes_are_as_shown_but_for_graders() -> None:
+    assert sizes(3, 1, 5, 3) == [3, 1, 5, 3] and owners((4, 1)) == [4, 1] and longer([2, 3]) == [2, 3]
+    found = set()
+    for number in range(40):
+        with drawn_anew(f"s{number}"):
+            n, one, m, same_n = sizes(3, 1, 5, 3)
+            assert 3 < n <= 6 and one == 1 and 5 < m <= 8 and same_n == n and sizes(3, 1, 5, 3) == [n, 1, m, n]
+            assert owners((4, 1))[:2] == [4, 1] and owners((4, 1))[2] == 5 and owners((0, 0)) == [0, 0]
+            assert owners(()) == [] and longer([2]) == [2] and longer([2, 3])[:3] == [2, 3, 2]
+            found.add((n, m))
+    assert len(found) > 5
 
 
 @pytest.mark.slow
