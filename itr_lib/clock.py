@@ -21,3 +21,5 @@ def wait_for_gpu() -> None:
     """Return when a GPU that this process has used has done all it was given."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
+    elif torch.backends.mps.is_available():
+        torch.mps.synchronize()
