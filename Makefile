@@ -8,8 +8,13 @@ DEVICE ?= auto
 DATA ?= scenes
 ROOT ?=
 SEED ?= 0
+# Of `make nightly`.
+SEEDS ?= 0 1 2
 # Lessons at a time; each gets its share of the cores. Two at a time, all six of the course took 992 s on two cores.
 JOBS ?= 2
+# Which lesson `make reset` resets, and a folder from which `make update` takes a newer version.
+LESSON ?=
+FROM ?=
 # Where `make classroom` writes.
 COURSE ?= classroom
 # Extra arguments of pytest or JupyterLab, e.g. make test ARGS="-m 'not slow'", make lab ARGS=--no-browser
@@ -22,7 +27,7 @@ override STAMP := $(VENV)/.complete
 
 RUN_OPTIONS = --profile $(PROFILE) --device $(DEVICE) --data $(DATA) --root "$(ROOT)" --seed $(SEED) --jobs $(JOBS) $(if $(strip $(LESSONS)),--lessons $(LESSONS))
 
-.PHONY: help course test types gpu lab build check execute lint doctor report benchmarks leaderboard results classroom clean setup
+.PHONY: help course test types gpu lab progress reset update build check execute lint doctor report benchmarks leaderboard results nightly release classroom site clean setup
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -44,6 +49,15 @@ gpu: $(STAMP) ## the tests that hold a GPU against the CPU; they fail where ther
 
 lab: $(STAMP) ## JupyterLab on the learner's notebooks
 	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+
+progress: $(STAMP) ## what you have solved, what to repeat, and what is next
+	@$(PY) -m itr_lib.course progress
+
+reset: $(STAMP) ## a lesson as it was handed out: make reset LESSON=02 (your answers and the old notebook are kept)
+	@$(PY) -m itr_lib.course reset "$(LESSON)"
+
+update: $(STAMP) ## a newer version of the course under your answers: make update [FROM=folder]
+	@$(PY) -m itr_lib.course update $(if $(strip $(FROM)),--from "$(FROM)")
 
 build: $(STAMP) ## rebuild the notebooks from solutions/*.py
 	$(PY) -m itr_lib.course build
@@ -80,13 +94,25 @@ leaderboard: $(STAMP) ## the table of all models again, from the recorded runs a
 results: $(STAMP) ## the tables of README.md and docs/RESULTS.md again, from the recorded runs
 	$(PY) -m data_scripts.results
 
+nightly: $(STAMP) ## three seeds, bands anew, and how far numbers moved since the last release (maintainers)
+	$(PY) -m data_scripts.nightly --profile $(PROFILE) --device $(DEVICE) --jobs $(JOBS) --seeds $(SEEDS) $(if $(strip $(LESSONS)),--lessons $(LESSONS)) $(ARGS)
+
+release: $(STAMP) ## refuse where anything disagrees, else keep the numbers: make release VERSION=0.2.0 (maintainers)
+	$(PY) -m data_scripts.release $(VERSION)
+
 classroom: $(STAMP) ## a folder for nbgrader: make classroom COURSE=folder
 	$(PY) -m itr_lib.course classroom "$(COURSE)"
+
+# What failed is built anew: Sphinx names the faults of a page only when it reads it.
+site: $(STAMP) ## the course as pages that need no network, in site/_build/html
+	@$(PY) -c 'import furo, myst_nb' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0 -e '.[dev,site]'
+	@$(PY) -m sphinx -q -W --keep-going -j $(JOBS) -c site -d site/_build/read . site/_build/html || { rm -rf site/_build; exit 1; }
+	@echo "site: site/_build/html/index.html"
 
 setup: $(STAMP) ## only set up .venv
 
 clean: ## remove .venv, runs/ and what tools left (the data cache stays; `make doctor` names its folder)
-	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache itr_lib.egg-info
+	rm -rf $(VENV) runs build dist site/_build site/library .pytest_cache .ruff_cache itr_lib.egg-info
 
 # The stamp is written last. Without it, what lies in .venv is the rest of an interrupted set-up: begin again.
 # With an older one, bring the environment up to date in place. torch is pinned in the same call as everything

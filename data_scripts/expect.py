@@ -4,7 +4,7 @@
 
 A band reaches as far beyond the lowest and the highest run as these two are apart, and at least a thousandth of the
 value, for metrics that do not depend on the seed. Another processor rounds otherwise, and ends elsewhere with the same
-seed: run it there with --widen, and what is expected already stays expected.
+seed: run it there with --widen, and what is expected already stays expected. Runs on a GPU make bands of its own.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from itr_lib.course import build as builder
+from itr_lib.course.bands import place
 from itr_lib.course.run import BUDGET_SECONDS, Options, run
 from itr_lib.files import write_whole
+from itr_lib.lessons.machine import choose_device
 
 SLACK = 1e-3
 Values = dict[str, dict[str, list[float]]]  # of the seeds, by lesson and metric
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"expect: {error}: no bands were written", file=sys.stderr)
         return 1
     path = builder.REPO / "tests" / "expected" / f"{options.profile}.json"
-    write_bands(path, options.data, found, options.widen)
+    write_bands(path, place(options.data, choose_device(options.device)), found, options.widen)
     print(f"wrote {builder.relative(path, builder.REPO)}")
     return 0
 
@@ -79,9 +81,15 @@ def values_over_seeds(options: argparse.Namespace) -> Values:
         for result in results:
             if result.status == "failed":
                 raise FailedLesson(f"{result.lesson} failed with seed {seed}")
-            for metric, value in result.metrics.items():
-                found.setdefault(result.lesson, {}).setdefault(metric, []).append(value)
+        add_values(found, {result.lesson: result.metrics for result in results})
     return found
+
+
+def add_values(found: Values, metrics: Mapping[str, Mapping[str, float]]) -> None:
+    """Add one seed's metrics, by lesson, to those found so far."""
+    for lesson, values in metrics.items():
+        for metric, value in values.items():
+            found.setdefault(lesson, {}).setdefault(metric, []).append(value)
 
 
 def write_bands(path: Path, data: str, found: Values, widen: bool) -> None:

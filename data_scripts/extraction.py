@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -222,7 +226,8 @@ def _extract(paths: Sequence[Path], out: Path, extraction: Extraction, skipped: 
     done, start = _where_it_stopped(out, paths, batch)
     todo = Batches(paths[start:], batch, extraction)
     ahead = {"num_workers": workers, "prefetch_factor": 2 if workers else None}
-    loader = DataLoader(todo, batch_size=None, collate_fn=_as_it_is, **ahead)
+    begin = partial(_end_with, os.getpid())
+    loader = DataLoader(todo, batch_size=None, collate_fn=_as_it_is, worker_init_fn=begin, **ahead)
     shard = _Shard(out, done)
     with progress_bar(len(paths), "features", "image", done=start) as bar:
         for read, part in zip(loader, todo.batches, strict=True):
@@ -242,6 +247,17 @@ def _extract(paths: Sequence[Path], out: Path, extraction: Extraction, skipped: 
 
 def _as_it_is(read: Read) -> Read:
     return read
+
+
+def _end_with(parent: int, worker: int) -> None:
+    """In a worker: end when the parent does. Torch's own watch misses a parent that was killed before it began."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Shard:

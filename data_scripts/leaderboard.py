@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -33,6 +32,7 @@ from itr_lib.files import write_whole
 from itr_lib.inference import encode, rows_of
 from itr_lib.lessons.leaderboard import board_path, cost_table, quality_table
 from itr_lib.lessons.recorded import recorded
+from itr_lib.lessons.timing import milliseconds
 from itr_lib.lessons.variants import LESSONS, Variants, untrained
 from itr_lib.search import Found, TwoStageIndex
 
@@ -116,7 +116,8 @@ def all_systems(
     quietest = dict.fromkeys(jobs, np.inf)
     for _ in tqdm(range(ROUNDS), desc="timing", ncols=80):
         for job in jobs:
-            quietest[job] = min(quietest[job], milliseconds(*jobs[job]))
+            with torch.no_grad():
+                quietest[job] = min(quietest[job], round(milliseconds(*jobs[job], warm=20), 4))
     systems = []
     for name, (variant, before) in SYSTEMS.items():
         runs = [run for run in recorded_runs if run["variant"] == variant]
@@ -158,17 +159,6 @@ def search(
     index = TwoStageIndex.for_model(model, "images")
     index.add(data.image_ids, part(encode(model, tokenizer, data)[0]))
     return lambda caption: index.query(part(caption), shortlist=shortlist, top=10), index.bytes_per_item
-
-
-@torch.no_grad()
-def milliseconds(function: Callable, inputs: list) -> float:
-    """The median over the inputs, one after the other; a few of them warm up."""
-    seconds = []
-    for some in (*inputs[:20], *inputs):
-        began = perf_counter()
-        function(some)
-        seconds.append(perf_counter() - began)
-    return round(1e3 * float(np.median(seconds[-len(inputs) :])), 4)
 
 
 def references(splits: Splits, tokenizer: PreTrainedTokenizerBase) -> dict[str, dict[str, float]]:

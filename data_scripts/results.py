@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/RESULTS.md anew from what was recorded; a test fails where they differ.
+"""Write the tables of README.md and docs/ anew from what was recorded; a test fails where they differ.
 
     python -m data_scripts.results            # or: make results
     python -m data_scripts.results --check    # write nothing; the exit status says whether anything would change
@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from data_scripts import syllabus
 from itr_lib.lessons.leaderboard import load_board
 from itr_lib.lessons.recorded import recorded, runs_of
 from itr_lib.lessons.variants import lesson06
 
 REPO = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/RESULTS.md")
+PAGES = ("README.md", "docs/RESULTS.md", "docs/TEACHING.md")
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 RETRIEVAL = {"t2i_r1": "text to image R@1", "i2t_r1": "image to text R@1", "rsum": "rSum"}
 TWINS = {"replaces": "replaced", "swaps": "swapped"}
@@ -43,17 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m data_scripts.results", description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing, only compare")
     options = parser.parse_args(arguments)
-    stale = []
-    for page in PAGES:
-        text = (REPO / page).read_text(encoding="utf-8")
-        if (new := rewritten(text)) == text:
-            continue
-        stale.append(page)
-        if not options.check:
+    stale = stale_pages(REPO)
+    if not options.check:
+        for page, new in stale.items():
             (REPO / page).write_text(new, encoding="utf-8")
     verb = "differs from what is recorded" if options.check else "written"
     print("\n".join(f"{page}: {verb}" for page in stale) or "the tables are those of the recorded runs")
     return int(options.check and bool(stale))
+
+
+def stale_pages(repo: Path) -> dict[str, str]:
+    """The pages of a repository whose tables are not those of the recorded runs, as they should read."""
+    texts = {page: (repo / page).read_text(encoding="utf-8") for page in PAGES}
+    new = {page: rewritten(text) for page, text in texts.items()}
+    return {page: text for page, text in new.items() if text != texts[page]}
 
 
 def rewritten(text: str) -> str:
@@ -209,6 +213,11 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
     "photographs": photographs,
     "ladder": ladder,
     "phrases": phrases,
+    "syllabus": syllabus.lessons,
+    "weeks-4": lambda: syllabus.weeks(4),
+    "weeks-8": lambda: syllabus.weeks(8),
+    "weeks-12": lambda: syllabus.weeks(12),
+    "by-hand": syllabus.by_hand,
 }
 
 

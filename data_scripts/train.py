@@ -16,6 +16,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from itr_lib.encoders.backbone import Backbone, BackboneConfig
 from itr_lib.encoders.pretrained import PRECISIONS
 from itr_lib.encoders.text import TextConfig
 from itr_lib.files import write_whole
-from itr_lib.lessons.machine import choose_device, versions
+from itr_lib.lessons.machine import choose_device, deterministic, versions
 from itr_lib.lessons.recipes import Recipe
 from itr_lib.models import MODELS, save_model
 from itr_lib.parallel import gather_objects, rank, together, world
@@ -177,6 +178,7 @@ def command(options: argparse.Namespace, processes: int) -> str:
     words += ["--data", options.data, "--out", "RUN"]
     words += ["--profile", options.profile] if options.data == "scenes" else ["--root", "FOLDER"]
     words += ["--features", f"FOLDER/{Path(options.features).name}"] if options.features else []
+    words += ["--deterministic"] if options.deterministic else []
     words += ["--pictures", shlex.quote(options.pictures), "--grid", str(options.grid)] if options.pictures else []
     for setting in settings_of(options):
         words += ["--set", shlex.quote(setting)]
@@ -201,6 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="TABLE.NAME=VALUE", help="change a setting, as often as needed"
     )
+    parser.add_argument("--deterministic", action="store_true", help="on a GPU: the same sums at each run, but slower")
     add_data_arguments(parser)
     parser.add_argument("--pictures", metavar="MODEL", help="learn from the pictures, through this image model")
     parser.add_argument("--grid", type=int, default=4, help="its map in so many parts a side (default: %(default)s)")
@@ -217,7 +220,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     out = options.out.expanduser()
     try:
-        metrics = train_into(out, options, recipe, device)
+        with deterministic() if options.deterministic else nullcontext():
+            metrics = train_into(out, options, recipe, device)
     except (OSError, ValueError, FloatingPointError) as error:
         if rank() == 0:
             print(f"train: {error}", file=sys.stderr)

@@ -44,7 +44,7 @@ def encode(
         tokens = tokenise(tokenizer, data.captions)
     if len(tokens.ids) != len(data.captions):
         raise ValueError(f"tokens holds {len(tokens.ids)} captions, expected the split's {len(data.captions)}")
-    asked = _expect_contract(model)
+    asked = expect_contract(model)
     # Captions of like length go together, so that little padding is computed; then back to their order.
     order = np.argsort(tokens.mask.sum(axis=1), kind="stable")
     look = getattr(model, "backbone", lambda regions: regions)  # of pictures, where a model looks at them itself
@@ -100,7 +100,7 @@ def score(
     tokens: TokenisedCaptions | None = None,
 ) -> Float[Tensor, "images captions"]:
     """The score matrix of a split, on the CPU; ``tokens`` as for :func:`encode`."""
-    return _expect_contract(model).scores(*encode(model, tokenizer, data, device=device, tokens=tokens)).float().cpu()
+    return expect_contract(model).scores(*encode(model, tokenizer, data, device=device, tokens=tokens)).float().cpu()
 
 
 def evaluate(
@@ -120,7 +120,7 @@ def evaluate(
     if folds == 1:
         scores = score(model, tokenizer, data, device=device, tokens=tokens)
         return retrieval_metrics(scores, data.image_of_caption).as_dict()
-    asked, encoded = _expect_contract(model), encode(model, tokenizer, data, device=device, tokens=tokens)
+    asked, encoded = expect_contract(model), encode(model, tokenizer, data, device=device, tokens=tokens)
     images, captions = cast(Any, encoded)
 
     @torch.no_grad()
@@ -136,15 +136,18 @@ def readings_of(model: nn.Module, images: Encoded, captions: Encoded) -> dict[st
     """The scores of a model, under the name ``""``, and of one with two readings each: ``"global"``, ``"local"``."""
     sides = cast(Any, (images, captions))
     if not isinstance(model, TwoStageModel):
-        return {"": _expect_contract(model).scores(*sides).float().cpu()}
+        return {"": expect_contract(model).scores(*sides).float().cpu()}
     whole, local = (part(*sides).float().cpu() for part in (model.global_scores, model.local_scores))
     return {"": whole + model.local_weight * local, "global": whole, "local": local}
 
 
-def _expect_contract(model: nn.Module) -> RetrievalModel:
-    if not isinstance(model, RetrievalModel):
-        raise ValueError(f"model is a {type(model).__name__}, expected encode_images, encode_captions and scores")
-    return model
+def expect_contract(model: nn.Module) -> RetrievalModel:
+    """The model, if it can encode and score. Raises ``ValueError``, also for one whose wrapper hides its methods."""
+    if isinstance(model, RetrievalModel):
+        return model
+    inner = getattr(model, "module", None)
+    way_out = "; several processes need no wrapper: pass its .module" if isinstance(inner, RetrievalModel) else ""
+    raise ValueError(f"model is a {type(model).__name__}, expected encode_images, encode_captions and scores{way_out}")
 
 
 def _chunks(total: int, size: int) -> Iterator[Int[np.ndarray, " some"]]:

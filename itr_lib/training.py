@@ -29,7 +29,7 @@ from itr_lib.data.batches import epoch_order, pair_batch, steps_per_epoch
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import TokenisedCaptions, tokenise
 from itr_lib.encoders.pretrained import PRECISIONS
-from itr_lib.inference import evaluate
+from itr_lib.inference import evaluate, expect_contract
 from itr_lib.objectives.for_training import Objective
 from itr_lib.parallel import average_gradients, gather_objects, my_share, rank, same_weights, together, world
 from itr_lib.progress import progress_bar
@@ -136,13 +136,15 @@ def train(
         label: what the bar calls this training.
 
     Raises:
-        ValueError: for another device, or a checkpoint of another model, configuration or data set; with a folder, for
-            an objective that is neither a dataclass nor a function.
+        ValueError: for another device, a model that lacks a method or whose wrapper hides it, or a checkpoint of
+            another model, configuration or data set; with a folder, for an objective that is neither a dataclass nor
+            a function.
         FloatingPointError: when a loss or its gradient is not finite; it names the first such step and its images.
             The model is then not to be used (a GPU may be up to 50 steps further, with NaN in its weights, and on
             either device a queue may hold the batch); the checkpoint of the last whole epoch stays good.
     """
     expect_choice("device", device, tuple(STEPS_BETWEEN_LOOKS))
+    expect_contract(model)
     tokens, val_tokens = tokenise(tokenizer, train_data.captions), tokenise(tokenizer, val_data.captions)
     frozen = frozen_parts(model, config.pretrained_rate, config.image_rate)
     steps = steps_per_epoch(train_data.image_of_caption, config.batch_size, config.unique_images)

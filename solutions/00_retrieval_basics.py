@@ -2,14 +2,14 @@
 # # 00 · Retrieval basics: what counts as finding it
 #
 # You type *“a small dotted star next to a red square”* and want that one picture out of a thousand. Or you hold a
-# picture and want the sentence that describes it. That is **image-text retrieval**: a **query** (the sentence, or the
-# picture) asks, and a **gallery** of candidates is put in order. When is a picture *found*? This lesson settles that before
+# picture and want the sentence that describes it. That is **[image-text retrieval](../docs/GLOSSARY.md#image-text-retrieval)**: a **[query](../docs/GLOSSARY.md#query)** (the sentence, or the
+# picture) asks, and a **[gallery](../docs/GLOSSARY.md#gallery)** of candidates is put in order. When is a picture *found*? This lesson settles that before
 # we build a single model, because careless counting can raise a number more than better training does.
 #
 # **At the end you can**
 #
-# - turn vectors into a score matrix, and a score matrix into ranks when every image has five captions;
-# - compute the field's metrics (R@K, MedR, rSum, NDCG), and say what a guesser and a perfect reader would score;
+# - turn vectors into a [score matrix](../docs/GLOSSARY.md#score-matrix), and a score matrix into [ranks](../docs/GLOSSARY.md#rank) when every image has five captions;
+# - compute the field's metrics ([R@K](../docs/GLOSSARY.md#recall-at-k), [MedR](../docs/GLOSSARY.md#median-rank), [rSum](../docs/GLOSSARY.md#rsum), [NDCG](../docs/GLOSSARY.md#normalised-discounted-cumulative-gain)), and say what a guesser and a perfect reader would score;
 # - take an evaluation that you did not write, and find out what is wrong with it.
 #
 # **Time** about {{minutes}} minutes, 7 exercises. **You need** Python and the basics of PyTorch tensors. No GPU.
@@ -20,6 +20,8 @@
 #
 # Counting starts at 0 in the whole course, in code and in prose: *picture 0* is the first picture. Ranks are the one
 # exception: the best candidate has rank 1, as everywhere in the field.
+#
+# At hand: [glossary](../docs/GLOSSARY.md), [cheat sheet](../docs/CHEATSHEET.md), [errors](../docs/ERRORS.md).
 
 # %% tags=["parameters"]
 import os
@@ -69,15 +71,15 @@ lesson.show(
 # picture differently: they pick other objects, use other words, leave things out. Here are the five captions of
 # picture 0.
 
-# %%
+# %% tags=["nbval-check-output"]
 for caption in test.captions_of(0):
     print("·", caption)
 
 # %% [markdown]
-# What does a model see of a picture? As in most papers of this course, a **detector** looks first: a network trained
-# beforehand to name what a box shows (Anderson et al., 2018). It describes each of some thirty boxes, called **regions**,
-# with a feature vector. Some boxes fit an object, some are shifted, some show nothing but ground. So to a model, an image
-# is a *set of region vectors*. All sets are padded to the same size, and a mask says which regions are real.
+# What does a model see of a picture? As in most papers of this course, a **[detector](../docs/GLOSSARY.md#detector)** looks first: a network trained
+# beforehand to name what a box shows (Anderson et al., 2018). It describes each of some thirty boxes, called **[regions](../docs/GLOSSARY.md#region)**,
+# with a [feature vector](../docs/GLOSSARY.md#feature-vector). Some boxes fit an object, some are shifted, some show nothing but ground. So to a model, an image
+# is a *set of region vectors*. All sets are [padded](../docs/GLOSSARY.md#padding) to the same size, and a [mask](../docs/GLOSSARY.md#mask) says which regions are real.
 
 # %%
 if data == "scenes":
@@ -91,7 +93,7 @@ print("captions", len(test.captions), "· image_of_caption", test.image_of_capti
 print(splits.notes)
 
 # %% [markdown]
-# `image_of_caption` is the **ground truth** of the whole task: for each caption, the row of the image that it was
+# `image_of_caption` is the **[ground truth](../docs/GLOSSARY.md#ground-truth)** of the whole task: for each caption, the row of the image that it was
 # written for. We call it `owner` below.
 
 # %%
@@ -102,7 +104,7 @@ lesson.clock()
 # ## 2. Vectors to scores: cosine similarity
 #
 # Suppose each image and each caption has become a vector. How alike are an image $v$ and a caption $t$? The usual answer
-# is the cosine of the angle between them:
+# is the [cosine](../docs/GLOSSARY.md#cosine) of the angle between them:
 #
 # $$ s(v, t) = \frac{v \cdot t}{\lVert v \rVert \, \lVert t \rVert} $$
 #
@@ -160,7 +162,7 @@ cosine_scores = check("cosine-scores", cosine_scores)
 # %% [markdown]
 # ## 3. A retrieval system in no time
 #
-# We want a real score matrix to evaluate, and have no model yet. So let us cheat a little and build a **bag of words**.
+# We want a real score matrix to evaluate, and have no model yet. So let us cheat a little and build a **[bag of words](../docs/GLOSSARY.md#bag-of-words)**.
 # On the scenes it has perfect eyes: it is told what is there. A picture becomes the counts of all that is in it (*red* 2,
 # *star* 1, *striped* 1, *grass* 1, ...), a caption becomes the counts of what it names, and your cosine compares the two.
 # Synonyms are resolved: *teal* counts as *turquoise*, a *disc* as a *circle*. (Photographs come without such counts. There a
@@ -201,11 +203,11 @@ lesson.show(figure)
 # A query puts the gallery in order. Where does the right answer stand? That is its **rank**: 1 if it comes first. Retrieval
 # runs in two directions:
 #
-# - **image to text** (i2t): an image asks, and all captions are ranked. Any of its own five captions is a hit. So
+# - **[image to text](../docs/GLOSSARY.md#image-to-text)** (i2t): an image asks, and all captions are ranked. Any of its own five captions is a hit. So
 #   **the rank of the query is the rank of its best caption**, and its other four do not count as rivals.
-# - **text to image** (t2i): a caption asks, and all images are ranked. One image is right.
+# - **[text to image](../docs/GLOSSARY.md#text-to-image)** (t2i): a caption asks, and all images are ranked. One image is right.
 #
-# And a rule for **ties**: a false candidate with the *same* score stands before the true one. Why so strict? A broken
+# And a rule for **[ties](../docs/GLOSSARY.md#tie)**: a false candidate with the *same* score stands before the true one. Why so strict? A broken
 # model that gives every pair the score 0.5 would otherwise be perfect. With this rule it comes last, as it should.
 
 # %% tags=["nbval-check-output"]
@@ -375,7 +377,7 @@ lesson.show(figures.caption_gallery(test, scores, [0, 1, 2], title))
 # %% [markdown]
 # ## 6. What would a guesser score, and what a perfect reader?
 #
-# When is a recall good? A number means little without its floor and its ceiling. The floor is **chance**, the recall of a
+# When is a recall good? A number means little without its floor and its [ceiling](../docs/GLOSSARY.md#ceiling). The floor is **[chance](../docs/GLOSSARY.md#chance)**, the recall of a
 # shuffled gallery. For a caption that looks for one image among $N$, that is simply $K/N$. For an image that looks for any
 # of its $c$ captions among $M = cN$, it is the chance of at least one hit in $K$ draws *without replacement*:
 #
@@ -452,13 +454,13 @@ if test.truth is not None:
 #
 # - **ties**: a false picture with the same score stands *behind* the true one;
 # - **one caption**: only one caption of each image asks, as if there were no others;
-# - **folds**: the list of images is cut into five parts (*folds*), one after the other. Each part is a gallery of its own, and
+# - **[folds](../docs/GLOSSARY.md#fold)**: the list of images is cut into five parts (*folds*), one after the other. Each part is a gallery of its own, and
 #   only the best of the five results is reported;
 # - **misses**: only the ten best pictures are looked at. A caption whose image is not among them keeps the rank 0 that its
 #   variable began with, and since 0 is at most 1, this counts as a hit.
 #
 # The last one is real: lesson 05 finds it in the released code of its paper. Here is what each flaw does for the bag, and
-# for a **collapsed** model, which gives every pair the same score.
+# for a **[collapsed](../docs/GLOSSARY.md#collapse)** model, which gives every pair the same score.
 
 
 # %%
@@ -546,7 +548,7 @@ find_the_flaw = check("find-the-flaw", find_the_flaw)
 # %% [markdown]
 # Now let it loose on the four, and on your own evaluation.
 
-# %%
+# %% tags=["nbval-check-output"]
 for name, evaluate in evaluations.items():
     print(f"{name:12s} -> {find_the_flaw(evaluate)}")
 
@@ -596,10 +598,10 @@ lesson.clock()
 #
 # $$ \mathrm{DCG@}k = \sum_{\text{rank}=1}^{k} \frac{r_{\text{rank}}}{\log_2(\text{rank} + 1)} \qquad \mathrm{NDCG@}k = \frac{\mathrm{DCG@}k}{\text{DCG@}k \text{ of the best order}} $$
 #
-# Where does the relevance come from? In our scenes we know what each caption says: its **scene graph** is its objects, their
+# Where does the relevance come from? In our scenes we know what each caption says: its **[scene graph](../docs/GLOSSARY.md#scene-graph)** is its objects, their
 # attributes and their relations. The relevance of an image to a caption says how far the caption's graph agrees with the
 # graphs of the image's own captions. It is an F-score, the harmonic mean of precision and recall. On photographs it has to
-# be estimated from the captions: TERAN (lesson 02) uses ROUGE-L, which compares sequences of words, and SPICE, which
+# be estimated from the captions: TERAN (lesson 02) uses [ROUGE-L](../docs/GLOSSARY.md#rouge-l), which compares sequences of words, and SPICE, which
 # compares scene graphs that a parser reads out of the sentences. Like TERAN, we take $k = 25$.
 
 # %% tags=["nbval-check-output"]
@@ -675,7 +677,7 @@ else:
 # ## 10. Where the bag fails, exactly
 #
 # Does a model know which word goes with which? One last measurement answers that, and the whole course comes back to it.
-# **Twins** are two pictures that differ in one thing, each with a caption of its own. In a *swap* two objects have exchanged
+# **[Twins](../docs/GLOSSARY.md#twins)** are two pictures that differ in one thing, each with a caption of its own. In a *swap* two objects have exchanged
 # their colours or textures, so that both captions have the same words. In a *replacement* (the control) an attribute has
 # changed to one that was nowhere in the picture. For each caption we ask: does its own picture score higher than the twin?
 # Chance is 50 %. In this forced choice between two, a tie counts one half: whoever sees no difference can only toss a coin.
@@ -693,7 +695,7 @@ else:
     print("Nobody made twins of photographs: run this section on the scenes.")
 
 # %% [markdown]
-# On swaps, the bag with its perfect eyes can only guess. What is missing is **binding**: which attribute belongs to which
+# On swaps, the bag with its perfect eyes can only guess. What is missing is **[binding](../docs/GLOSSARY.md#binding)**: which attribute belongs to which
 # object.
 #
 # **Next.** The bag was told what is in a picture; it learnt nothing. Lesson 01 trains the first real model: a network that

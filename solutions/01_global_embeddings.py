@@ -3,20 +3,20 @@
 #
 # Lesson 00 measured, and learnt nothing. Its bag of words had to be told what is in a picture. Now a model has to find
 # out: two neural networks, one for images and one for text, each end in **one vector**. A loss pulls the two vectors of a
-# pair together, and those of different pairs apart. VSE++ (2018) works like this, and so does CLIP (2021). It is still how
+# pair together, and those of different pairs apart. VSE++ (2018) works like this, and so does [CLIP](../docs/GLOSSARY.md#clip) (2021). It is still how
 # a billion pictures are searched: with one dot product for each.
 #
 # **At the end you can**
 #
-# - write the field's two losses, the triplet loss and InfoNCE, and the loop that trains with them;
+# - write the field's two losses, the [triplet loss](../docs/GLOSSARY.md#triplet-loss) and [InfoNCE](../docs/GLOSSARY.md#infonce), and the loop that trains with them;
 # - see a model collapse (all its vectors become the same), and keep it from collapsing;
-# - pool a set of vectors into one, and say what each of these choices is worth;
+# - [pool](../docs/GLOSSARY.md#pooling) a set of vectors into one, and say what each of these choices is worth;
 # - show what one vector cannot say.
 #
 # **Time** about {{minutes}} minutes with all 8 exercises. If you leave one out, the library's version takes its place.
 # **You need** lesson 00. No GPU.
 #
-# The model of this lesson is trained **with your code**: your batches, your loss, your loop.
+# The model of this lesson is trained **with your code**: your [batches](../docs/GLOSSARY.md#batch), your loss, your loop.
 
 # %% tags=["parameters"]
 import os
@@ -50,24 +50,24 @@ owner = train.image_of_caption  # caption j belongs to picture owner[j]
 # %% [markdown]
 # ## 1. Two encoders
 #
-# How can a billion pictures be searched while somebody waits? An **encoder** turns its input into a vector, and here neither
+# How can a billion pictures be searched while somebody waits? An **[encoder](../docs/GLOSSARY.md#encoder)** turns its input into a vector, and here neither
 # encoder knows of the other. So all pictures can be encoded once, long before anybody asks.
 
 # %%
 lesson.show(figures.two_encoders())
 
 # %% [markdown]
-# **Text.** A caption is cut into *word pieces* from a vocabulary learnt on the training captions. A common word is one
-# piece; an unknown one is put together from several. A small BERT, a transformer in which every piece looks at all others,
+# **Text.** A caption is cut into *[word pieces](../docs/GLOSSARY.md#word-piece)* from a vocabulary learnt on the training captions. A common word is one
+# piece; an unknown one is put together from several. A small BERT, a [transformer](../docs/GLOSSARY.md#transformer) in which every piece looks at all others,
 # turns each piece into a vector that depends on its neighbours.
 
-# %%
+# %% tags=["nbval-check-output"]
 for caption in (train.captions[0], "an unbelievably red hexagon"):
     print(caption, "→", " ".join(tokenizer.tokenize(caption)))
 
 # %% [markdown]
 # **Images.** A detector has drawn up to 36 boxes, the **regions**, on each picture and describes each by a row of numbers.
-# An MLP (*multi-layer perceptron*: here two linear layers, with all negative numbers set to 0 in between) maps these
+# An MLP (*multi-layer perceptron*: here two linear layers, with all numbers below 0 set to 0 in between) maps these
 # numbers and the position of the box to a vector.
 #
 # Then **pooling** makes one vector of the set, on both sides. Follow three pairs through an untrained model and watch the
@@ -95,12 +95,12 @@ print(model.scores(images, captions).cpu().numpy().round(2))
 # ## 2. The triplet loss, from loops
 #
 # What should a wrong score cost? Take a batch of $B$ pairs and its $B \times B$ score matrix $S$. Picture $i$ asks: caption
-# $i$ is its **positive**, every other caption a **negative**. We want the positive to win by a **margin** $m$. A negative
+# $i$ is its **[positive](../docs/GLOSSARY.md#positive)**, every other caption a **[negative](../docs/GLOSSARY.md#negative)**. We want the positive to win by a **[margin](../docs/GLOSSARY.md#margin)** $m$. A negative
 # that comes closer costs what is missing, and one that is far enough below costs nothing:
 #
 # $$ [\, m + S_{ij} - S_{ii} \,]_+ \qquad [x]_+ = \max(0, x) $$
 #
-# The bracket is called a **hinge**: flat up to a point, then a slope. Captions ask in the same way, down the columns. So
+# The bracket is called a **[hinge](../docs/GLOSSARY.md#hinge)**: flat up to a point, then a slope. Captions ask in the same way, down the columns. So
 #
 # $$ L_\text{all} = \sum_{i} \sum_{j \ne i} \Big( [\, m + S_{ij} - S_{ii} \,]_+ + [\, m + S_{ji} - S_{ii} \,]_+ \Big) $$
 
@@ -151,7 +151,7 @@ triplet_loop = check("triplet-loop", triplet_loop)
 #
 # “Every other caption in the batch is a negative.” Is it? Every picture has five captions. Draw a batch of captions at
 # random, and some may belong to the same picture. The loss then pushes a picture away from a caption *that was written for
-# it*: a **false negative**.
+# it*: a **[false negative](../docs/GLOSSARY.md#false-negative)**.
 
 # %%
 rng = np.random.default_rng(seed)
@@ -173,7 +173,7 @@ lesson.say(
 # %% [markdown] exercise="unique-batches" difficulty=3 minutes=15 points=3
 # ### Your turn: an epoch without false negatives
 #
-# Write `unique_batches(image_of_caption, batch_size, rng)`. It returns one **epoch**, a pass through all captions: a list of
+# Write `unique_batches(image_of_caption, batch_size, rng)`. It returns one **[epoch](../docs/GLOSSARY.md#epoch)**, a pass through all captions: a list of
 # batches, each a list or array of caption numbers, counted from 0.
 #
 # - Every caption comes exactly once.
@@ -245,7 +245,7 @@ print(next(batches_of(0)).image_ids[:8].tolist(), "...")
 # ## 4. The hardest negative
 #
 # Which negatives matter most? R@1 depends on one alone: the negative that scores highest, the **hardest**. In the sum over all
-# negatives, many small costs outweigh its one large cost. So VSE++ keeps only the hardest negative of each query:
+# negatives, many small costs outweigh its one large cost. So VSE++ keeps only the [hardest negative](../docs/GLOSSARY.md#hardest-negative) of each query:
 #
 # $$ L_\text{hardest} = \sum_i \Big( \big[\, m + \max_{j \ne i} S_{ij} - S_{ii} \,\big]_+ + \big[\, m + \max_{j \ne i} S_{ji} - S_{ii} \,\big]_+ \Big) $$
 
@@ -254,7 +254,7 @@ print(next(batches_of(0)).image_ids[:8].tolist(), "...")
 #
 # Write `hardest_triplet(scores, margin, same_image)`. `same_image[i, j]` is True where caption $j$ belongs to picture $i$:
 # on the diagonal, and wherever the batch holds another caption of the same picture. Those are never negatives. A query
-# without any negative costs 0. Scores may have any size and sign. Use tensor operations, so that it is fast and a gradient
+# without any negative costs 0. Scores may have any size and sign. Use tensor operations, so that it is fast and a [gradient](../docs/GLOSSARY.md#gradient)
 # can flow.
 #
 # <details><summary>Help 1: the idea</summary>
@@ -299,12 +299,12 @@ hardest_triplet = check("triplet-hardest", hardest_triplet)
 # Five things are easily forgotten:
 #
 # - Gradients **add up** in PyTorch, so they are set to zero for each batch (`optimizer.zero_grad()`).
-# - One bad batch can throw a model far off. **Clipping** shortens a gradient whose norm is above a limit:
+# - One bad batch can throw a model far off. **[Clipping](../docs/GLOSSARY.md#gradient-clipping)** shortens a gradient whose norm is above a limit:
 #   `torch.nn.utils.clip_grad_norm_(model.parameters(), 2.0)`, after `backward` and before the step.
-# - The learning rate, the size of the step, follows a **schedule**: it climbs at the start and falls at the end.
+# - The [learning rate](../docs/GLOSSARY.md#learning-rate), the size of the step, follows a **schedule**: it climbs at the start and falls at the end.
 #   `schedule.step()` comes after each step of the optimizer.
-# - **Dropout** sets numbers to zero at random, so that a network relies on none of them. It works only in *training mode*.
-#   Validation leaves the model in *evaluation mode*; `model.train()` puts it back.
+# - **[Dropout](../docs/GLOSSARY.md#dropout)** sets numbers to zero at random, so that a network relies on none of them. It works only in *training mode*.
+#   [Validation](../docs/GLOSSARY.md#validation) leaves the model in *evaluation mode*; `model.train()` puts it back.
 # - A loss holds the whole graph of its computation. To remember a loss, keep its number, `loss.item()`.
 
 # %% [markdown] exercise="training-loop" difficulty=3 minutes=15 points=4
@@ -358,7 +358,7 @@ training_loop = check("training-loop", training_loop)
 
 # %% [markdown]
 # The library's loop, `itr_lib/training.py`, does the same, and can also be interrupted and resumed. Around your loop we need
-# an optimizer with its schedule, and an **objective**: a function that takes the model and a batch, and calls your loss. Ours
+# an optimizer with its schedule, and an **[objective](../docs/GLOSSARY.md#objective)**: a function that takes the model and a batch, and calls your loss. Ours
 # also notes how alike the vectors of *different* pictures are: the mean of their cosines.
 
 
@@ -423,7 +423,7 @@ lesson.say(
 #
 # ## 6. Warm up, then train
 #
-# How can we keep the model from collapsing? With a **warm-up**. In the first epoch *all* negatives count: their sum tells each
+# How can we keep the model from collapsing? With a **[warm-up](../docs/GLOSSARY.md#warm-up)**. In the first epoch *all* negatives count: their sum tells each
 # vector roughly where to go. Then the hardest negative means something, and from the second epoch on it counts alone.
 
 # %% [markdown] exercise="warm-up" difficulty=3 minutes=10 points=3
@@ -572,12 +572,12 @@ lesson.say(
 # ## 7. InfoNCE: the same wish as a classification
 #
 # Is there a loss that needs no warm-up? **InfoNCE**, the loss of CLIP, asks: which of these $B$ captions belongs to this
-# picture? A softmax over row $i$ of $S / \tau$ answers with probabilities. The loss is *cross-entropy*: minus the log of the
+# picture? A [softmax](../docs/GLOSSARY.md#softmax) over row $i$ of $S / \tau$ answers with probabilities. The loss is *[cross-entropy](../docs/GLOSSARY.md#cross-entropy)*: minus the log of the
 # probability that the right caption gets. Columns ask for pictures, and the two directions are averaged.
 #
 # $$ L = -\frac{1}{2B} \sum_i \bigg( \log \frac{e^{S_{ii}/\tau}}{\sum_{j} e^{S_{ij}/\tau}} + \log \frac{e^{S_{ii}/\tau}}{\sum_{j} e^{S_{ji}/\tau}} \bigg) $$
 #
-# The **temperature** $\tau$ decides how much of the push goes to the hardest negatives: nearly all of it when $\tau$ is low.
+# The **[temperature](../docs/GLOSSARY.md#temperature)** $\tau$ decides how much of the push goes to the hardest negatives: nearly all of it when $\tau$ is low.
 
 # %%
 negatives = torch.linspace(-0.2, 0.8, 101)
@@ -650,7 +650,7 @@ lesson.say(
 # ## 8. Pooling: from a set to one vector
 #
 # How do up to 36 region vectors become one? By their mean? Then a small star has a small say. By the maximum of each
-# dimension? Then one extreme box decides. **GPO**, the *generalised pooling operator*, learns what lies between. It *sorts*
+# dimension? Then one extreme box decides. **[GPO](../docs/GLOSSARY.md#generalised-pooling-operator)**, the *generalised pooling operator*, learns what lies between. It *sorts*
 # each dimension over the set, largest first, and multiplies the value at each place $k = 0, 1, \ldots$ by a learnt weight
 # $\theta_k$:
 #
@@ -667,7 +667,7 @@ print("with weights 0.5, 0.3, 0.2:", torch.tensor([0.5, 0.3, 0.2]) @ ordered)
 # %% [markdown] exercise="sorted-pool" difficulty=3 minutes=10 points=3
 # ### Your turn: the weighted sum of sorted values
 #
-# Write `sorted_pool(tokens, mask, weights)`: the part of GPO after the weights are known. A **token** is one vector of a set,
+# Write `sorted_pool(tokens, mask, weights)`: the part of GPO after the weights are known. A **[token](../docs/GLOSSARY.md#token)** is one vector of a set,
 # here a region. `mask` is False where a token is padding, which takes no part and can stand anywhere. `weights[b, k]` belongs
 # to place $k$ of set $b$ after sorting, and is 0 beyond the set's size; take the weights as they are. Values may have any
 # size and sign.
@@ -748,7 +748,7 @@ lesson.say(f"R@1 from text to image with each of these weights: {found}.")
 #
 # ## 9. What each choice is worth
 #
-# Which loss is best, and which pooling? Finding out takes longer than a lesson, so the runs were recorded, three seeds for each
+# Which loss is best, and which pooling? Finding out takes longer than a lesson, so the runs were recorded, three [seeds](../docs/GLOSSARY.md#seed) for each
 # choice. A difference counts when it is larger than the spread of the seeds.
 
 # %% tags=["key-figure"]
@@ -861,12 +861,13 @@ else:
 #
 # On the scenes, with the recorded numbers:
 #
-# - Few negatives are false, and the hardest-negative loss finds them.
-# - The hardest negatives alone collapse a new model. After an epoch with all negatives, they help.
-# - InfoNCE needs no warm-up, and is the best of the three losses.
-# - Under InfoNCE, learnt pooling in place of the mean lifts text-to-image R@1 from {{mean t2i_r1: mean pooling, InfoNCE}} to {{mean t2i_r1: InfoNCE}}.
-# - Twins: {{replaces: VSE++ (hardest, GPO)}} % on replacements, {{swaps: VSE++ (hardest, GPO)}} % on swaps. The model knows
-#   which attributes are there, but not whose they are.
+# | what | where | what it showed |
+# | --- | --- | --- |
+# | false negatives | sections 3, 6 | they are few, and the hardest-negative loss finds them |
+# | hardest negatives | sections 4 to 6 | alone they collapse a new model; after an epoch with all negatives, they help |
+# | InfoNCE | section 7 | it needs no warm-up, and is the best of the three losses |
+# | learnt pooling | sections 8, 9 | under InfoNCE it lifts text-to-image R@1 from {{mean t2i_r1: mean pooling, InfoNCE}}, with the mean, to {{mean t2i_r1: InfoNCE}} |
+# | twins | section 10 | {{replaces: VSE++ (hardest, GPO)}} % on replacements, {{swaps: VSE++ (hardest, GPO)}} % on swaps: the model knows which attributes are there, but not whose they are |
 #
 # ## Three questions
 #

@@ -9,9 +9,9 @@
 #
 # **At the end you can**
 #
-# - write the alignment matrix of a picture and a caption, and TERAN's score, without letting padding into a maximum;
+# - write the [alignment matrix](../docs/GLOSSARY.md#alignment-matrix) of a picture and a caption, and TERAN's score, without letting padding into a maximum;
 # - make that score cheap enough to train with, and train from whole captions only;
-# - read a heat map of words and regions by rules, and measure whether words point at the right regions;
+# - read a [heat map](../docs/GLOSSARY.md#heat-map) of words and regions by rules, and measure whether words point at the right regions;
 # - say what fine-grained scoring costs, and score a test set in blocks that fit into memory.
 #
 # **Time** about {{minutes}} minutes with all 7 exercises. **You need** lessons 00 and 01.
@@ -139,7 +139,7 @@ alignments = check("alignments", alignments)
 # %% [markdown]
 # ## 3. From a matrix to a score
 #
-# A score should be high when every word finds its place in the picture. So each word takes its best region, and these best cosines are added up. TERAN calls this **MrSw**: *max over regions, sum over words*.
+# A score should be high when every word finds its place in the picture. So each word takes its best region, and these best cosines are added up. TERAN calls this **[MrSw](../docs/GLOSSARY.md#max-over-regions-sum-over-words)**: *max over regions, sum over words*.
 #
 # $$ S = \sum_t \max_r A_{rt} $$
 
@@ -210,7 +210,7 @@ lesson.say(
 )
 
 # %% [markdown]
-# The remedy is to **pack**. Write the regions of all pictures one under the other, without gaps, and the words of all captions likewise. `vectors[mask]` does that. Now all real dot products are *one* matrix product. Instead of masks
+# The remedy is to **[pack](../docs/GLOSSARY.md#packing)**. Write the regions of all pictures one under the other, without gaps, and the words of all captions likewise. `vectors[mask]` does that. Now all real dot products are *one* matrix product. Instead of masks
 # we need only **counts**: how many rows belong to picture 0, to picture 1, and so on.
 #
 # $$ \begin{pmatrix} \text{regions of picture 0} \\ \text{regions of picture 1} \\ \vdots \end{pmatrix} \begin{pmatrix} \text{words of caption 0} & \text{words of caption 1} & \cdots \end{pmatrix} $$
@@ -390,7 +390,7 @@ for name, grades in relevance.items():
 #
 # 1. **Read columns.** The question is where a *word* goes. MrSw never asks where a region goes.
 # 2. **Some region always wins.** A word points only if its best entry reaches a *floor* that you set beforehand. Otherwise it points nowhere.
-# 3. **Two bright entries may be one thing.** A detector often draws several boxes around one star. Compare boxes by their **intersection over union** (IoU): the area that they share, divided by the area that they cover together. From 0.5 on we say that they show the same thing.
+# 3. **Two bright entries may be one thing.** A detector often draws several boxes around one star. Compare boxes by their **[intersection over union](../docs/GLOSSARY.md#intersection-over-union)** (IoU): the area that they share, divided by the area that they cover together. From 0.5 on we say that they show the same thing.
 #    Only a bright entry *elsewhere* makes a word ambiguous.
 #
 # Here is a made-up case of four regions and the words *star*, *square*, *shape*, *hexagon*: first the alignments, then the IoU of every two boxes.
@@ -539,7 +539,7 @@ figures.explorer(
 # %% [markdown]
 # ## 8. Pointing accuracy
 #
-# Examples convince, but they are picked. Where the truth is known, count. A **question** is a word that speaks of an object (*red*, *star*, *striped*), and it is a hit if the region that aligns best shows that object.
+# Examples convince, but they are picked. Where the truth is known, count. A **question** is a word that speaks of an object (*red*, *star*, *striped*), and it is a hit if the region that aligns best shows that object. The share of hits is the **[pointing accuracy](../docs/GLOSSARY.md#pointing-accuracy)**.
 #
 # Such a number says nothing without its **chance**: how often a random region would be right.
 
@@ -659,7 +659,7 @@ lesson.say(
 )
 
 # %% [markdown]
-# Seconds per query are too long. Lesson 05 pays this price only for a shortlist, the best few of a fast search. Memory is easier: nothing forces us to score all captions at once.
+# Seconds per query are too long. Lesson 05 pays this price only for a [shortlist](../docs/GLOSSARY.md#shortlist), the best few of a fast search. Memory is easier: nothing forces us to score all captions at once.
 
 # %% [markdown] exercise="block-sizes" difficulty=2 minutes=8 points=2
 # ### Your turn: how many captions at once?

@@ -6,8 +6,8 @@
 #
 # **At the end you can**
 #
-# - read attention as *coding*, and write the soft code and the hard code of a word;
-# - pool codes into a score without overflow;
+# - read [attention](../docs/GLOSSARY.md#attention) as *coding*, and write the [soft code](../docs/GLOSSARY.md#soft-code) and the [hard code](../docs/GLOSSARY.md#hard-code) of a word;
+# - pool codes into a score without [overflow](../docs/GLOSSARY.md#overflow);
 # - measure how many regions a word looks at, and what more background does to that;
 # - find out why a number moves when it should stay put;
 # - write the gradient of hard codes by hand, and say why it is cheap.
@@ -44,11 +44,11 @@ test = splits.test
 # %% [markdown]
 # ## 1. Soft: a word in a picture's terms
 #
-# How do you say what a word means *in this picture*? One answer: describe the word by the picture's regions. A set of vectors that describes other vectors is called a **codebook**, and what comes out is a **code**. Here the picture's regions are the codebook. Each word of a caption gets one code: a number that says how well the picture covers it.
+# How do you say what a word means *in this picture*? One answer: describe the word by the picture's regions. A set of vectors that describes other vectors is called a **[codebook](../docs/GLOSSARY.md#codebook)**, and what comes out is a **code**. Here the picture's regions are the codebook. Each word of a caption gets one code: a number that says how well the picture covers it.
 #
 # The regions $v_0, v_1, \dots$ and the words $w_0, w_1, \dots$ have length 1, and $A_{rt} = v_r \cdot w_t$ is the alignment matrix of lesson 02.
 #
-# **Soft coding** (SCAN). Each word spreads its *attention* over the regions. The weights $a_{rt}$ mix the regions into the **attended vector** $\hat v_t$, and the code is its cosine with the word:
+# **Soft coding** (SCAN). Each word spreads its *attention* over the regions. The weights $a_{rt}$ mix the regions into the **[attended vector](../docs/GLOSSARY.md#attended-vector)** $\hat v_t$, and the code is its cosine with the word:
 #
 # $$ a_{rt} = \frac{e^{A_{rt} / \tau}}{\sum_{q} e^{A_{qt} / \tau}} \qquad \hat v_t = \sum_r a_{rt} \, v_r \qquad s_t = \frac{w_t \cdot \hat v_t}{\lVert \hat v_t \rVert + 10^{-8}} $$
 #
@@ -197,7 +197,7 @@ def hard_codes(regions, words, region_mask):
 # | --- | --- | --- |
 # | sum | $\sum_t s_t$ | TERAN's MrSw, when the codes are hard |
 # | mean | $\frac{1}{W} \sum_t s_t$ | long captions do not collect more |
-# | lse | $\log \sum_t e^{s_t / \beta}$ | *log-sum-exp*, CHAN's choice, $\beta = 0.1$ |
+# | lse | $\log \sum_t e^{s_t / \beta}$ | *[log-sum-exp](../docs/GLOSSARY.md#log-sum-exp)*, CHAN's choice, $\beta = 0.1$ |
 # | softmax | $\sum_t \frac{e^{s_t / \beta}}{\sum_u e^{s_u / \beta}} \, s_t$ | a mean that listens to the large codes |
 #
 # Log-sum-exp has a trap. Written as it stands, it **overflows**:
@@ -267,7 +267,7 @@ for how in ("mean", "lse", "softmax"):
 #
 # ## 4. Train CHAN on your functions
 #
-# You have all of CHAN's score now. The model that makes the vectors stands in `itr_lib/models/chan.py`: lesson 01's text encoder, its small network for each region, and *no* transformer over the regions. **Size augmentation** comes on top: each training step leaves out a fifth of the regions, and hides, changes or drops a fifth of the words. So the model cannot lean on any one of them.
+# You have all of CHAN's score now. The model that makes the vectors stands in `itr_lib/models/chan.py`: lesson 01's text encoder, its small network for each region, and *no* transformer over the regions. **[Size augmentation](../docs/GLOSSARY.md#size-augmentation)** comes on top: each training step leaves out a fifth of the regions, and hides, changes or drops a fifth of the words. So the model cannot lean on any one of them.
 
 
 # %%
@@ -361,7 +361,7 @@ if test.open_picture is not None:
     lesson.show(figures.attention_boxes(test, shown, pieces[t], weights, title))
 
 # %% [markdown]
-# How many regions does the word use? Counting weights above zero does not help: under a softmax all of them are. The **entropy** $H = -\sum_r a_r \log a_r$ measures how spread out weights are, and $e^{H}$ (the *perplexity*) turns it into a number of regions. $n$ equal weights give exactly $n$, one weight of 1 gives 1.
+# How many regions does the word use? Counting weights above zero does not help: under a softmax all of them are. The **[entropy](../docs/GLOSSARY.md#entropy)** $H = -\sum_r a_r \log a_r$ measures how spread out weights are, and $e^{H}$ (the *perplexity*) turns it into a number of regions. $n$ equal weights give exactly $n$, one weight of 1 gives 1.
 
 # %% [markdown] exercise="regions-used" difficulty=2 minutes=8 points=2
 # ### Your turn: how many regions does a softmax use?
@@ -705,7 +705,7 @@ lesson.record(gradient_sparsity=dense / touched)
 #
 # $$ \lVert \hat v_t \rVert^2 = \Big\lVert \sum_r a_{rt} v_r \Big\rVert^2 = \sum_r \sum_s a_{rt} \, a_{st} \, (v_r \cdot v_s) = a_t^\top G \, a_t \qquad G_{rs} = v_r \cdot v_s $$
 #
-# $G$ is the **Gram matrix** of the picture, the dot products of its regions with each other: $R \times R$ numbers, made once for all captions. A length then costs $R^2$ multiplications instead of $R D$.
+# $G$ is the **[Gram matrix](../docs/GLOSSARY.md#gram-matrix)** of the picture, the dot products of its regions with each other: $R \times R$ numbers, made once for all captions. A length then costs $R^2$ multiplications instead of $R D$.
 
 # %% [markdown] exercise="attended-length" difficulty=3 minutes=9 points=3
 # ### Your turn: a length without its vector
@@ -839,7 +839,7 @@ if test.open_picture is not None:
 #
 # Soft attention leaks into the background, a model trained with it learns to live with that, and its recall is no lower. What hard coding saves is work.
 #
-# **What comes next.** Every loss so far compares a query with the other pairs of its batch, 128 at most here, and looks for the hardest among so few. What if the rival that matters is not in the batch? Lesson 04 keeps the vectors of earlier batches in a queue, and asks what more negatives are worth.
+# **What comes next.** Every loss so far compares a query with the other pairs of its batch, 128 at most here, and looks for the hardest among so few. What if the rival that matters is not in the batch? Lesson 04 keeps the vectors of earlier batches in a [queue](../docs/GLOSSARY.md#queue), and asks what more negatives are worth.
 #
 # ## Three questions
 #

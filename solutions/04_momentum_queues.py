@@ -9,7 +9,7 @@
 #
 # - measure what more negatives are worth, with everything else held equal;
 # - write USER's loss so that it cannot overflow, and say how hard it pushes each negative;
-# - write a queue of vectors, and the *momentum* step by which a second encoder slowly follows the first;
+# - write a queue of vectors, and the *[momentum](../docs/GLOSSARY.md#momentum)* step by which a second encoder slowly follows the first;
 # - choose a momentum from measurements, and say what goes wrong when the second encoder follows too fast or too slowly;
 # - find the right answers that hide among a queue's negatives;
 # - train USER with all of this, in your own code.
@@ -80,7 +80,7 @@ else:
 #
 # ## 2. A loss for many negatives
 #
-# USER's loss is called **UTO**, the unified training objective. $S$ is the batch's matrix of cosines: images are rows, captions are columns, and the pairs that belong together stand on the diagonal. $\gamma$ is a threshold and $\mu$ a sharpness, both chosen by hand:
+# USER's loss is called **[UTO](../docs/GLOSSARY.md#unified-training-objective)**, the unified training objective. $S$ is the batch's matrix of cosines: images are rows, captions are columns, and the pairs that belong together stand on the diagonal. $\gamma$ is a threshold and $\mu$ a sharpness, both chosen by hand:
 #
 # $$ \frac{1}{B} \sum_i \Big[ \underbrace{\tfrac{1}{\mu} \log \big( 1 + \sum_{j} e^{\mu (S_{ij} - \gamma)} \big)}_{\text{image } i \text{ asks}} + \underbrace{\tfrac{1}{\mu} \log \big( 1 + \sum_{j} e^{\mu (S_{ji} - \gamma)} \big)}_{\text{caption } i \text{ asks}} - \underbrace{\log \big( 1 + \max(S_{ii}, \text{floor}) \big)}_{\text{their own score}} \Big] $$
 #
@@ -226,7 +226,7 @@ lesson.show(figures.push_panels(grid.tolist(), alone, n.tolist(), shares, title)
 #
 # A **key** is a vector, of an image or a caption, that queries are compared with. A queue holds the last $K$ keys: first in, first out. How should it keep them? It could be a list of batches: append one, drop the oldest. But such a list holds exactly $K$ keys only where the batches happen to fit, and it is many tensors instead of one.
 #
-# Better: take one block of memory with $K$ rows, and never move anything. Number the keys from 0 as they come. Key number $k$ goes to place `k % K` and overwrites the oldest. That is a **ring buffer**. In the figure, an arrow points at the next place:
+# Better: take one block of memory with $K$ rows, and never move anything. Number the keys from 0 as they come. Key number $k$ goes to place `k % K` and overwrites the oldest. That is a **[ring buffer](../docs/GLOSSARY.md#ring-buffer)**. In the figure, an arrow points at the next place:
 
 # %%
 title = "A ring of 8 places: new keys (dark) replace the oldest"
@@ -321,7 +321,7 @@ lesson.say(f"Here $K / B$ is {K:,} / {B}: the oldest keys are **{K // B} steps**
 # %% [markdown]
 # A vector that the encoder made so long ago may mean nothing to the encoder of today.
 #
-# MoCo's answer: let another encoder make the keys, a copy that follows slowly. Let $q$ be the weights of the encoder that is trained, and $k$ those of this **key encoder**. At every step
+# MoCo's answer: let another encoder make the keys, a copy that follows slowly. Let $q$ be the weights of the encoder that is trained, and $k$ those of this **[key encoder](../docs/GLOSSARY.md#key-encoder)**. At every step
 #
 # $$ k \leftarrow m \, k + (1 - m) \, q $$
 #
@@ -730,7 +730,7 @@ lesson.clock()
 # Because old keys can be told from new ones without looking at any picture. The loss of the collapsed runs fell in just this way. Watch retrieval on validation data.
 # </details>
 #
-# **Next.** Can we have both, the speed of a dot product *and* the recall of alignment? Lesson 05 takes both kinds of score from one network, and searches in two stages. Appendix 04a is for those who want to know how such a training begins, what USER does with regions, and which parts of it did not matter here.
+# **Next.** Can we have both, the speed of a dot product *and* the recall of alignment? Lesson 05 takes both kinds of score from one network, and searches in [two stages](../docs/GLOSSARY.md#two-stages). Appendix 04a is for those who want to know how such a training begins, what USER does with regions, and which parts of it did not matter here.
 #
 # ## Further reading
 #

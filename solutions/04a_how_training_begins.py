@@ -5,10 +5,10 @@
 #
 # **At the end you can**
 #
-# - compute the best score for a model that cannot tell pairs apart, and read a *plateau*, a stretch where the loss stands still;
+# - compute the best score for a model that cannot tell pairs apart, and read a *[plateau](../docs/GLOSSARY.md#plateau)*, a stretch where the loss stands still;
 # - find out from the gradient why a loss does not move, instead of waiting;
 # - add a vector of the whole picture to its regions;
-# - report an *ablation*, a run with one thing changed, that shows no difference.
+# - report an *[ablation](../docs/GLOSSARY.md#ablation)*, a run with one thing changed, that shows no difference.
 #
 # **Time** about {{minutes}} minutes with both exercises. **You need** lesson 04. The loss that you wrote there is used here.
 
@@ -184,7 +184,7 @@ head = (
 lesson.say(head + "\n| --- | --- | --- | --- | --- |\n" + "\n".join(rows))
 
 # %% [markdown]
-# Where some of the pairs are above 0, they pull the rest along. Where none is, the gradient is as good as 0, and all depends on the noise of the first batches. (The gap between the two directions is known as the *modality gap*; W. Liang et al., NeurIPS 2022.)
+# Where some of the pairs are above 0, they pull the rest along. Where none is, the gradient is as good as 0, and all depends on the noise of the first batches. (The gap between the two directions is known as the *[modality gap](../docs/GLOSSARY.md#modality-gap)*; W. Liang et al., NeurIPS 2022.)
 #
 # The remedy is small: a floor of $-0.9$. It keeps the logarithm finite, which would break at a cosine of $-1$, and a pair below 0 has a gradient too. For every pair above 0 it is exactly the paper's loss. All six recorded runs with it got going:
 
@@ -205,7 +205,7 @@ lesson.compare(
 #
 # ## 3. The picture as a guide
 #
-# How can a region know what its picture is about? A detector looks at each box alone, but whether a box matters depends on the whole picture. The other half of USER is about this. **SGE**, self-guided enhancement, makes one vector $g$ for the whole picture: a weighted sum of its regions $x_r$, with learnt weights $a_r$, brought to length 1. Then it gives each region its share $b_r$ of $g$, with a sharpness $\lambda$:
+# How can a region know what its picture is about? A detector looks at each box alone, but whether a box matters depends on the whole picture. The other half of USER is about this. **[SGE](../docs/GLOSSARY.md#self-guided-enhancement)**, self-guided enhancement, makes one vector $g$ for the whole picture: a weighted sum of its regions $x_r$, with learnt weights $a_r$, brought to length 1. Then it gives each region its share $b_r$ of $g$, with a sharpness $\lambda$:
 #
 # $$ s = \operatorname{softmax}_r (\lambda \, x_r \cdot g) \qquad b = \frac{s}{\lVert s \rVert} \qquad x_r \leftarrow x_r + b_r \, g $$
 #

@@ -3,14 +3,14 @@
 #
 # Lesson 04 ended with a question. One vector a picture makes a query fast. Words and regions find far more, but they must be aligned with *every* picture, and that is slow. Is there no way to have both?
 #
-# There is: read one network twice. Read as one vector a picture, it looks through the whole gallery and makes a **shortlist**. Read as words and regions, it puts the shortlist in order. The network is TGDT (2023), the *token-guided dual transformer*.
+# There is: read one network twice. Read as one vector a picture, it looks through the whole gallery and makes a **shortlist**. Read as words and regions, it puts the shortlist in order. The network is TGDT (2023), the *[token-guided](../docs/GLOSSARY.md#token-guidance) dual transformer*.
 #
 # **At the end you can**
 #
 # - search in two stages;
-# - give an honest rank to a query whose match is not in the shortlist;
+# - give an [honest rank](../docs/GLOSSARY.md#honest-rank) to a query whose match is not in the shortlist;
 # - read one network at two levels, and say where its gradients flow;
-# - train a vector with CMC, a loss that compares pictures with captions, and each side with itself;
+# - train a vector with [CMC](../docs/GLOSSARY.md#consistent-multimodal-contrastive-loss), a loss that compares pictures with captions, and each side with itself;
 # - choose the length of a shortlist from measurements;
 # - run a search engine made of your own functions.
 #
@@ -51,8 +51,8 @@ test = splits.test
 #
 # In two stages:
 #
-# 1. Score all $N$ pictures by their vectors. This is the **global** score.
-# 2. Take the first $K$ of them, the shortlist. Order *them* anew by global + $w$ · **local**: the local score is MrSw of words and regions (lesson 02), and $w$ is its weight. The other pictures follow, in their global order.
+# 1. Score all $N$ pictures by their vectors. This is the **[global](../docs/GLOSSARY.md#global-score)** score.
+# 2. Take the first $K$ of them, the shortlist. Order *them* anew by global + $w$ · **[local](../docs/GLOSSARY.md#local-score)**: the local score is MrSw of words and regions (lesson 02), and $w$ is its weight. The other pictures follow, in their global order.
 
 # %%
 figure = figures.two_stage_diagram(
@@ -318,7 +318,7 @@ lesson.show(
 )
 
 # %% [markdown]
-# One thing is left to decide. The loss on the global vector sends its gradient down through the top. Does it go on into the branches, or does a **barrier** between branch and top stop it? In PyTorch the barrier is one word: `tokens.detach()` holds the same numbers, and no gradient passes through it.
+# One thing is left to decide. The loss on the global vector sends its gradient down through the top. Does it go on into the branches, or does a **[barrier](../docs/GLOSSARY.md#barrier)** between branch and top stop it? In PyTorch the barrier is one word: `tokens.detach()` holds the same numbers, and no gradient passes through it.
 
 # %% [markdown] exercise="token-guidance" difficulty=2 minutes=6 points=2
 # ### Your turn: the global vector
@@ -659,7 +659,7 @@ lesson.clock()
 # %% [markdown]
 # ## 7. Which method should you take?
 #
-# It depends on what a query may cost. One method **beats** another if it is at least as good in both cost and recall, and better in one of them. The methods that nobody beats are the **Pareto front**: choose among these.
+# It depends on what a query may cost. One method **beats** another if it is at least as good in both cost and recall, and better in one of them. The methods that nobody beats are the **[Pareto front](../docs/GLOSSARY.md#pareto-front)**: choose among these.
 
 # %% [markdown] exercise="pareto-front" difficulty=2 minutes=6 points=2
 # ### Your turn: the Pareto front

@@ -78,7 +78,7 @@ print(f"{len(rare)} words that the tokenizer has only in pieces:", *sorted(rare)
 # %% [markdown] exercise="whole-picture" difficulty=1 minutes=5 points=2
 # ### Your turn: one vector for a picture
 #
-# A vision transformer (ViT), such as CLIP's or DINOv2's, returns tokens. First comes a *class token*, which stands for the whole picture. In some, *registers* follow: tokens that belong to no place in it. Then comes a token for each patch, row by row from the top left. SigLIP and Swin have patches only. ConvNeXt and EfficientNet return a map of channels.
+# A vision transformer (ViT), such as CLIP's or DINOv2's, returns tokens. First comes a *[class token](../docs/GLOSSARY.md#class-token)*, which stands for the whole picture. In some, *[registers](../docs/GLOSSARY.md#registers)* follow: tokens that belong to no place in it. Then comes a token for each patch, row by row from the top left. SigLIP and Swin have patches only. ConvNeXt and EfficientNet return a map of channels.
 #
 # Write `whole_picture(output, class_token, registers)`. It takes tokens $(N, T, D)$ or a map $(N, D, H, W)$; whether the first token is a class token; and how many registers follow before the patches. It returns one vector a picture, $(N, D)$: the class token where there is one, else the mean over patches or cells. (A map comes with `False` and 0.)
 #
@@ -372,7 +372,7 @@ print(f"{int(fits.sum())} of {len(fits)} misses fit, judged by {whose}")
 #
 # R@1 counts one picture as right, and a caption may fit many. Draw $n$ misses by lot and judge by hand whether the picture that came first fits the caption all the same. Say $h$ of $n$ do. If that share held for all misses, R@1 would rise from $r$ to $r + (100 - r) \cdot h / n$.
 #
-# Twenty judgements are few, so give an interval, too. Wilson's 95 % interval for a share reaches, with $z = 1.96$,
+# Twenty judgements are few, so give an interval, too. [Wilson's](../docs/GLOSSARY.md#wilson-interval) 95 % interval for a share reaches, with $z = 1.96$,
 #
 # $$\text{from } \; c - w \; \text{ to } \; c + w, \qquad c = \frac{h + z^2 / 2}{n + z^2}, \qquad w = \frac{z}{n + z^2} \sqrt{\frac{h (n - h)}{n} + \frac{z^2}{4}}.$$
 #
@@ -568,7 +568,7 @@ if any(steps.values()):
 # %% [markdown]
 # **Eyes.** Hand-made features of colours and edges find {{06_real_photographs-flickr8k/t2i_r1: hand-made features}} %. A network that learnt to name 1,000 kinds of things finds {{06_real_photographs-flickr8k/t2i_r1: EfficientNet}} %. Of CLIP's vectors we have those of 1,805 photographs to train on and choose by, and of 308 to search. Compare within that group only: its gallery is smaller, and so is its training set. There CLIP's one vector finds {{06_real_photographs-flickr8k/t2i_r1: CLIP, 1,805}} %, EfficientNet's 17 regions {{06_real_photographs-flickr8k/t2i_r1: EfficientNet, 1,805}} %. CLIP's eyes learnt from captions, and captions are what is asked here.
 #
-# **Text.** The same for words: from 27,000 captions a network learns what *frisbee* goes with, and not much English. MiniLM has read books and a billion pairs of sentences. Its weights stay as they are, *frozen*, and only a linear layer on top learns: {{06_real_photographs-flickr8k/t2i_r1: MiniLM, frozen}} %.
+# **Text.** The same for words: from 27,000 captions a network learns what *frisbee* goes with, and not much English. MiniLM has read books and a billion pairs of sentences. Its weights stay as they are, *[frozen](../docs/GLOSSARY.md#frozen)*, and only a linear layer on top learns: {{06_real_photographs-flickr8k/t2i_r1: MiniLM, frozen}} %.
 #
 # How does one tune a part at a rate of its own? The optimiser takes *groups* of parameters.
 
@@ -617,7 +617,7 @@ parameter_groups = check("parameter-groups", parameter_groups)
 #
 # ## 9. The field's tables
 #
-# R@1, R@5 and R@10 as the papers give them. A dash means that no source at hand gives the number. *Zero-shot* means as it is, without training on that data set. Compare CLIP with TERAN, text to image (t2i), on Flickr30k and on COCO 5K: who is ahead?
+# R@1, R@5 and R@10 as the papers give them. A dash means that no source at hand gives the number. *[Zero-shot](../docs/GLOSSARY.md#zero-shot)* means as it is, without training on that data set. Compare CLIP with TERAN, text to image (t2i), on Flickr30k and on COCO 5K: who is ahead?
 
 # %%
 leaderboard.published_table()
@@ -641,7 +641,7 @@ leaderboard.published_table()
 # 2. `python -m data_scripts.extract_features` makes features of boxes, whole pictures or grids;
 # 3. `python -m data_scripts.train --model teran --preset paper --data flickr30k --root ... --out ...`;
 # 4. `python -m data_scripts.evaluate`: on COCO 5K, or 1K with `--protocol folds`;
-# 5. say in your paper: split, gallery, folds, one model or the mean of two (an *ensemble*), what the eyes and the words had learnt from before, and the spread over seeds.
+# 5. say in your paper: split, gallery, folds, one model or the mean of two (an *[ensemble](../docs/GLOSSARY.md#ensemble)*), what the eyes and the words had learnt from before, and the spread over seeds.
 #
 # Why what they had learnt before? By its model card, MiniLM was tuned on sentence pairs that include Flickr30k's captions, and Flickr30k holds all 1,000 photographs that we tested on. So it may know which of our test captions belong together, and part of its step on the ladder may be that.
 #

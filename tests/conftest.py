@@ -19,7 +19,8 @@ THREADS = "1"  # two workers on two cores: more threads would only wait for each
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before anything is imported: tests make their own data, in a folder that goes away after them."""
-    for name in ("ITR_PROFILE", "ITR_GRADING", "ITR_SECRET", "ITR_METRICS", "ITR_ANSWERS", "NBGRADER_EXECUTION"):
+    own = "ITR_PROFILE", "ITR_GRADING", "ITR_SECRET", "ITR_METRICS", "ITR_ANSWERS", "ITR_SHARED_CACHE"
+    for name in (*own, "NBGRADER_EXECUTION"):
         os.environ.pop(name, None)  # a developer's own settings are not the tests' business
     os.environ.setdefault("OMP_NUM_THREADS", THREADS)
     os.environ.setdefault("MPLBACKEND", "Agg")

@@ -9,19 +9,28 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from pkgutil import resolve_name
+from tempfile import TemporaryDirectory
 from unittest import mock
 
 import numpy as np
 import simulated_gpu
 import torch
-from toy import toy_data
+from toy import toy_data, toy_pictures
 
+from itr_lib.checks import exercise
+from itr_lib.checks.device import run_on
+from itr_lib.checks.frame import verify
+from itr_lib.checks.wrong import WrongAnswer
 from itr_lib.data.tokenisation import tokenise, train_tokenizer
 from itr_lib.encoders.pooling import GPO
 from itr_lib.encoders.text import TextConfig
+from itr_lib.guides.clip import zero_shot_scores
+from itr_lib.guides.small_clip import SmallClip, train_small_clip
 from itr_lib.models import build
 from itr_lib.momentum import key_encoder
 from itr_lib.objectives import InfoNCEObjective, TripletObjective, TwoLevelObjective, UnifiedObjective
@@ -91,6 +100,44 @@ def says_when_misplaced(name: str, function: str) -> str:
     return ""
 
 
+def places_of_the_cpu(scores: torch.Tensor, image_of_caption: torch.Tensor) -> torch.Tensor:
+    """Lesson 00's caption-ranks with ``torch.arange(N)``, which on a CPU is right."""
+    own = image_of_caption[None, :] == torch.arange(len(scores))[:, None]
+    best = scores.masked_fill(~own, -torch.inf).amax(dim=1, keepdim=True)
+    return 1 + ((scores >= best) & ~own).sum(dim=1)
+
+
+def in_numpy(ranks: torch.Tensor, k: int) -> float:
+    """Lesson 00's recall-at-k."""
+    return 100 * float((ranks.numpy() <= k).mean())
+
+
+def told_of(slug: str, answer: Callable, device: str) -> str:
+    """What the check says in a lesson that was opened with this device; "" for a right answer."""
+    run_on(device)
+    try:
+        verify(exercise(slug), answer)
+    except WrongAnswer as error:
+        return str(error)
+    return ""
+
+
+def small_clip_there() -> dict[str, float]:
+    """A small CLIP, trained and asked there: how much ran there, how far its cosines are from the CPU's, their size."""
+    settings = SmallClip(
+        scenes=20, single_steps=2, scene_steps=2, batch_size=8, image_size=32, width=32, image_layers=1, dim=8
+    )
+    few = toy_pictures(toy_data(6, 1))
+    with TemporaryDirectory() as folder:
+        with simulated_gpu.counting() as training:
+            train_small_clip(Path(folder), 0, settings, progress=False, device="cuda")
+        with simulated_gpu.counting() as asking:
+            there = zero_shot_scores(few, folder, device="cuda")
+        here = zero_shot_scores(few, folder)
+    ran = {"training": training.kernels, "asking": asking.kernels}
+    return ran | {"apart": float((here - there).abs().max()), "size": float(here.abs().max())}
+
+
 counted: dict[str, dict] = {}
 if __name__ == "__main__":
     simulated_gpu.install()
@@ -101,4 +148,7 @@ if __name__ == "__main__":
         follower(torch.rand(2, 3, 4, device="cuda"), torch.ones(2, 3, dtype=torch.bool, device="cuda"))
     said = {what: says_when_misplaced(*where) for what, where in MISPLACED.items()}
     warned = [str(warning.message) for warning in caught]
-    print(json.dumps({"losses": losses, "counted": counted, "misplaced": said, "warned": warned, "steps": STEPS}))
+    answers = {("caption-ranks", places_of_the_cpu), ("recall-at-k", in_numpy)}
+    told = {device: {slug: told_of(slug, answer, device) for slug, answer in answers} for device in ("cpu", "cuda")}
+    seen = {"losses": losses, "counted": counted, "misplaced": said, "warned": warned, "steps": STEPS, "answers": told}
+    print(json.dumps(seen | {"clip": small_clip_there()}))

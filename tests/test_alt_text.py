@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image
 from toy import toy_data
 
 from itr_lib import figures
+from itr_lib.course.build import read_notebook
 from itr_lib.figures.alt_text import LONGEST, MORE, alt_text
 
 
@@ -109,3 +112,21 @@ def test_marks_are_read_as_what_they_mean():
     first, second, third, fourth = data.captions
     grid = figures.picture_grid(data, range(2), "Two each", captions=2)
     assert alt_text(grid) == f"Two each. 2 pictures: {first}, {second}; {third}, {fourth}."
+
+
+EXECUTED = sorted((Path(__file__).resolve().parents[1] / "solutions").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
+def test_every_picture_of_an_executed_lesson_has_a_text(path):
+    """Of figures, of the explorer's still and of whatever else a cell left; no output is a picture and nothing else."""
+    notebook = read_notebook(path)
+    bundles = [out.get("data", {}) for cell in notebook.cells for out in cell.get("outputs", [])]
+    pages = ["".join(bundle["text/html"]) for bundle in bundles if "text/html" in bundle]
+    pages += [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    pictures = [tag for page in pages for tag in re.findall(r"<(?:img|svg)[^>]*>", page)]
+    assert pictures and all(re.search(r'(alt|aria-label)="[^"]{20,}"', tag) for tag in pictures)
+    assert not any("![" in cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    bare = [bundle.keys() for bundle in bundles if any(kind.startswith("image/") for kind in bundle)]
+    assert not bare
+    assert all("<th" in table for page in pages for table in re.findall(r"<table.*?</table>", page, flags=re.DOTALL))

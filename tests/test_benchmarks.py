@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import psutil
+import pytest
 import torch
 
-from data_scripts import benchmarks, busy
+from data_scripts import benchmarks, busy, scale
 
 
 def test_every_ratio_is_printed(monkeypatch, capsys):
@@ -23,9 +26,25 @@ def test_every_ratio_is_printed(monkeypatch, capsys):
     threads = torch.get_num_threads()
     assert benchmarks.main(["--device", "cpu", "--repeats", "1", "--threads", str(threads)]) == 0
     out = capsys.readouterr().out
-    assert out.count("times the product") == 11 and out.count("bare product") == 5
+    assert out.count("times the product") == 11 + 8 and out.count("bare product") == 5
     assert "projected from 3 x 8" in out and "bfloat16 keeps the first image" in out
-    assert "two stages: 30 images x 36 regions" in out and out.count("times as fast as aligning") == 3
+    assert "two stages: 30 images x 36 regions" in out and out.count("of aligning every image") == 8
+
+
+@pytest.mark.skipif(None in map(find_spec, ("faiss", "qdrant_client", "qdrant_edge")), reason="of the extra scale")
+def test_every_home_has_its_line(capfd):
+    small = ["--items", "600", "--queries", "6", "--dim", "16", "--tokens", "3", "--repeats", "1", "--local"]
+    assert scale.main(small) == 0
+    lines = {line[:34].strip(): line[34:].split() for line in capfd.readouterr().out.splitlines()}
+    for name in ("in memory", "faiss, Flat", "qdrant-edge", "qdrant, Python copy"):
+        assert lines[name][1:3] == ["1.000", "1.000"], "recall, and the same ids"
+
+
+def test_what_is_not_installed_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(SystemExit):
+        scale.main(["--items", "3", "--queries", "1"])
+    assert "faiss is not installed" in capsys.readouterr().err
 
 
 def test_the_padded_way_gives_the_same_scores():

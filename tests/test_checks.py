@@ -25,7 +25,7 @@ ALSO_RIGHT = [pair for answers in ANSWERS for pair in answers.ALSO_RIGHT]
 WRONG = {slug: wrong for answers in ANSWERS for slug, wrong in answers.WRONG.items()}
 FILES = sorted(Path(checks.__file__).parent.rglob("*.py"))
 SHARED = {"__init__", "_inputs", "_loop_log", "_mistakes", "_ranks", "_rings", "_uto", "answers", "as_if", "frame"}
-SHARED |= {"hidden", "outcome", "pace", "plain", "symptoms", "trial", "wrong"}
+SHARED |= {"device", "hidden", "outcome", "pace", "plain", "symptoms", "trial", "wrong"}
 GENERIC = "your result differs from what is expected"
 
 

@@ -31,6 +31,7 @@ def test_the_folder_holds_every_lesson_with_its_solutions_and_keeps_roster_and_s
     for path in lesson_sources(repo):
         notebook = nbformat.read(folder / "source" / path.stem / f"{path.stem}.ipynb", as_version=4)
         solutions = [cell for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("solution")]
+        assert (folder / "source" / path.stem / "AGENTS.md").read_text() == (repo / "notebooks/AGENTS.md").read_text()
         assert len(solutions) > 1 and all("### BEGIN SOLUTION" in cell.source for cell in solutions)
     secret = (folder / "secret.txt").read_text()
     (folder / "roster.csv").write_text("id\nme\n")
@@ -106,6 +107,7 @@ def test_what_is_handed_out_is_the_learners_copy_and_no_secret(repo, course) -> 
     slugs = [one["slug"] for one in asked_in(LESSON)]
     assert [c.id for c in added] == [f"{slug}-{part}" for slug in slugs for part in ("question", "answer")]
     assert {c.source for c in added if c.id.endswith("-answer")} == {"*Your answer, in place of this line.*"}
+    assert (folder / "release" / LESSON / "AGENTS.md").exists()
     secret = (folder / "secret.txt").read_text().strip()
     text = "".join(path.read_text() for path in (folder / "release").rglob("*") if path.is_file())
     assert secret not in text and "HIDDEN" not in text and "### BEGIN" not in text and "1 point:" not in text
@@ -113,6 +115,7 @@ def test_what_is_handed_out_is_the_learners_copy_and_no_secret(repo, course) -> 
 
 @needs_nbgrader
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # beside other programs it has taken more than a quarter of an hour
 def test_nbgrader_grades_the_class_to_the_point(course) -> None:
     """Slow: ten submissions, each in a process of its own, through every step that a teacher takes."""
     folder, nbgrader = course

@@ -727,6 +727,22 @@ def test_a_lesson_that_there_is_not_gets_a_sentence(course, monkeypatch, capsys,
     assert capsys.readouterr().err == "there is no lesson '09': expected one of 00_small, or its number\n"
 
 
+def test_a_gpu_has_bands_of_its_own_where_there_are_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lesson by lesson; others fall back on the CPU's, and without any nobody asks torch for a GPU."""
+    bands = {"scenes": {"00_a": {"r1": {"low": 1, "high": 2, "seeds": 3}}}}
+    bands["scenes"]["01_b"] = bands["scenes"]["00_a"]
+    path = tmp_path / "tests" / "expected" / "quick.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(bands))
+    monkeypatch.setattr(runner, "choose_device", lambda device: pytest.fail("asked"))
+    assert runner._bands(Options(), tmp_path)["00_a"]["r1"] == Band(1, 2, 3)
+    path.write_text(json.dumps(bands | {"scenes on cuda": {"00_a": {"r1": {"low": 5, "high": 6, "seeds": 2}}}}))
+    for device, low in (("cpu", 1), ("cuda", 5)):
+        monkeypatch.setattr(runner, "choose_device", lambda _, device=device: device)
+        found = runner._bands(Options(), tmp_path)
+        assert found["00_a"]["r1"].low == low and found["01_b"]["r1"].low == 1
+
+
 def test_bands_are_made_from_the_seeds_and_widened(course, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     repo = course(HEAD + TAIL.replace('"r1": 40.0', '"r1": 40.0 + seed'))
     build(repo)

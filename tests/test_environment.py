@@ -46,7 +46,7 @@ def all_requirements(project: dict) -> list[Requirement]:
 
 
 def test_extras_are_named(project: dict) -> None:
-    assert set(project["optional-dependencies"]) == {"course", "dev", "classroom", "offline", "scale"}
+    assert set(project["optional-dependencies"]) == {"course", "dev", "classroom", "offline", "scale", "site"}
 
 
 def test_every_requirement_has_bounds_and_a_pin_inside_them(project: dict, pins: dict[str, str]) -> None:
@@ -84,8 +84,9 @@ def test_conda_takes_the_same_versions(repo: Path, project: dict, pins: dict[str
 
 
 def test_make_installs_torch_pinned_in_the_same_call(repo: Path, pins: dict[str, str]) -> None:
-    (line,) = [line for line in (repo / "Makefile").read_text().splitlines() if " pip install" in line]
-    assert f" torch=={pins['torch']} " in line and "-c constraints.txt" in line and "'.[dev]'" in line
+    lines = [line for line in (repo / "Makefile").read_text().splitlines() if " pip install" in line]
+    assert all(f" torch=={pins['torch']} " in line and "-c constraints.txt" in line for line in lines)
+    assert [re.search(r"'\.\[(.*?)\]'", line)[1] for line in lines] == ["dev,site", "dev"]
 
 
 @pytest.mark.parametrize("name", ["Makefile", "pyproject.toml", "constraints.txt", "environment.yml", ".ci/run"])
@@ -135,7 +136,7 @@ def test_workflows_call_targets_that_exist(repo: Path) -> None:
     called = set()
     for path in (repo / ".github" / "workflows").glob("*.yml"):
         for job in yaml.safe_load(path.read_text())["jobs"].values():
-            called |= {step["run"].split()[1] for step in job["steps"] if "run" in step}
+            called |= {name for step in job["steps"] for name in re.findall(r"\bmake ([a-z]+)", step.get("run", ""))}
     assert {"lint", "check", "test", "course"} <= called <= targets
 
 

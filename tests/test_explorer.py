@@ -133,7 +133,7 @@ def test_nobody_is_there_without_a_kernel():
 def test_who_can_answer_is_there(monkeypatch, answers):
     request = {"content": {"code": "1", "allow_stdin": answers}}
     kernel = type("Kernel", (), {"get_parent": lambda self: request})()
-    monkeypatch.setattr(module, "get_ipython", lambda: type("Shell", (), {"kernel": kernel})())
+    monkeypatch.setattr("IPython.get_ipython", lambda: type("Shell", (), {"kernel": kernel})())
     assert someone_is_there() is answers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import multiprocessing
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import transformers as hf
@@ -364,13 +366,15 @@ def test_twenty_kills_leave_no_trace(images, clip, tmp_path, monkeypatch):
     start = time.monotonic()
     assert run(images, clip, tmp_path / "whole", *options) == 0
     took, expected, dice, kills = time.monotonic() - start, bytes_of(tmp_path / "whole"), random.Random(0), 0
-    fork = multiprocessing.get_context("fork")
+    fork, workers = multiprocessing.get_context("fork"), []
     while kills < 20:
         command = fork.Process(
             target=run_forked, args=(images, clip, tmp_path / "out", *options), kwargs={"workers": kills % 2}
         )
         command.start()
         command.join(dice.uniform(0, took))
+        with contextlib.suppress(psutil.NoSuchProcess):
+            workers += psutil.Process(command.pid).children()
         command.kill()
         command.join()
         kills += command.exitcode == -9
@@ -379,6 +383,20 @@ def test_twenty_kills_leave_no_trace(images, clip, tmp_path, monkeypatch):
             shutil.rmtree(tmp_path / "out")
     assert run(images, clip, tmp_path / "out", *options) == 0
     assert bytes_of(tmp_path / "out") == expected
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
+
+
+def orphan() -> None:
+    extraction._end_with(parent=0, worker=0)
+    time.sleep(60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has torch")
+def test_a_worker_whose_parent_is_gone_ends() -> None:
+    process = multiprocessing.get_context("fork").Process(target=orphan)
+    process.start()
+    process.join(10)
+    assert process.exitcode == 1
 
 
 # --- what can be wrong -----------------------------------------------------------------------------------------------

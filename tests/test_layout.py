@@ -14,7 +14,8 @@ import pytest
 # From the ground up. A module imports from floors below its own, and within its own room; rooms on one floor do not
 # know each other.
 FLOORS = """
-    progress validation parallel files transfer
+    progress validation parallel files transfer clock
+    desk
     data
     encoders
     similarity

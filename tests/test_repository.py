@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 REPO = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
 OURS = {"itr_lib", "data_scripts"}
+MAINTAINERS = [REPO / "data_scripts" / f"{name}.py" for name in ("nightly", "release")]  # who have the extra dev
 SCHEMAS = {
     "vendor.github-workflows": sorted((REPO / ".github" / "workflows").glob("*.yml")),
     "vendor.github-issue-forms": sorted((REPO / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml")),
@@ -54,7 +55,7 @@ def names_of(requirements: list[str]) -> set[str]:
 
 
 def library() -> list[Path]:
-    return [path for folder in OURS for path in (REPO / folder).rglob("*.py")]
+    return [path for folder in OURS for path in (REPO / folder).rglob("*.py") if path not in MAINTAINERS]
 
 
 def test_every_package_that_a_module_imports_is_declared() -> None:
@@ -79,7 +80,7 @@ def test_every_package_that_a_lesson_or_a_test_imports_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
     declared = names_of(PROJECT["dependencies"] + extras["course"] + extras["dev"])
     beside = {path.stem for path in (REPO / "tests").glob("*.py")}  # tests import each other's helpers
-    paths = [path for folder in ("solutions", "tests") for path in (REPO / folder).glob("*.py")]
+    paths = [path for folder in ("solutions", "tests") for path in (REPO / folder).glob("*.py")] + MAINTAINERS
     for module, names in distributions_of(imported(paths) - beside).items():
         assert names & declared, f"{module} ({', '.join(names)}) is imported and not declared"
 

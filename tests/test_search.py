@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from itr_lib.encoders.tokens import GlobalTokens, Tokens
 from itr_lib.evaluation import retrieval_metrics, two_stage_metrics
 from itr_lib.search import Found, TwoStageIndex, alignments, file
+from itr_lib.search.shortlists import first
 from itr_lib.similarity import ATTENDED, CODE_POOLINGS, CODINGS, Alignment, cosine_scores, l2_normalise
 
 SIDES = ("images", "captions")
@@ -167,10 +168,21 @@ def test_the_second_stage_costs_as_many_alignments_as_the_shortlist_has_places(m
     monkeypatch.setattr(
         TwoStageIndex,
         "_alignments",
-        lambda self, rows, tokens: (seen.append(len(rows)), aligned(self, rows, tokens))[1],
+        lambda self, queries, rows: (seen.append(rows.shape), aligned(self, queries, rows))[1],
     )
     index_of(items).query(queries, shortlist=7, top=30)
-    assert seen == [7] * 4
+    assert seen == [(4, 7)]
+
+
+@pytest.mark.parametrize("total", [5, 64, 300, 1000, 3001])
+@pytest.mark.parametrize("levels", [2, 40, 10**6])
+def test_the_first_of_many_are_those_of_a_stable_sort(total, levels):
+    """With few levels nearly all are ties, within the few and at their edge; most totals leave a rest of the groups."""
+    scores = torch.randint(levels, (6, total), generator=torch.Generator().manual_seed(total)).float()
+    order = scores.sort(dim=1, descending=True, stable=True)
+    for count in (1, 2, 3, total // 2 + 1, total):
+        values, rows = first(scores, count)
+        assert torch.equal(rows, order.indices[:, :count]) and torch.equal(values, order.values[:, :count])
 
 
 # --- a model without a second stage ----------------------------------------------------------------------------------
@@ -278,6 +290,30 @@ def test_tokens_in_16_bits_score_as_their_rounded_values():
     expected = index_of(rounded).query(queries, shortlist=30, top=30)
     assert torch.equal(found.rows, expected.rows) and torch.equal(found.scores, expected.scores)
     assert not torch.equal(found.scores, index_of(items).query(queries, shortlist=30, top=30).scores)
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.int8])
+def test_smaller_tokens_score_as_what_is_left_of_them(side, kind, tmp_path):
+    """In 8 bits a token's largest number is 127 steps, and each other one the nearest step."""
+    items, queries = encodings(30, seed=18), encodings(4, seed=19)
+    step = items.vectors.nan_to_num(0).abs().amax(dim=-1, keepdim=True) / 127
+    left = items.vectors.bfloat16().float() if kind == torch.bfloat16 else (items.vectors / step).round() * step
+    expected = index_of(items._replace(vectors=left), side).query(queries, shortlist=30, top=30)
+    index = index_of(items, side, token_dtype=kind)
+    index.save(tmp_path / "index")
+    for some_index in (index, TwoStageIndex.load(tmp_path / "index")):
+        found = some_index.query(queries, shortlist=30, top=30)
+        assert torch.equal(found.rows, expected.rows)
+        assert torch.allclose(found.scores, expected.scores, rtol=0, atol=1e-5)
+    assert not torch.equal(found.scores, index_of(items, side).query(queries, shortlist=30, top=30).scores)
+    elements, size = int(items.mask.sum()), 8 * kind.itemsize + (4 if kind == torch.int8 else 0)
+    assert index.bytes_per_item == (30 * 6 * 4 + elements * size + 30 * 8) / 30
+
+
+def test_a_token_of_zeros_fits_into_8_bits():
+    items = GlobalTokens(torch.ones(2, 1), torch.zeros(2, 1, 3), torch.ones(2, 1, dtype=torch.bool))
+    assert index_of(items, token_dtype=torch.int8).query(items).scores.tolist() == [[1, 1], [1, 1]]
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
@@ -396,6 +432,18 @@ def test_every_changed_byte_is_noticed(saved):
             saved.write_bytes(whole[:place] + bytes([whole[place] ^ flip]) + whole[place + 1 :])
             with pytest.raises(ValueError, match="gallery.safetensors"):
                 TwoStageIndex.load(saved)
+
+
+def test_an_index_that_stays_in_its_file_answers_alike(saved):
+    queries = encodings(2, 2, dim=2, whole=2, seed=1)
+    mapped, expected = TwoStageIndex.load(saved, mapped=True), TwoStageIndex.load(saved).query(queries)
+    assert mapped.query(queries).ids == expected.ids and torch.equal(mapped.query(queries).scores, expected.scores)
+    mapped.add(["new"], some(encodings(3, 2, dim=2, whole=2), slice(0, 1)))
+    mapped.save(saved)  # over the file that it reads
+    assert TwoStageIndex.load(saved).query(queries).ids == mapped.query(queries).ids
+    saved.write_bytes(saved.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="cannot be read as an index"):
+        TwoStageIndex.load(saved, mapped=True)
 
 
 def test_a_file_cut_short_or_too_long_is_refused(saved):
@@ -606,8 +654,8 @@ def test_an_empty_index_is_refused(tmp_path):
         TwoStageIndex("images").save(tmp_path / "empty")
     with pytest.raises(ValueError, match="side is 'image'"):
         TwoStageIndex("image")
-    with pytest.raises(ValueError, match="token_dtype is torch.bfloat16"):
-        TwoStageIndex("images", token_dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="token_dtype is torch.int16"):
+        TwoStageIndex("images", token_dtype=torch.int16)
     with pytest.raises(ValueError, match="alignment is 'MrSw', expected an itr_lib.similarity.Alignment"):
         TwoStageIndex("images", alignment="MrSw")
     with pytest.raises(ValueError, match="local_weight is inf"):

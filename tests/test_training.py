@@ -215,6 +215,14 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         fit(new_model(), folder=tmp_path)
 
 
+def test_a_wrapper_that_hides_the_encoders_is_refused_before_anything_is_computed():
+    """As DistributedDataParallel does, which this loop has no use for."""
+    with pytest.raises(ValueError, match="model is a DataParallel, expected encode_images.*pass its .module"):
+        fit(torch.nn.DataParallel(new_model()))
+    with pytest.raises(ValueError, match="model is a Linear, expected encode_images, encode_captions and scores$"):
+        fit(torch.nn.Linear(2, 2))
+
+
 def test_a_cpu_run_asks_nothing_of_gpus_and_an_older_checkpoint_is_refused(tmp_path, monkeypatch):
     """It used to keep the generators of all GPUs that were visible, and to stop where fewer were."""
 

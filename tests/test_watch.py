@@ -49,6 +49,14 @@ def test_it_looks_at_some_steps_and_leaves_the_mode(seen):
     assert looks.found[0.0] == [100.0] * 3 and looks.found[0.9] == [0.0] * 3
 
 
+def test_it_keeps_no_more_vectors_the_longer_a_training_is(seen):
+    leader, looks = seen
+    for _ in range(5 * 40):
+        looks.look()
+    assert len(looks.steps) == 40 and max(looks.ages()) == 5 * (watch.OLDEST - 1)
+    assert {len(keys) for keys in looks.seen.values()} == {watch.OLDEST}
+
+
 def test_closeness_and_what_keys_keep(seen):
     leader, looks = seen
     for step in range(30):

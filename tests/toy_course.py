@@ -58,7 +58,8 @@ TAIL = """
 import json
 from pathlib import Path
 
-summary = {"metrics": {"r1": 40.0, "extra": 1.0}, "seconds": 1.0, "peak_memory_mb": 10.0}
+summary = {"metrics": {"r1": 40.0, "extra": 1.0}, "seconds": 1.0, "peak_memory_mb": 10.0,
+    "peak_gpu_memory_mb": 0.0}
 Path(os.environ["ITR_METRICS"], "00_small.json").write_text(json.dumps(summary))
 """
 

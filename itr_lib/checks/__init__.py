@@ -15,7 +15,6 @@ import contextlib
 import difflib
 import functools
 import importlib
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,6 +27,8 @@ from itr_lib.checks.frame import Exercise, verify
 from itr_lib.checks.outcome import as_tensors, is_float
 from itr_lib.checks.pace import EXTRA_SECONDS, extra_seconds
 from itr_lib.checks.wrong import WrongAnswer
+from itr_lib.desk import panel, record
+from itr_lib.desk.front import is_graded
 
 # Lesson by lesson. The check of an exercise is EXERCISE in the module that has its slug for a name.
 LESSONS = {
@@ -100,7 +101,9 @@ def exercise(slug: str) -> Exercise:
 
 def library(slug: str) -> Callable:
     """The library's answer to an exercise, with the parameters of the stub, to go on with it for now."""
-    return answers.go_on_with(slug, "library", exercise(slug).library)
+    function = exercise(slug).library
+    record.note(exercise=slug, verdict="library")
+    return answers.go_on_with(slug, "library", function)
 
 
 def kept_or_library(slug: str) -> Callable:
@@ -120,11 +123,11 @@ def kept_or_library(slug: str) -> Callable:
 
 
 def check(slug: str, answer: Callable) -> Callable:
-    """Check an answer to the exercise ``slug``; prints a line, and returns the function that the notebook goes on with.
+    """Check an answer to the exercise ``slug``; says so, and returns the function that the notebook goes on with.
 
     That is the answer, where it is right (results that were arrays or lists then come as tensors), and the library's
     function where nothing was written yet, or where a right answer would hold up the lesson. Right answers are kept
-    (:mod:`itr_lib.checks.answers`).
+    (:mod:`itr_lib.checks.answers`). At a notebook the verdict is a panel (:mod:`itr_lib.desk.panel`), else a line.
 
     Raises:
         WrongAnswer: an ``AssertionError`` with the likely mistake; its last line says how to go on without an answer.
@@ -137,25 +140,21 @@ def check(slug: str, answer: Callable) -> Callable:
             passed = verify(task, answer)
     except NotImplementedError as error:
         if answers.begun(answer, task.parts):
-            raise WrongAnswer(_with_way_on(slug, answer, answers.still_open(error))) from None
-        if _is_graded():
+            raise _not_right(slug, answer, WrongAnswer(answers.still_open(error))) from None
+        if is_graded():
             raise
-        print(f"{slug}: not attempted yet. Help is folded below the task; the notebook goes on with itr_lib's version.")
-        return library(slug)
+        panel.not_attempted(slug)
+        return answers.go_on_with(slug, "library", task.library)
     except WrongAnswer as error:
-        raise WrongAnswer(_with_way_on(slug, answer, str(error))) from None
+        raise _not_right(slug, answer, error) from None
     with _quiet_where_graded():
         return _go_on(task, answer, passed.cases, passed.converted)
-
-
-def _is_graded() -> bool:
-    return os.environ.get("ITR_GRADING") == "1" or bool(os.environ.get("NBGRADER_EXECUTION"))
 
 
 @contextlib.contextmanager
 def _quiet_where_graded() -> Iterator[None]:
     """Under grading nothing comes on standard error; a learner at work sees warnings as ever."""
-    if not _is_graded():
+    if not is_graded():
         yield
         return
     with contextlib.redirect_stderr(sys.stdout), warnings.catch_warnings():
@@ -163,23 +162,29 @@ def _quiet_where_graded() -> Iterator[None]:
         yield
 
 
-def _with_way_on(slug: str, answer: object, told: str) -> str:
+def _not_right(slug: str, answer: object, error: WrongAnswer) -> WrongAnswer:
+    """The error that the cell ends in: the whole diagnosis, which a notebook shows as a panel and a line below it."""
     name = getattr(answer, "__name__", slug.replace("-", "_"))
-    return f'{slug}: {told}\nTo go on with the library\'s version for now: {name} = library("{slug}")'
+    way_on = f'{name} = library("{slug}")'
+    shown = panel.wrong(slug, str(error), error.mistake, way_on)
+    told = f"{slug}: {error}\nTo go on with the library's version for now: {way_on}"
+    return WrongAnswer(told, error.mistake, f"{slug}: not right yet; the panel above says why" if shown else "")
 
 
 def _go_on(task: Exercise, answer: Callable, cases: int, converted: bool) -> Callable:
     counted = f"{cases} case{'s' if cases > 1 else ''}"
-    print(f"{task.slug}: the checks in this notebook passed ({counted}).", end=" ")
     kept = answers.keep(task.slug, answer)
     seconds, extra = extra_seconds(task, answer)
-    if extra > EXTRA_SECONDS:
-        print(
+    slow = extra > EXTRA_SECONDS
+    goes_on = f"The notebook goes on with yours.{kept}"
+    if slow:
+        goes_on = (
             f"Yours is right, but takes {seconds:.2g} s for what the lesson asks {task.rehearsal.calls:,} times: "
             f"{extra / 60:.0f} minutes more than the library's, which goes on here.{kept}"
         )
+    panel.passed(task.slug, "too slow" if slow else "passed", counted, goes_on)
+    if slow:
         return answers.go_on_with(task.slug, "too slow", task.library)
-    print(f"The notebook goes on with yours.{kept}")
     return answers.go_on_with(task.slug, "yours", giving_tensors(answer) if converted else answer)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -28,6 +29,26 @@ def drawn_anew(salt: str) -> Iterator[None]:
 def drawn(seed: int) -> int:
     """The seed as it is, or the one that stands for it inside :func:`drawn_anew`."""
     return int.from_bytes(hashlib.sha256(f"{_salt} {seed}".encode()).digest()[:7], "big") if _salt else seed
+
+
+def sizes(*shown: int) -> list[int]:
+    """Sizes as shown; inside :func:`drawn_anew` one to three larger. A 1 stays, and equal ones stay equal."""
+    if not _salt:
+        return list(shown)
+    chance = random.Random(f"{_salt} {shown}")
+    larger = {size: size + chance.randint(1, 3) if size > 1 else size for size in sorted(set(shown))}
+    return [larger[size] for size in shown]
+
+
+def owners(shown: Sequence[int]) -> list[int]:
+    """The picture of each caption as shown; inside :func:`drawn_anew` further pictures follow. One stays alone."""
+    count = sizes(len(shown))[0] - len(shown) if len(set(shown)) > 1 else 0
+    return [*shown, *range(max(shown, default=0) + 1, max(shown, default=0) + 1 + count)]
+
+
+def longer(shown: list) -> list:
+    """A list as shown; inside :func:`drawn_anew` with some of its first items again at its end. One stays alone."""
+    return shown + shown[: sizes(len(shown))[0] - len(shown)]
 
 
 def generator(seed: int) -> torch.Generator:

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, sizes
 from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
 from itr_lib.similarity import l2_normalise
 
@@ -22,6 +22,7 @@ WORKED = torch.tensor([[[[0.0, 1.0, -0.6], [0.8, 0.6, 0.28]]]], dtype=torch.floa
 
 def sets(n: int, m: int, r: int, w: int, dim: int, seed: int, shortest: float = 0.5, spread: float = 3.0) -> Inputs:
     """Vectors in all directions, of lengths between ``shortest`` and ``shortest + spread``."""
+    n, m, r, w, dim = sizes(n, m, r, w, dim)
     g = generator(seed)
     made = {}
     for name, shape in (("regions", (n, r)), ("words", (m, w))):

@@ -10,8 +10,6 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
-import os
-import re
 import symtable
 import sys
 import types
@@ -22,19 +20,14 @@ from typing import Any
 import filelock
 
 from itr_lib.checks.wrong import own_line
+from itr_lib.desk.kept import lock, path, sections
 from itr_lib.files import write_whole
 
-HEADER = re.compile(r"^# %% ([a-z0-9]+(?:-[a-z0-9]+)*)[ \t]*$", re.MULTILINE)
 chosen: dict[str, tuple[str, Callable]] = {}  # slug -> "yours", "library" or "too slow", and the function that goes on
 
 
 class NotKept(ValueError):
     """The source of an answer cannot stand alone; the message says why."""
-
-
-def path() -> Path:
-    """The file of kept answers."""
-    return Path(os.environ.get("ITR_ANSWERS") or "my_answers.py").expanduser().absolute()
 
 
 def go_on_with(slug: str, whose: str, function: Callable) -> Callable:
@@ -43,21 +36,12 @@ def go_on_with(slug: str, whose: str, function: Callable) -> Callable:
     return function
 
 
-def sections(text: str) -> dict[str, str]:
-    """The source of each answer by its exercise: ``# %% slug`` at the start of a line, and all up to the next such.
-
-    What stands before the first of them belongs to no answer; where a slug stands twice, its last section counts.
-    """
-    _, *parts = HEADER.split(text.replace("\r\n", "\n"))
-    return {slug: source.strip("\n") for slug, source in zip(parts[::2], parts[1::2], strict=True)}
-
-
 def keep(slug: str, answer: Callable) -> str:
     """Keep an answer's source; returns "" or a sentence that says why it was not kept."""
     try:
         source = standalone(answer)
         target = path()
-        with filelock.FileLock(target.with_name(f".{target.name}.lock"), timeout=10):
+        with lock(target):
             kept = sections(target.read_text(encoding="utf-8")) if target.exists() else {}
             _write(target, kept | {slug: source})
     except (NotKept, OSError, filelock.Timeout) as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import normal, unit_vectors
+from itr_lib.checks._inputs import normal, sizes, unit_vectors
 from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
 
 
@@ -32,7 +32,7 @@ EXAMPLE = Case(
 def length_cases() -> Iterator[Case]:
     """Attention over some regions and their Gram matrices, as many words as regions and not; then the edges."""
     for seed, (images, regions, words) in enumerate([(2, 4, 3), (3, 5, 5), (1, 3, 1), (2, 1, 4)]):
-        yield Case(_inputs(images, regions, words, 6, seed))
+        yield Case(_inputs(*sizes(images, regions, words), 6, seed))
     loose = _inputs(2, 4, 3, 6, 5)
     scale = torch.tensor([[0.3, 1.7, 2.5], [0.6, 0.1, 1.2]], dtype=torch.float64)
     yield Case(loose | {"weights": loose["weights"] * scale[:, None]}, "the weights do not sum to 1")

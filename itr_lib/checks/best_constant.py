@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from itr_lib.checks._inputs import sizes
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
 
 
 def _given(count: int, negatives: int, mu: float, gamma: float, low: float = 0.0, turned: bool = False) -> Inputs:
-    grid = torch.linspace(low, 1, count, dtype=torch.float64)
+    grid = torch.linspace(low, 1, *sizes(count), dtype=torch.float64)
     return {"scores": grid.flip(0) if turned else grid, "negatives": negatives, "mu": mu, "gamma": gamma}
 
 

@@ -5,12 +5,12 @@ Which real region hard coding chooses for each word, beside loops: the first of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator, mask_any_real, uniform
+from itr_lib.checks._inputs import generator, mask_any_real, sizes, uniform
 from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
 
 
@@ -31,7 +31,7 @@ EXAMPLE = Case(
 def best_cases() -> Iterator[Case]:
     """Alignments without equals, then what goes wrong at the edges; padding anywhere, with garbage in it."""
     for seed, shape in enumerate([(3, 3, 4, 4), (2, 4, 5, 3), (1, 3, 6, 2), (1, 1, 1, 1)]):
-        yield Case(_random(shape, seed))
+        yield Case(_random(sizes(*shape), seed))
     negative = _random((2, 3, 5, 4), 5)
     yield Case(negative | {"alignments": -negative["alignments"].abs()}, "every alignment is negative")
     for seed, size in enumerate((2, 20, 200, 20_000)):
@@ -46,7 +46,7 @@ def best_cases() -> Iterator[Case]:
     yield Case(level | {"alignments": coarse}, "two regions are level: the first of them is asked for")
 
 
-def _random(shape: tuple[int, int, int, int], seed: int, mask: Tensor | None = None) -> Inputs:
+def _random(shape: Sequence[int], seed: int, mask: Tensor | None = None) -> Inputs:
     g = generator(300 + seed)
     mask = mask_any_real(shape[0], shape[2], g) if mask is None else mask
     alignments = uniform(*shape, g=g)

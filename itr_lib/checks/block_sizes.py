@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itr_lib.checks._inputs import sizes
 from itr_lib.checks.frame import Case, Exercise, Inputs
 
 SMALL = {"images": 10, "captions": 25, "regions": 5, "words": 4, "budget": 16_000}
@@ -19,12 +20,14 @@ SMALL = {"images": 10, "captions": 25, "regions": 5, "words": 4, "budget": 16_00
 def block_cases() -> Iterator[Case]:
     """Budgets that fit, that do not quite, that hold all, and that hold not even one caption."""
     yield Case({"images": 100, "captions": 500, "regions": 36, "words": 20, "budget": 2**25})
-    yield Case({"images": 7, "captions": 50, "regions": 3, "words": 11, "budget": 20_000})
-    even = {"images": 5, "captions": 12, "regions": 2, "words": 3, "budget": 8 * 5 * 2 * 3 * 4}
+    n, c, r, w = sizes(7, 50, 3, 11)
+    yield Case({"images": n, "captions": c, "regions": r, "words": w, "budget": 20_000})
+    n, r, w, fitting = sizes(5, 2, 3, 4)
+    even = {"images": n, "captions": 3 * fitting, "regions": r, "words": w, "budget": 8 * n * r * w * fitting}
     yield Case(even, "the blocks fit the budget to the byte")
     yield Case(even | {"budget": even["budget"] - 1}, "one byte is missing for another caption")
-    yield Case(even | {"captions": 13}, "one caption is left over")
-    yield Case(even | {"budget": 8 * 5 * 2 * 3 * 12}, "the budget holds all captions, and not one more")
+    yield Case(even | {"captions": 3 * fitting + 1}, "one caption is left over")
+    yield Case(even | {"budget": 3 * even["budget"]}, "the budget holds all captions, and not one more")
     yield Case(even | {"budget": 10**9}, "the budget is larger than all captions need")
     yield Case(even | {"budget": 100}, "the budget is too small for a single caption")
     yield Case(even | {"captions": 1, "budget": 300}, "there is one caption")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from itr_lib import evaluation
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, sizes
 from itr_lib.checks._mistakes import leaning
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
@@ -39,7 +39,7 @@ def gallery(counts: list[int], seed: int) -> Inputs:
 def rank_cases() -> Iterator[Case]:
     """One to five captions an image, in any order, with and without ties; a collapsed model."""
     for seed, counts in enumerate([[5, 5, 5, 5], [2, 5, 1, 4, 3], [1, 3, 2], [1] * 6]):
-        case = gallery(counts, seed)
+        case = gallery(sizes(*counts), seed)
         yield Case(case)
         yield Case(case | {"scores": 5000 * (case["scores"] - 5)}, "all scores are negative")
         yield Case(case | {"scores": case["scores"].round()}, LEVEL)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+from itr_lib.checks._inputs import longer
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.evaluation import shortest_shortlist
 
 
 def _case(lengths, recall, milliseconds, candidates, budget, tolerated, trap="", worked=None) -> Case:
-    inputs = {"lengths": lengths, "recall": recall, "milliseconds": milliseconds, "candidates": candidates}
-    return Case(inputs | {"budget": budget, "tolerated": tolerated}, trap, worked)
+    measured = {"lengths": longer(lengths), "recall": longer(recall), "milliseconds": longer(milliseconds)}
+    return Case(measured | {"candidates": candidates, "budget": budget, "tolerated": tolerated}, trap, worked)
 
 
 EXAMPLE = _case([1, 10, 50, 100], [40.0, 60.0, 62.0, 62.5], [0.25, 0.5, 0.75, 1.5], 1000, 1.0, 2.0, worked=10)

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from itr_lib.checks._inputs import longer
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
 
 
 def _given(momenta: list[float], recalls: list[float], kept: list[float], share: float) -> Inputs:
     values = {"momenta": momenta, "recalls": recalls, "kept": kept}
-    return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()} | {"share": share}
+    return {name: torch.tensor(longer(value), dtype=torch.float64) for name, value in values.items()} | {"share": share}
 
 
 def momentum_choices() -> Iterator[Case]:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator, normal
+from itr_lib.checks._inputs import generator, normal, sizes
 from itr_lib.checks._mistakes import as_it_is, unit
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
@@ -65,7 +65,8 @@ def cmc_cases() -> Iterator[Case]:
 
     Who disagrees most with whom is not mutual here, so that rows and columns of |T - V| above the diagonal differ.
     """
-    for seed, (batch, dim, noise, margin, trap) in enumerate(SHAPES):
+    for seed, (*shape, noise, margin, trap) in enumerate(SHAPES):
+        batch, dim = sizes(*shape)
         images = normal(batch, dim, seed=900 + seed)
         captions = images + noise * normal(batch, dim, seed=910 + seed)
         lengths = 0.5 + 2 * torch.rand(2, batch, 1, generator=generator(470 + seed), dtype=torch.float64)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from itr_lib.checks._inputs import sizes
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs, double, is_array
 from itr_lib.evaluation import corrected_recall
@@ -27,7 +28,7 @@ def _case(recall: float, hits: int, total: int, trap: str = "") -> Case:
 def corrected_cases() -> Iterator[Case]:
     """Few and many judgements, all and none of them fitting, a recall at both ends."""
     for recall, hits, total in [(21.5, 6, 20), (48.0, 11, 20), (15.4, 2, 33), (63.5, 40, 50), (33.0, 150, 400)]:
-        yield _case(recall, hits, total)
+        yield _case(recall, hits, *sizes(total))
     yield _case(30.0, 0, 20, "no miss fits")
     yield _case(30.0, 20, 20, "every miss fits")
     yield _case(40.0, 1, 1, "one miss is judged, and fits")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, sizes
 from itr_lib.checks._mistakes import leaning, unit
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
@@ -30,7 +30,7 @@ def vectors(n: int, m: int, d: int, seed: int) -> dict[str, Tensor]:
 def cosine_cases() -> Iterator[Case]:
     """Random shapes, one image against one caption, short vectors, and zero vectors on either side."""
     for seed, shape in enumerate([(3, 5, 4), (7, 2, 3), (4, 4, 8), (4, 4, 4)]):
-        yield Case(vectors(*shape, seed=seed))
+        yield Case(vectors(*sizes(*shape), seed=seed))
     yield Case(vectors(1, 1, 6, seed=4), "there is one image and one caption")
     for lengths in ((0.2, 0.3), (0.3, 2.0), (0.06, 1.0), (1.0, 0.06)):
         pair = zip(lengths, vectors(3, 4, 5, seed=5).items(), strict=True)

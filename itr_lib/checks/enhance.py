@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from itr_lib.checks._inputs import mask_last_real, normal, unit_vectors
+from itr_lib.checks._inputs import mask_last_real, normal, sizes, unit_vectors
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
 from itr_lib.models.user import enhance
@@ -30,8 +30,8 @@ def _given(images: int, regions: int, dim: int, sharpness: float, seed: int, pad
 
 def enhance_cases() -> Iterator[Case]:
     """Padding anywhere with large numbers in it, one region, one picture, products far below -100."""
-    yield Case(_given(3, 4, 5, 1.5, seed=0, padding=False))
-    yield Case(_given(3, 5, 4, 1.5, seed=4), trap="some regions are padding")
+    yield Case(_given(*sizes(3, 4, 5), 1.5, seed=0, padding=False))
+    yield Case(_given(*sizes(3, 5, 4), 1.5, seed=4), trap="some regions are padding")
     yield Case(_given(2, 4, 6, 0.5, seed=1), trap="sharpness is below 1, and some regions are padding")
     yield Case(_given(1, 3, 3, 8.0, seed=2), trap="there is one picture")
     yield Case(_given(2, 1, 4, 1.0, seed=3), trap="a picture has one region")

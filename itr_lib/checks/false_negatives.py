@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, longer
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
 
@@ -21,7 +21,7 @@ def _given(rows: list[list[int]], size: int) -> Inputs:
 
 def _random(counts: list[int], images: int, size: int, seed: int) -> Inputs:
     g = generator(seed)
-    return _given([torch.randint(0, images, (count,), generator=g).tolist() for count in counts], size)
+    return _given([torch.randint(0, images, (count,), generator=g).tolist() for count in longer(counts)], size)
 
 
 def negatives_cases() -> Iterator[Case]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, sizes
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
 
@@ -30,7 +30,7 @@ def fold_cases() -> Iterator[Case]:
     for seed, (images, captions, folds, k) in enumerate(
         [(10, 61, 5, 1), (12, 41, 3, 1), (24, 97, 3, 2), (40, 211, 4, 5), (30, 67, 2, 3)]
     ):
-        yield Case(_gallery(images, captions, seed) | {"folds": folds, "k": k})
+        yield Case(_gallery(images, *sizes(captions), seed) | {"folds": folds, "k": k})
     in_order = _gallery(10, 50, 5) | {"image_of_caption": torch.arange(50) // 5}
     yield Case(in_order | {"folds": 5, "k": 1}, "captions stand in the order of their pictures, five each")
     yield Case(_gallery(9, 40, 6) | {"folds": 1, "k": 1}, "there is one fold, of all pictures")

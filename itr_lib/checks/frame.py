@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from itr_lib.checks import symptoms
+from itr_lib.checks.device import devices, on_device
 from itr_lib.checks.outcome import TOLERANCE, Inputs, as_kind, close, is_float, run, same, same_outcome
 from itr_lib.checks.trial import Trial
 from itr_lib.checks.wrong import WrongAnswer
@@ -107,7 +108,7 @@ def verify(exercise: Exercise, answer: object) -> Passed:
     trials = [_try(exercise, answer, case, version) for case, version in all_cases(exercise)]
     wrong = [trial for trial in trials if trial.problem(exercise.index)]
     if wrong:
-        raise WrongAnswer(_diagnosis(exercise, answer, trials, wrong))
+        raise _diagnosis(exercise, answer, trials, wrong)
     if exercise.gradients:
         _verify_gradients(exercise, answer, trials)
     tensors = any(isinstance(trial.expected, Tensor) for trial in trials)
@@ -115,14 +116,14 @@ def verify(exercise: Exercise, answer: object) -> Passed:
 
 
 def all_cases(exercise: Exercise) -> Iterator[tuple[Case, Inputs]]:
-    """The example and all cases: in float64, in float32, and on the GPU where there is one."""
+    """The example and all cases: in float64, in float32, and on the GPU of a lesson that was opened for one."""
     for case in ([exercise.example] if exercise.example else []) + list(exercise.cases()):
         inputs = case.inputs
         yield case, inputs
         if not exercise.exact and any(map(is_float, inputs.values())):
             yield case, {name: value.float() if is_float(value) else value for name, value in inputs.items()}
-        if torch.cuda.is_available() and any(isinstance(value, Tensor) for value in inputs.values()):
-            yield case, {name: value.cuda() if isinstance(value, Tensor) else value for name, value in inputs.items()}
+        for device in devices()[1:] if any(isinstance(value, Tensor) for value in inputs.values()) else ():
+            yield case, on_device(inputs, device)
 
 
 def _try(exercise: Exercise, answer: Callable, case: Case, inputs: Inputs) -> Trial:
@@ -195,7 +196,7 @@ def _expect_gradient(name: str, own: Tensor, right: Tensor) -> None:
         )
 
 
-def _diagnosis(exercise: Exercise, answer: Callable, trials: list[Trial], wrong: list[Trial]) -> str:
+def _diagnosis(exercise: Exercise, answer: Callable, trials: list[Trial], wrong: list[Trial]) -> WrongAnswer:
     """What is wrong, in the order in which a learner asks: the small example, the likely mistake, the numbers."""
     first = wrong[0]
     sometimes_none = _sometimes_none(trials, first)
@@ -213,7 +214,7 @@ def _diagnosis(exercise: Exercise, answer: Callable, trials: list[Trial], wrong:
     if told == symptoms.NOT_FINITE:
         first = next((trial for trial in wrong if not trial.is_finite()), first)
     lines = [_about_the_example(exercise, wrong[0]), told, first.difference(), first.shapes()]
-    return "\n".join(line for line in lines if line)
+    return WrongAnswer("\n".join(line for line in lines if line), told)
 
 
 def _sometimes_none(trials: list[Trial], first: Trial) -> str:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itr_lib.checks._inputs import normal, unit_vectors
+from itr_lib.checks._inputs import normal, sizes, unit_vectors
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 
 
@@ -35,7 +35,7 @@ EXAMPLE = Case(
 def backward_cases() -> Iterator[Case]:
     """Words that win apart and together, as many words as regions, one of each."""
     for seed, (winners, dim) in enumerate([([3, 0, 2], 5), ([0, 2, 1, 4, 3], 5), ([0], 2)]):
-        yield _case(winners, max(winners) + 1 + (seed == 0), dim, seed)
+        yield _case(winners, *sizes(max(winners) + 1 + (seed == 0), dim), seed)
     yield _case([1, 3, 1, 0, 1, 3], 4, 5, 4, "several words have chosen one region")
     yield _case([0, 0, 0], 1, 4, 5, "several words have chosen one region")
     silent = _case([2, 0, 1, 2], 3, 4, 6, "a word's gradient is 0, and others are below 0")

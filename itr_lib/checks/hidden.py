@@ -1,7 +1,7 @@
 """The checks that nobody has seen: the same kinds of cases with other numbers, in another order, and in other shapes.
 
-A secret decides the numbers, so that they stand in no file, and are the same for everybody who is graded with it. Where
-the cases of an exercise are made by hand, ``MORE`` draws some; it also varies shapes that are fixed in what is seen.
+A secret decides the numbers and the shapes (:func:`itr_lib.checks._inputs.sizes`), so that they stand in no file, and
+are the same for everybody who is graded with it. Where the cases of an exercise are made by hand, ``MORE`` draws some.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 
-from itr_lib.checks import caption_ranks, cosine_scores, exercise, ndcg
+from itr_lib.checks import exercise
 from itr_lib.checks._inputs import drawn, drawn_anew, generator
 from itr_lib.checks.frame import Case, Exercise
 
@@ -45,18 +45,6 @@ def ordinary(task: Exercise) -> Exercise | None:
     return replace(task, example=None, cases=lambda: iter(shown), gradients=()) if shown else None
 
 
-def _vectors(chance: random.Random) -> Iterator[Case]:
-    for seed in range(80, 84):
-        n, m, d = (chance.randint(low, 9) for low in (1, 1, 2))
-        yield Case(cosine_scores.vectors(n, m, d, seed))
-
-
-def _galleries(chance: random.Random) -> Iterator[Case]:
-    for seed in range(80, 84):
-        counts = [chance.randint(1, 7) for _ in range(chance.randint(2, 9))]
-        yield Case(caption_ranks.gallery(counts, seed))
-
-
 def _ranks(chance: random.Random) -> Iterator[Case]:
     for seed in range(80, 88):
         ranks = 1 + torch.randint(chance.choice([8, 40]), (chance.randint(1, 30),), generator=generator(seed))
@@ -70,16 +58,7 @@ def _chances(chance: random.Random) -> Iterator[Case]:
         )
 
 
-def _rankings(chance: random.Random) -> Iterator[Case]:
-    for seed in range(80, 84):
-        yield Case(ndcg.ranking(chance.randint(1, 7), chance.randint(12, 40), chance.randint(2, 11), seed))
-
-
 MORE: dict[str, Callable[[random.Random], Iterator[Case]]] = {
-    "cosine-scores": _vectors,
-    "caption-ranks": _galleries,
-    "image-ranks": _galleries,
     "recall-at-k": _ranks,
     "chance-recall": _chances,
-    "ndcg": _rankings,
 }

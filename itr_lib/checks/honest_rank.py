@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from itr_lib.checks import _ranks
-from itr_lib.checks._inputs import generator, normal
+from itr_lib.checks._inputs import generator, normal, sizes
 from itr_lib.checks._ranks import own_of, places_of, ranks_specification
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
@@ -46,7 +46,8 @@ SHAPES = [
 
 def ranks_cases() -> Iterator[Case]:
     """Matches inside and outside shortlists of one, of some, of more than all; one query, one candidate."""
-    for seed, (queries, candidates, shortlist, weight, trap) in enumerate(SHAPES, start=12):
+    for seed, (*shape, weight, trap) in enumerate(SHAPES, start=12):
+        queries, candidates, shortlist = sizes(*shape)
         scores = normal(2, queries, candidates, seed=seed)
         truth = torch.randint(candidates, (queries,), generator=generator(5000 + seed))
         scores[0, torch.arange(queries), truth] += 0.6

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from itr_lib import evaluation
+from itr_lib.checks._inputs import sizes
 from itr_lib.checks.caption_ranks import gallery, one_sided
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
@@ -29,7 +30,7 @@ LEVEL = "a false picture scores the same as the true one"
 def image_rank_cases() -> Iterator[Case]:
     """One to five captions an image, in any order, with and without ties; a collapsed model."""
     for seed, counts in enumerate([[5, 5, 5, 5], [2, 5, 1, 4, 3], [1, 3, 2], [1] * 6]):
-        case = gallery(counts, 20 + seed)
+        case = gallery(sizes(*counts), 20 + seed)
         yield Case(case)
         yield Case(case | {"scores": case["scores"] - 5}, "all scores are negative")
         yield Case(case | {"scores": case["scores"].round()}, LEVEL)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, sizes
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.evaluation import best_weight
 
@@ -28,7 +28,7 @@ EXAMPLE = _case([0.0, 1.0, 4.0], [[0.9, 0.5], [0.7, 0.6]], [[0.2, 0.1], [0.0, 0.
 
 def weight_cases() -> Iterator[Case]:
     """Scores in eighths: sums are exact, so a tie is one. Weights in no order; ties; one weight, one query."""
-    for seed, (queries, candidates, weights, trap) in enumerate(
+    for seed, (*shape, weights, trap) in enumerate(
         [
             (9, 5, WEIGHTS, ""),
             (12, 4, WEIGHTS, ""),
@@ -38,7 +38,8 @@ def weight_cases() -> Iterator[Case]:
             (6, 5, [0.5], "there is one weight"),
         ]
     ):
-        whole, local = torch.randint(-16, 17, (2, queries, candidates), generator=generator(800 + seed)).double() / 8
+        queries, candidates = shape = sizes(*shape)
+        whole, local = torch.randint(-16, 17, (2, *shape), generator=generator(800 + seed)).double() / 8
         truth = torch.randint(candidates, (queries,), generator=generator(820 + seed))
         local[torch.arange(queries), truth] += 0.625
         yield _case(weights, whole, local, truth, trap)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, sizes
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
 from itr_lib.momentum import momentum_update
@@ -25,7 +25,9 @@ class _Encoder(nn.Module):
         super().__init__()
         self.copies: list[_Encoder] = []
         self.own: list[nn.Parameter] = []  # the weights that it started with
-        self.layers = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2, bias=False)).to(dtype)
+        wide, mid, slim = sizes(3, 4, 2)
+        layers = nn.Linear(wide, mid), nn.BatchNorm1d(mid), nn.Linear(mid, slim, bias=False)
+        self.layers = nn.Sequential(*layers).to(dtype)
         g = generator(seed)
         with torch.no_grad():
             for value in self.state_dict().values():

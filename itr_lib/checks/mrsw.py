@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator, mask_any_real, uniform
+from itr_lib.checks._inputs import generator, mask_any_real, sizes, uniform
 from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
 
 SMALL: Inputs = {
@@ -27,8 +27,8 @@ def padded_cases() -> Iterator[Case]:
     regions = torch.tensor([[1, 1, 0, 1], [0, 1, 1, 0], [1, 1, 1, 1]]).bool()
     words = torch.tensor([[1, 0, 1, 1], [1, 1, 1, 1], [0, 1, 0, 0]]).bool()
     yield Case(padded(regions, words, 20))  # square, so that axes may be confused
-    for seed, (n, m, r, w) in enumerate([(2, 4, 5, 3), (4, 2, 3, 6), (1, 3, 6, 2)], start=21):
-        g = generator(seed)
+    for seed, shape in enumerate([(2, 4, 5, 3), (4, 2, 3, 6), (1, 3, 6, 2)], start=21):
+        (n, m, r, w), g = sizes(*shape), generator(seed)
         yield Case(padded(mask_any_real(n, r, g), mask_any_real(m, w, g), seed))
     yield Case(padded(everything[:1, :1], everything[:1, :1], 24), "there is one region and one word")
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from itr_lib import evaluation
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, sizes
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
 
@@ -21,6 +21,7 @@ K_ABOVE = "k is above the number of candidates"
 
 def ranking(queries: int, candidates: int, k: int, seed: int) -> Inputs:
     """Scores without ties, and some relevance in every query."""
+    queries, candidates, k = sizes(queries, candidates, k)
     g = generator(seed)
     scores = torch.randn(queries, candidates, generator=g, dtype=torch.float64)
     relevance = torch.rand(queries, candidates, generator=g, dtype=torch.float64) ** 3

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, sizes
 from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
 from itr_lib.similarity import alignment_scores, l2_normalise
 
@@ -24,6 +24,7 @@ SMALL: Inputs = {
 
 def packed(region_counts: list[int], word_counts: list[int], dim: int, seed: int) -> Inputs:
     """Vectors of many lengths and directions."""
+    region_counts, word_counts = sizes(*region_counts), sizes(*word_counts)
     g = generator(seed)
     return {
         "regions": torch.randn(sum(region_counts), dim, generator=g, dtype=torch.float64),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, sizes
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
 from itr_lib.evaluation import pareto_front
@@ -31,7 +31,7 @@ def pareto_cases() -> Iterator[Case]:
     behind = [(3, 50), (1, 30), (8, 70), (3, 55), (7, 20), (7, 20)]
     yield Case(_methods(*behind, (2, 55), (1, 40), (4, 60), (5, 70), (2, 55), (4, 57)), "methods are equal")
     for seed, (methods, kinds) in enumerate([(9, 4), (12, 5), (6, 40), (5, 2)]):
-        drawn = torch.randint(kinds, (2, methods), generator=generator(560 + seed)).double()
+        drawn = torch.randint(kinds, (2, *sizes(methods)), generator=generator(560 + seed)).double()
         trap = "" if kinds == 40 else "methods are equal in cost, in recall or in both"
         yield Case({"cost": 1 + drawn[0] / 4, "recall": 20 + 2 * drawn[1]}, trap)
     yield Case(_methods((2, 10)), "there is one method")

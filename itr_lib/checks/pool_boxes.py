@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator, normal
+from itr_lib.checks._inputs import generator, normal, sizes
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
 from itr_lib.encoders.pretrained import pool_boxes as encoder_pool
@@ -25,7 +25,8 @@ def random_boxes(count: int, seed: int, smallest: float = 0.05) -> Tensor:
 
 def box_cases() -> Iterator[Case]:
     """Maps that are no squares; boxes on borders of cells, within one cell, of the whole picture, of a line's width."""
-    for seed, (rows, columns, dim, boxes) in enumerate([(4, 4, 3, 6), (3, 5, 4, 7), (7, 2, 2, 9)]):
+    for seed, shape in enumerate([(4, 4, 3, 6), (3, 5, 4, 7), (7, 2, 2, 9)]):
+        rows, columns, dim, boxes = sizes(*shape)
         yield Case({"cells": normal(rows, columns, dim, seed=seed), "boxes": random_boxes(boxes, seed)})
     whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]], dtype=torch.float64)
     yield Case({"cells": normal(4, 5, 3, seed=10), "boxes": whole}, "the box is the whole picture")

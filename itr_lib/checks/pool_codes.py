@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from itr_lib import similarity
-from itr_lib.checks._inputs import mask_last_real, normal
+from itr_lib.checks._inputs import mask_last_real, normal, sizes
 from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
 
 HOW = ("mean", "lse", "softmax")
@@ -42,7 +42,7 @@ def pool_cases() -> Iterator[Case]:
     """Every pooling on codes of both signs with padding anywhere; then what goes wrong at the edges."""
     for how in HOW:
         for seed, (images, captions, words, beta) in enumerate([(3, 2, 5, 0.1), (4, 4, 4, 0.5), (2, 1, 1, 0.1)]):
-            codes = torch.tanh(normal(images, captions, words, seed=110 + seed)) - 0.4 * (seed == 0)
+            codes = torch.tanh(normal(*sizes(images, captions, words), seed=110 + seed)) - 0.4 * (seed == 0)
             yield Case(_inputs(codes, how, beta, 120 + seed), f'how is "{how}"')
         close = (115 + 2 * normal(2, 2, 4, seed=130)).round() / 128  # so that codes / beta are exact in float32, too
         yield Case(_inputs(close, how, 1 / 128, 131), f"beta is so small that codes / beta are above 100 ({how})")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from itr_lib.checks._inputs import normal, unit_vectors
+from itr_lib.checks._inputs import normal, owners, unit_vectors
 from itr_lib.checks._mistakes import unit
 from itr_lib.checks._uto import (
     SHARED_TOGGLES,
@@ -30,6 +30,7 @@ from itr_lib.objectives import unified_queue_loss
 def _given(
     ids: tuple[int, ...], queued: tuple[int, ...], mu: float, gamma: float, floor: float, seed: int, low: bool = False
 ) -> Inputs:
+    queued = owners(queued)
     queries, noise = unit_vectors(len(ids), 5, seed=300 + seed), unit_vectors(len(ids), 5, seed=310 + seed)
     positives = unit(queries + 0.4 * noise)
     if low:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, longer
 from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
 
 NOWHERE, SEVERAL, SAME_PLACE = -1, -2, 0.5
@@ -41,7 +41,7 @@ def heat_map(
     g = generator(seed)
     boxes = len(places)
     place = torch.tensor(places)
-    alignment = torch.tensor(best, dtype=torch.float64).T[place]  # (R, W)
+    alignment = torch.tensor(longer(best), dtype=torch.float64).T[place]  # (R, W)
     seen: set[int] = set()
     for row, spot in enumerate(places):
         lower = 0.0 if spot not in seen else 0.01 + 0.04 * torch.rand(1, generator=g, dtype=torch.float64)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, sizes
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
 from itr_lib.evaluation import recall_by_cause
@@ -52,7 +52,7 @@ def cause_cases() -> Iterator[Case]:
     """Words in words, capitals and stops, several causes in one caption, causes of nobody, and of everybody."""
     every = list(range(len(CAPTIONS)))
     for seed in range(3):
-        rows = torch.randint(len(CAPTIONS), (40,), generator=generator(30 + seed)).tolist()
+        rows = torch.randint(len(CAPTIONS), sizes(40), generator=generator(30 + seed)).tolist()
         yield Case(_inputs(rows, 40 + seed))
     yield Case(_inputs(every, 43))
     more = CAUSES | {"colours": {"green", "red"}, "rare": {"skis", "storey", "melts"}}

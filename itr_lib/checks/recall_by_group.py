@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, sizes
 from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
 
 
@@ -36,11 +36,11 @@ EXAMPLE = Case(
 def group_cases() -> Iterator[Case]:
     """Groups of several sizes; then levels, one caption a group, and pictures that own no caption, or many."""
     for seed, (images, captions, groups) in enumerate([(5, 23, 2), (4, 40, 3), (7, 31, 2)]):
-        yield Case(_random(images, captions, groups, seed))
+        yield Case(_random(*sizes(images, captions), groups, seed))
     yield Case(_random(6, 60, 1, 4), "there is one group only")
     alone = _random(4, 4, 4, 5)
     yield Case(alone | {"group": torch.tensor([2, 0, 3, 1])}, "a group is a single caption")
-    level = _random(3, 37, 2, 6)
+    level = _random(3, 137, 2, 6)
     yield Case(level | {"scores": (2 * level["scores"]).round()}, "a wrong picture is level with the right one")
     low = _random(5, 30, 2, 7)
     yield Case(low | {"scores": low["scores"] - 9}, "all scores are below 0")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator, mask_last_real, uniform
+from itr_lib.checks._inputs import generator, mask_last_real, sizes, uniform
 from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
 
 NEVER = -torch.inf
@@ -35,7 +35,8 @@ EXAMPLE = Case(
 def used_cases() -> Iterator[Case]:
     """Alignments at several temperatures; then padding, low temperatures, a single region."""
     for seed, (questions, regions, temperature) in enumerate([(4, 6, 0.5), (3, 3, 1.7), (1, 5, 0.3), (5, 2, 0.8)]):
-        yield Case({"alignments": uniform(questions, regions, g=generator(200 + seed)), "temperature": temperature})
+        alignments = uniform(*sizes(questions, regions), g=generator(200 + seed))
+        yield Case({"alignments": alignments, "temperature": temperature})
     yield Case(_padded(4, 6, 5) | {"temperature": 0.2}, "a place is no region, -inf")
     yield Case(_padded(4, 6, 6) | {"temperature": 0.003}, "the temperature is 0.003 and nearly all weights become 0")
     steps = (115 + 3 * uniform(3, 5, g=generator(207))).round() / 128  # exact in float32, too

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, sizes
 from itr_lib.checks._rings import RING_TOGGLES, Ring, Shown
+from itr_lib.checks.device import devices
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
 from itr_lib.checks.wrong import own_line
@@ -42,7 +43,8 @@ def scripts() -> Iterator[Script]:
     """The docstring's example; then queues of several sizes, a single place among them, and batches of any length."""
     yield 4, 1, [3, 3]
     yield 3, 2, [0, 2, 4]  # asked while it is empty, as at the first step of a training
-    for size, dim in ((5, 3), (1, 2), (8, 4), (4, 1)):
+    for shape in ((5, 3), (1, 2), (8, 4), (4, 1)):
+        size, dim = sizes(*shape)
         later = torch.randint(0, 2 * size + 2, (9,), generator=generator(size)).tolist()
         yield size, dim, [2, 1, 0, 2, size, 1, size + 2, 3, *later, 1]
 
@@ -67,11 +69,10 @@ class RingBuffer:
 
 
 def ring_properties(inputs: Inputs, run: Callable[..., Any]) -> None:
-    """What came out of all scripts beside a deque, also on a GPU; then whether the queue keeps its own memory."""
-    devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    """What came out of all scripts beside a deque, wherever the lesson runs; then whether it keeps its own memory."""
     played = [
         (script, _play(to_device(run(size=script[0], dim=script[1]), device), script, device))
-        for device in devices
+        for device in devices()
         for script in scripts()
     ]
     for script, shown in played:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itr_lib.checks._inputs import mask_last_real, unit_vectors
+from itr_lib.checks._inputs import mask_last_real, sizes, unit_vectors
 from itr_lib.checks.frame import Case, Exercise, Inputs, Rehearsal
 from itr_lib.similarity import alignment_scores
 
@@ -36,7 +36,7 @@ def soft_cases() -> Iterator[Case]:
     for seed, (regions, words, dim, temperature) in enumerate(
         [(5, 4, 6, 0.1), (6, 6, 3, 0.5), (7, 1, 4, 2.0), (1, 3, 5, 0.1)]
     ):
-        yield Case(_padded(regions, words, dim, seed) | {"temperature": temperature})
+        yield Case(_padded(*sizes(regions, words, dim), seed) | {"temperature": temperature})
     shorter = _padded(5, 3, 4, 5) | {"temperature": 0.2}
     lengths = torch.tensor([0.5, 3, 0.2, 2, 0.4], dtype=torch.float64)
     uneven = shorter | {"regions": unit_vectors(5, 4, seed=5) * lengths[:, None]}

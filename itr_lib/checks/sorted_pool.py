@@ -10,13 +10,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, sizes
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
 
 
 def _sets(seed: int, batch: int, width: int, dim: int, shift: float = 0.0, scale: float = 1.0, full=False) -> Inputs:
     """Sets with padding anywhere but in the last place; their weights are 0 beyond a set's size."""
+    batch, width, dim = sizes(batch, width, dim)
     g = generator(seed)
     tokens = scale * (torch.randn(batch, width, dim, generator=g, dtype=torch.float64) + shift)
     mask = torch.rand(batch, width, generator=g) < (2 if full else 0.6)

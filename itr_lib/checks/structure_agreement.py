@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import normal
+from itr_lib.checks._inputs import normal, sizes
 from itr_lib.checks._mistakes import unit
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs, same
@@ -40,7 +40,8 @@ SHAPES = [(5, 3, 0.6, ""), (7, 4, 2.0, ""), (4, 3, 0.2, ""), (9, 5, 5.0, "the tw
 
 def agreement_cases() -> Iterator[Case]:
     """Cosines that agree more or less; opposite ones; one side collapsed; both alike; three pairs."""
-    for seed, (pairs, dim, noise, trap) in enumerate(SHAPES):
+    for seed, (*shape, noise, trap) in enumerate(SHAPES):
+        pairs, dim = sizes(*shape)
         pictures = normal(pairs, dim, seed=700 + seed)
         captions = unit(pictures + noise * normal(pairs, dim, seed=720 + seed))
         yield Case({"V": unit(pictures) @ unit(pictures).T, "T": captions @ captions.T}, trap)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itr_lib.checks._inputs import Copied, mask_first_real, normal
+from itr_lib.checks._inputs import Copied, mask_first_real, normal, sizes
 from itr_lib.checks._mistakes import as_it_is, unit
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
@@ -93,7 +93,8 @@ SHAPES = [
 
 def guidance_cases() -> Iterator[Case]:
     """Padding with large numbers in it, with and without a gradient; one sequence, one token, no padding at all."""
-    for seed, (batch, length, dim, detach, trap) in enumerate(SHAPES):
+    for seed, (*shape, detach, trap) in enumerate(SHAPES):
+        batch, length, dim = sizes(*shape)
         mask = mask_first_real(batch, length, seed=400 + seed) if seed != 3 else torch.ones(batch, length).bool()
         mask[0, -1] = length == 1 or seed == 3
         tokens = normal(batch, length, dim, seed=410 + seed)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from itr_lib.checks._inputs import generator
+from itr_lib.checks._inputs import generator, sizes
 from itr_lib.checks._loop_log import Log
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.checks.outcome import Inputs
@@ -162,7 +162,7 @@ def by_hand(bench: Bench) -> tuple[list[float], list[float]]:
 
 def training_cases() -> Iterator[Case]:
     """One to three epochs, with different batches in each, as lists and as iterators."""
-    for seed, (sizes, lazy, trap) in enumerate(
+    for seed, (epochs, lazy, trap) in enumerate(
         [
             ([4], False, "there is one epoch"),
             ([3, 4, 2], False, "there are several epochs"),
@@ -171,7 +171,7 @@ def training_cases() -> Iterator[Case]:
         ]
     ):
         g = generator(40 + seed)
-        batches = [list(torch.randn(size, 3, generator=g, dtype=torch.float64) * 2) for size in sizes]
+        batches = [list(torch.randn(size, 3, generator=g, dtype=torch.float64) * 2) for size in sizes(*epochs)]
         yield Case(Bench(batches, decay=0.8, lazy=lazy).inputs(), trap)
 
 

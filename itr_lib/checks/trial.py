@@ -11,6 +11,15 @@ from torch import Tensor
 from itr_lib.checks.outcome import Inputs, Outcome, as_kind, double, is_array, is_number, same
 from itr_lib.checks.wrong import own_line
 
+ELSEWHERE = (
+    "Right on the CPU, but the lesson runs on a GPU, where a tensor of the CPU meets those that came: make new ones "
+    "where those are, as in torch.arange(n, device=x.device)."
+)
+NUMPY_READS_THE_CPU = (
+    "Right on the CPU, but the lesson runs on a GPU, and numpy cannot read its memory: keep to torch's operations, or "
+    "take x.cpu().numpy()."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Trial:
@@ -93,6 +102,10 @@ class Trial:
         if line := own_line(error):
             told += f"\n    {line}"
         text = str(error)
+        if "same device" in text or "indices should be either on cpu" in text:
+            return f"{told}\n{ELSEWHERE}"
+        if "device type tensor to numpy" in text:
+            return f"{told}\n{NUMPY_READS_THE_CPU}"
         if "in-place" in text or "inplace" in text:
             return f"your function changes its input in place: work on a copy\n{told}"
         if "unexpected keyword argument" in text or "positional argument" in text:

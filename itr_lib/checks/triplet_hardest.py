@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import random_scores
+from itr_lib.checks._inputs import owners, random_scores
 from itr_lib.checks._mistakes import eye
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
@@ -18,11 +18,11 @@ from itr_lib.checks.triplet_loop import SMALL, rounded
 from itr_lib.objectives import triplet_loss
 
 
-def masked(owners: list[int], seed: int, scale: float = 1.0, shift: float = 0.0) -> Inputs:
+def masked(ids: list[int], seed: int, scale: float = 1.0, shift: float = 0.0) -> Inputs:
     """Scores of a batch in which some captions are of one picture."""
-    owner = torch.tensor(owners)
+    owner = torch.tensor(owners(ids))
     return {
-        "scores": scale * (random_scores(len(owners), seed) - shift),
+        "scores": scale * (random_scores(len(owner), seed) - shift),
         "same_image": owner[:, None] == owner[None, :],
     }
 

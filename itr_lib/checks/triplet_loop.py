@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itr_lib.checks._inputs import random_scores
+from itr_lib.checks._inputs import random_scores, sizes
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.objectives import triplet_loss
 
@@ -21,12 +21,12 @@ SMALL = torch.tensor([[0.9, 0.8, 0.75], [0.2, 0.5, 0.6], [0.1, 0.2, 0.7]], dtype
 def triplet_cases() -> Iterator[Case]:
     """Several sizes and margins, a batch of one, a batch without a violation, scores of any size."""
     for seed, (size, margin) in enumerate([(5, 0.2), (3, 0.5), (8, 0.05)]):
-        yield Case({"scores": random_scores(size, seed), "margin": margin})
+        yield Case({"scores": random_scores(*sizes(size), seed), "margin": margin})
     yield Case({"scores": random_scores(2, 3), "margin": 0.3}, "the batch has two pairs")
-    yield Case({"scores": random_scores(4, 5) - 2, "margin": 0.2}, "all scores are negative")
+    yield Case({"scores": random_scores(*sizes(4), 5) - 2, "margin": 0.2}, "all scores are negative")
     yield Case({"scores": 30 * random_scores(4, 6), "margin": 0.2}, "the scores are far above 1")
     yield Case({"scores": random_scores(4, 7), "margin": 0.0}, "the margin is 0")
-    level = (4 * random_scores(6, 8)).round() / 4
+    level = (4 * random_scores(*sizes(6), 8)).round() / 4
     yield Case({"scores": level, "margin": 0.2}, "a negative scores just what its positive does")
     yield Case({"scores": random_scores(1, 4), "margin": 0.2}, "the batch has one pair")
     yield Case({"scores": torch.eye(4, dtype=torch.float64), "margin": 0.2}, "no negative comes close to its positive")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import random_scores
+from itr_lib.checks._inputs import random_scores, sizes
 from itr_lib.checks.frame import Case, Exercise
 from itr_lib.evaluation import pair_accuracy
 
@@ -18,7 +18,7 @@ from itr_lib.evaluation import pair_accuracy
 def twin_cases() -> Iterator[Case]:
     """Pairs of twins, with ties, and a model that sees no difference at all."""
     for seed, pairs in enumerate([6, 1, 3, 20]):
-        scores = random_scores(2 * pairs, 30 + seed)
+        scores = random_scores(2 * sizes(pairs)[0], 30 + seed)
         yield Case({"scores": scores}, "there is one pair of twins" if pairs == 1 else "")
         yield Case({"scores": (3 * scores).round()}, "some scores tie")
     yield Case({"scores": 0.7 + 1e-4 * random_scores(8, 37)}, "scores lie close to each other")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import Copied, mask_first_real, normal
+from itr_lib.checks._inputs import Copied, mask_first_real, normal, sizes
 from itr_lib.checks._mistakes import unit
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
@@ -73,7 +73,8 @@ def search_cases() -> Iterator[Case]:
 
     In the last case the regions outside the shortlist are NaN.
     """
-    for seed, (items, regions, words, shortlist, weight, trap) in enumerate(SHAPES):
+    for seed, (*shape, weight, trap) in enumerate(SHAPES):
+        items, regions, words, shortlist = sizes(*shape)
         inputs = _search_case(items, regions, words, seed=1000 + 10 * seed)
         if trap.startswith("what lies outside"):
             best_first = sorted(range(items), key=lambda n: -float(inputs["wholes"][n] @ inputs["query_whole"]))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from itr_lib.checks._inputs import generator, normal
+from itr_lib.checks._inputs import generator, normal, owners
 from itr_lib.checks._mistakes import eye
 from itr_lib.checks._uto import (
     SHARED_TOGGLES,
@@ -31,11 +31,11 @@ SMALL = torch.tensor([[0.8, 0.4, 0.6], [0.3, 0.7, 0.1], [0.5, 0.2, 0.9]], dtype=
 
 def batch_of(ids: tuple[int, ...], mu: float, gamma: float, floor: float, seed: int) -> Inputs:
     """Cosines of both signs; the first positive is negative where there are several."""
-    scores = 0.9 * torch.tanh(normal(len(ids), len(ids), seed=seed))
+    owner = torch.tensor(owners(ids))
+    scores = 0.9 * torch.tanh(normal(len(owner), len(owner), seed=seed))
     scores.diagonal().abs_().add_(0.05)
     if len(ids) > 1 and seed:
         scores[0, 0] = -0.75
-    owner = torch.tensor(ids)
     mask = owner[:, None] == owner
     return {"scores": scores, "mu": mu, "gamma": gamma, "same_image": mask, "floor": floor}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from itr_lib.checks._inputs import drawn
+from itr_lib.checks._inputs import drawn, longer
 from itr_lib.checks.frame import Case, Exercise, Rehearsal
 from itr_lib.checks.outcome import Inputs
 from itr_lib.data.batches import epoch_order
@@ -29,10 +29,11 @@ def batch_cases() -> Iterator[Case]:
             ([5] * 80, 8, ""),
             ([5] * 12, 4, ""),
             ([1, 5, 2, 3, 4, 5, 1], 3, "images have different numbers of captions"),
-            ([2] * 5, 8, "a batch has room for more than all images"),
+            ([2] * 5, 9, "a batch has room for more than all images"),
             ([3] * 10, 7, "the batch size does not divide the images"),
         ]
     ):
+        counts = longer(counts)
         owner = np.repeat(np.arange(len(counts)), counts)
         yield Case(_epoch(owner, size, seed), trap)
     mixed = np.random.default_rng(drawn(9)).permutation(np.repeat(np.arange(9), [4, 1, 3, 5, 2, 5, 5, 2, 1]))

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from itr_lib.checks._inputs import normal
+from itr_lib.checks._inputs import normal, sizes
 from itr_lib.checks.frame import Case, Exercise
 
 # pictures, tokens (or rows and columns of a map), dim, whether there is a class token, how many registers
@@ -30,9 +30,12 @@ MAPS = [(2, (3, 4), 5, ""), (3, (4, 4), 4, ""), (1, (1, 1), 3, "the map is a sin
 def whole_cases() -> Iterator[Case]:
     """Tokens of the four kinds of model, and maps that are no squares; brighter on one side."""
     for seed, (pictures, count, dim, class_token, registers, trap) in enumerate(TOKENS):
+        pictures, dim, patches = sizes(pictures, dim, count - class_token - registers)
+        count = class_token + registers + patches
         output = normal(pictures, count, dim, seed=seed) + torch.arange(count)[:, None] / 2
         yield Case({"output": output, "class_token": class_token, "registers": registers}, trap)
     for seed, (pictures, (rows, columns), dim, trap) in enumerate(MAPS):
+        pictures, dim, rows, columns = sizes(pictures, dim, rows, columns)
         output = normal(pictures, dim, rows, columns, seed=50 + seed) + torch.arange(columns)
         yield Case({"output": output, "class_token": False, "registers": 0}, trap or "the output is a map")
 

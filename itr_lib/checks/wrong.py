@@ -16,11 +16,20 @@ _FOREIGN = tuple(
 
 
 class WrongAnswer(AssertionError):
-    """An answer that is not right yet; its text is the diagnosis, and ends in how to go on without it."""
+    """An answer that is not right yet; its text is the diagnosis, and ends in how to go on without it.
+
+    Attributes:
+        mistake: the part of the text that names the mistake; "" for its first line.
+        shown: what stands in place of the text where a panel has shown it already.
+    """
+
+    def __init__(self, text: str, mistake: str = "", shown: str = ""):
+        super().__init__(text)
+        self.mistake, self.shown = mistake, shown
 
     def _render_traceback_(self) -> list[str]:
         """IPython shows these lines in place of a traceback, whose frames would all be the check's own."""
-        return [line for text in str(self).splitlines() for line in _wrapped(text)]
+        return [line for text in (self.shown or str(self)).splitlines() for line in _wrapped(text)]
 
 
 def _wrapped(text: str) -> list[str]:

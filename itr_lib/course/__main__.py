@@ -45,18 +45,32 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--data", default="scenes", help="scenes, flickr8k, flickr30k, coco or entities")
         if name == "grade":
             _grade_arguments(command)
+        if name in ("reset", "update"):
+            _desk_arguments(command, name)
         if name == "classroom":
             command.add_argument("folder", type=Path)
         if name in ("run", "all"):
-            command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
-            command.add_argument("--root", default="", help="the data set's folder")
-            command.add_argument("--seed", default=0, type=int)
-            command.add_argument("--copies", default="solutions", choices=list(builder.FOLDERS))
-            answers = "a file, or a folder of files, with sections `# %%%% slug`: they fill in the learner's copies"
-            command.add_argument("--answers", default="", metavar="PATH", help=answers)
-            command.add_argument("--jobs", default=1, type=int, help="lessons at a time; they share the cores")
-            command.add_argument("--strict-time", action="store_true", help="a lesson over its time fails")
+            _run_arguments(command)
     return parser
+
+
+def _run_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    command.add_argument("--root", default="", help="the data set's folder")
+    command.add_argument("--seed", default=0, type=int)
+    command.add_argument("--copies", default="solutions", choices=list(builder.FOLDERS))
+    answers = "a file, or a folder of files, with sections `# %%%% slug`: they fill in the learner's copies"
+    command.add_argument("--answers", default="", metavar="PATH", help=answers)
+    command.add_argument("--jobs", default=1, type=int, help="lessons at a time; they share the cores")
+    command.add_argument("--strict-time", action="store_true", help="a lesson over its time fails")
+
+
+def _desk_arguments(command: argparse.ArgumentParser, name: str) -> None:
+    if name == "reset":
+        command.add_argument("lesson", metavar="NN", help="e.g. 02")
+    else:
+        newer = "a folder with newer lessons; default: git fetches them"
+        command.add_argument("--from", dest="folder", type=Path, metavar="FOLDER", help=newer)
 
 
 def _grade_arguments(command: argparse.ArgumentParser) -> None:
@@ -155,6 +169,29 @@ def _classroom(options: argparse.Namespace) -> int:
     return 0
 
 
+def _progress(_: argparse.Namespace) -> int:
+    from itr_lib.desk import kept
+    from itr_lib.desk.standing import standing, table
+
+    answers = kept.path() if os.environ.get("ITR_ANSWERS") else builder.REPO / "notebooks" / kept.path().name
+    print(table(standing(answers), builder.relative(answers.parent, builder.REPO)))
+    return 0
+
+
+def _reset(options: argparse.Namespace) -> int:
+    from itr_lib.course.update import reset
+
+    print("\n".join(reset(builder.REPO, options.lesson)))
+    return 0
+
+
+def _update(options: argparse.Namespace) -> int:
+    from itr_lib.course.update import update
+
+    print("\n".join(update(builder.REPO, options.folder)))
+    return 0
+
+
 def _doctor(_: argparse.Namespace) -> int:
     from itr_lib.course.doctor import doctor
 
@@ -170,6 +207,9 @@ COMMANDS = {
     "all": (_all, "run, then report"),
     "grade": (_grade, "the points of a learner's notebook, on the checks that it shows and on hidden ones"),
     "classroom": (_classroom, "a folder in which nbgrader hands lessons out and grades them"),
+    "progress": (_progress, "what you have solved, what to repeat, and what is next"),
+    "reset": (_reset, "a lesson as it was handed out; the answers and the old notebook are kept"),
+    "update": (_update, "a newer version of the course, under the answers and notes in your notebooks"),
     "limits": (_limits, "how long each lesson is, and where it is over its limits"),
     "doctor": (_doctor, "what this machine offers, and what to mend"),
 }

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from itr_lib.checks.answers import sections
 from itr_lib.course.source import Source
+from itr_lib.desk.kept import sections
 
 
 def read_answers(place: Path, known: Iterable[str]) -> dict[str, str]:
-    """Answers by exercise from one file, or from all ``*.py`` of a folder (:func:`itr_lib.checks.answers.sections`).
+    """Answers by exercise from one file, or from all ``*.py`` of a folder (:func:`itr_lib.desk.kept.sections`).
 
     Raises ``ValueError`` where there is no file or no answer, for a slug that is not ``known``, and for an exercise
     that is answered in two files.

@@ -34,7 +34,7 @@ REPO = Path(__file__).resolve().parents[2]
 # What of the environment goes on: nothing that may be a secret.
 PASSED_ON = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "USERPROFILE", "VIRTUAL_ENV",
-    "LD_LIBRARY_PATH", "ITR_CACHE",
+    "LD_LIBRARY_PATH", "ITR_CACHE", "ITR_SHARED_CACHE",
 )  # fmt: skip
 LINE = 256 * 2**20  # characters: no answer to a case is as long
 

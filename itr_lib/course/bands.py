@@ -3,6 +3,9 @@
 The file maps data set, lesson and metric to a band that comes from several seeds and says how many::
 
     {"scenes": {"01_global_embeddings": {"t2i_r1": {"low": 40.0, "high": 48.5, "seeds": 3}}}}
+
+A GPU draws other random numbers, and rounds otherwise: for the bands it is one more seed. Where it computes otherwise,
+too, as in the profile ``full``, lessons have bands of their own there, under ``"scenes on cuda"``, which come first.
 """
 
 from __future__ import annotations
@@ -26,6 +29,11 @@ class Band:
 
 
 Bands = dict[str, Band]
+
+
+def place(data: str, device: str) -> str:
+    """Where the bands of a device lie in the file: those of the CPU under the data set's own name."""
+    return data if device == "cpu" else f"{data} on {device}"
 
 
 def load_bands(path: Path, data: str) -> dict[str, Bands]:

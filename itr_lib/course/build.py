@@ -1,7 +1,7 @@
 r'''Make both notebooks of a lesson from its one source, ``solutions/NN_name.py``.
 
 The source is jupytext's percent format. Cells begin with ``# %%`` (code) or ``# %% [markdown]`` (prose). Code is
-plain Python, without magics and shell commands, so that a comment that looks like one stays a comment:
+plain Python, without magics and shell commands, so that a comment that looks like one stays a comment::
 
     # %% [markdown] run_minutes=4
     # # Global embeddings
@@ -15,7 +15,7 @@ What the notebook itself takes to run stands in its first cell; :mod:`itr_lib.co
 Prose takes numbers from recorded runs, ``{{t2i_r1: VSE++}}``: :mod:`itr_lib.course.placeholders`.
 
 An exercise is a run of cells: its text, its solution, its check, with at least two ``<details>`` of help in
-markdown cells before the next exercise:
+markdown cells before the next exercise::
 
     # %% [markdown] exercise="triplet-loop" difficulty=2 minutes=8 points=3
     # ### A loss from two loops
@@ -39,11 +39,13 @@ by ``# your code here`` and a ``raise NotImplementedError`` of the same indentat
 the check, begins the cell of parameters with an import of the library, and puts before it a cell that brings the
 library to a machine without it (:mod:`itr_lib.course.published`). Lessons are named ``NN_name``, an appendix
 ``NNa_name``. A cell tagged ``key-figure`` shows in the report's overview; one tagged ``solutions-only`` stays out of
-the learner's copy; the output of one tagged ``nbval-check-output`` must be the same in every run and profile.
+the learner's copy; the output of one tagged ``nbval-check-output`` must be the same in every run and profile. All other
+code cells of solutions may depend on time, data or training: the builder tags them ``nbval-ignore-output``.
 
 Two builds are byte-identical: cell ids come from the slug or the cell's place, the notebook's metadata is
 minimal. Outputs of ``solutions/NN_name.ipynb`` are kept while the code they came from (``metadata.itr``) is
-the source's code. A learner's copy that holds answers is set aside as ``NN_name.mine.ipynb`` first.
+the source's code. A learner's copy that holds answers is set aside as ``NN_name.mine.ipynb`` first. What a learner's
+desk knows of the lessons, ``itr_lib/desk/catalogue.json``, is written with them.
 '''
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from itr_lib.course.catalogue import stale_catalogue
 from itr_lib.course.minutes import with_minutes
 from itr_lib.course.published import address, first_cell
 from itr_lib.course.solutions import folded, stub
@@ -62,6 +65,7 @@ from itr_lib.course.source import Exercise, Source, SourceError, lesson_sources,
 
 REPO = Path(__file__).resolve().parents[2]
 FOLDERS = {"solutions": "solutions", "learner": "notebooks"}
+STABLE, UNSTABLE = "nbval-check-output", "nbval-ignore-output"
 FIRST = "import itr_lib  # before torch, whose threads then leave the cores to other programs while they wait"
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -77,13 +81,17 @@ def build(repo: Path = REPO) -> list[Path]:
         if path.parent.name == "solutions":
             keep_outputs(notebook, old)
         elif old is not None and holds_answers(old):
-            old_path = _set_aside(path)
+            old_path = path.rename(name_aside(path))
             print(f"{relative(path, repo)} holds answers: kept as {old_path.name}")
         text = as_text(notebook)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
             changed.append(path)
+    if stale := stale_catalogue(repo):
+        path, text = stale
+        path.write_text(text, encoding="utf-8")
+        changed.append(path)
     return changed
 
 
@@ -103,6 +111,8 @@ def differences(repo: Path = REPO) -> list[str]:
         for path in sorted((repo / folder).glob("*.ipynb")):
             if path not in wanted and ".mine" not in path.suffixes[:-1]:
                 lines.append(f"{relative(path, repo)} has no source solutions/{path.stem}.py: remove it")
+    if stale := stale_catalogue(repo):
+        lines.append(f"{relative(stale[0], repo)} differs from solutions/*.py: run `make build`")
     return lines
 
 
@@ -138,17 +148,20 @@ def make_notebook(source: Source, copies: str) -> NotebookNode:
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=copy.deepcopy(METADATA))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     if copies == "learner":
-        notebook.metadata["itr"] = {"built": cells_hash(notebook)}
+        marks = [f"{cell.id} {cell_hash(cell.source)}" for cell in notebook.cells]  # what did a learner change?
+        notebook.metadata["itr"] = {"built": cells_hash(notebook), "cells": marks}
     nbformat.validate(notebook)
     return notebook
 
 
 def _cell(source: Source, place: int, copies: str) -> NotebookNode:
     old, exercise = source.cells[place], source.exercise_at(place)
-    text, tags = old.source.rstrip(), old.metadata.get("tags")
-    metadata = {"tags": list(tags)} if tags else {}
+    text, tags = old.source.rstrip(), list(old.metadata.get("tags", []))
+    if copies == "solutions" and old.cell_type == "code" and STABLE not in tags:
+        tags.append(UNSTABLE)
+    metadata = {"tags": tags} if tags else {}
     cell_id = f"cell-{place:03d}"
-    if copies == "learner" and "parameters" in (tags or ()):  # the runner's kernels inherit what this import sets
+    if copies == "learner" and "parameters" in tags:  # the runner's kernels inherit what this import sets
         text = f"{FIRST}\n{text}"
     if exercise:
         role = {exercise.text: "text", exercise.solution: "solution", exercise.check: "check"}[place]
@@ -222,6 +235,11 @@ def cells_hash(notebook: NotebookNode) -> str:
     return _hash(cell.source for cell in notebook.cells)
 
 
+def cell_hash(text: str) -> str:
+    """A short mark of one cell's text, without the blanks around it."""
+    return _hash([text.strip()])[:12]
+
+
 def _hash(texts) -> str:
     return hashlib.sha256("\x00".join(texts).encode()).hexdigest()
 
@@ -261,7 +279,7 @@ def relative(path: Path, repo: Path) -> str:
     return path.relative_to(repo).as_posix() if path.is_relative_to(repo) else str(path)
 
 
-def _set_aside(path: Path) -> Path:
+def name_aside(path: Path) -> Path:
+    """Where a notebook with a learner's work in it is kept, beside its own place: a name that is free."""
     names = [f"{path.stem}.mine.ipynb", *(f"{path.stem}.mine.{n}.ipynb" for n in range(2, 1000))]
-    free = next(path.with_name(name) for name in names if not path.with_name(name).exists())
-    return path.rename(free)
+    return next(path.with_name(name) for name in names if not path.with_name(name).exists())

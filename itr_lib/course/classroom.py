@@ -71,10 +71,11 @@ def classroom(folder: Path, repo: Path = REPO) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file, expected a folder, or a name that is free")
     texts = {folder / "nbgrader_config.py": CONFIG, folder / "week.sh": WEEK}
-    asked = questions(repo)
+    asked, beside = questions(repo), sorted((repo / "notebooks").glob("*.md"))  # AGENTS.md goes with every lesson
     for path in lesson_sources(repo):
         notebook = assignment(read_source(path), asked)
         texts[folder / "source" / path.stem / f"{path.stem}.ipynb"] = as_text(notebook)
+        texts |= {folder / "source" / path.stem / one.name: one.read_text(encoding="utf-8") for one in beside}
     texts[folder / "marks.md"] = mark_scheme(asked)
     kept = {folder / "roster.csv": ROSTER, folder / "secret.txt": secrets.token_hex(16) + "\n"}
     texts |= {path: text for path, text in kept.items() if not path.exists()}

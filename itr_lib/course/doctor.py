@@ -126,7 +126,8 @@ def cache() -> str:
     except OSError as error:
         raise Fix(f"{folder}: {error.strerror}", "set ITR_CACHE to a folder you may write to") from error
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return f"{folder}, holds {size / 2**20:.0f} MiB"
+    shared = os.environ.get("ITR_SHARED_CACHE")
+    return f"{folder}, holds {size / 2**20:.0f} MiB" + (f"; and what is in {shared}" if shared else "")
 
 
 def fonts() -> str:

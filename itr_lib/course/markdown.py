@@ -79,8 +79,13 @@ class OfflineExporter(HTMLExporter):
     @pass_context
     def markdown2html(self, context: object, source: str) -> str:
         """One cell of prose as HTML."""
-        renderer = OfflineRenderer(escape=False, embed_images=True, path=self.folder, exclude_anchor_links=True)
-        return MarkdownWithMath(renderer=renderer).render(source)
+        return as_html(source, self.folder)
+
+
+def as_html(source: str, folder: str = "") -> str:
+    """Prose as HTML; pictures that it names are read from ``folder`` and put inside."""
+    renderer = OfflineRenderer(escape=False, embed_images=True, path=folder, exclude_anchor_links=True)
+    return MarkdownWithMath(renderer=renderer).render(source)
 
 
 def body(notebook: NotebookNode, folder: Path) -> str:

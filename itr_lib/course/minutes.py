@@ -23,7 +23,7 @@ def words(text: str) -> int:
 
 
 def section_minutes(source: Source) -> list[float]:
-    """Minutes of the opening, then of each section (it begins with ``## ``): words, code, exercises.
+    """Minutes of the opening, then of each section (it begins with ``##``): words, code, exercises.
 
     Folded help and solution regions take no time of their own: an exercise's minutes have them.
     """
@@ -51,7 +51,7 @@ def total_minutes(source: Source) -> int:
 
 
 def with_minutes(source: Source) -> Source:
-    """A lesson with all its numbers: those from the record, ``{{minutes}}``, and a line under each ``## ``.
+    """A lesson with all its numbers: those from the record, ``{{minutes}}``, and a line under each ``##``.
 
     The line says where the section begins and how long it takes; a section of less than a minute has none.
     """
@@ -67,7 +67,7 @@ def with_minutes(source: Source) -> Source:
 
 
 def parts(text: str) -> list[str]:
-    """A markdown cell cut before each heading ``## ``; the first part is what stands before the first of them."""
+    """A markdown cell cut before each heading ``##``; the first part is what stands before the first of them."""
     found, fenced = [""], False
     for line in text.splitlines(keepends=True):
         fenced ^= line.lstrip().startswith("```")

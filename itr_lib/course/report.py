@@ -36,7 +36,7 @@ def page(run: dict, notebooks: dict[str, NotebookNode | None]) -> str:
     """The whole page. ``run`` is the content of ``summary.json``, ``notebooks`` the executed lessons by name."""
     options, results = run["options"], run["results"]
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    style += HtmlFormatter(style="friendly", nobackground=True).get_style_defs(".highlight")
+    style += HtmlFormatter(style="xcode", nobackground=True).get_style_defs(".highlight")
     facts = [f"profile {options['profile']}", f"data {options['data']}", f"device {options['device']}"]
     facts += [f"seed {options['seed']}", f"{options['copies']} copies"]
     parts = [
@@ -109,7 +109,7 @@ def _summary(results: list[dict]) -> str:
             f"<tr><td><a href='#{r['lesson']}'>{escape(r['lesson'])}</a>"
             f"<td><span class='status {kind}'>{escape(r['status'])}</span>"
             f"<td{late}>{r['seconds']:.0f} s<td class='n'>{r['budget']:.0f} s"
-            f"<td class='n'>{r['peak_memory_mb']:.0f} MB<td class='n'>{len(r['metrics'])}</tr>"
+            f"<td class='n'>{r['peak_memory_mb']:.0f} MB{_of_the_gpu(r)}<td class='n'>{len(r['metrics'])}</tr>"
         )
     problems = [
         f"<pre class='problem'><b>{escape(r['lesson'])}</b>\n{escape(chr(10).join(r['problems']))}</pre>"
@@ -117,6 +117,12 @@ def _summary(results: list[dict]) -> str:
         if r["problems"]
     ]
     return f"<div class='wide'><table>{''.join(rows)}</table></div>{''.join(problems)}"
+
+
+def _of_the_gpu(result: dict) -> str:
+    """What a lesson took of the GPU's own memory, beside the host's; nothing on a CPU."""
+    taken = result.get("peak_gpu_memory_mb", 0)
+    return f"<br>GPU {taken:.0f} MB" if taken else ""
 
 
 def _unjudged(results: list[dict]) -> str:
@@ -204,6 +210,7 @@ def _lesson(result: dict, notebook: NotebookNode | None) -> str:
     if notebook is not None:
         inside = body(notebook, Path(__file__).resolve().parents[2] / "solutions")
         inside = inside.replace(NO_ALT, f"Figure of lesson {escape(name)}")
+        inside = inside.replace('href="../docs/', 'href="../../docs/')  # seen from runs/<profile>/, not from notebooks/
         # headings of two lessons may read the same: make their anchors differ
         inside = re.sub(r'(<h[1-6] id=")', rf"\1{name}-", inside)
     kind = result["status"].replace(" ", "-")

@@ -22,7 +22,7 @@ from nbclient.exceptions import CellTimeoutError
 from papermill.exceptions import PapermillExecutionError
 
 from itr_lib.course.answered import filled, read_answers, slug_to_fill, solved
-from itr_lib.course.bands import Bands, load_bands, out_of_band, unbanded
+from itr_lib.course.bands import Bands, load_bands, out_of_band, place, unbanded
 from itr_lib.course.build import FOLDERS, REPO, as_text, read_notebook, relative
 from itr_lib.course.kernels import QUIET, environment, watch
 from itr_lib.course.source import ANSWERS, is_appendix, lesson_sources, read_source
@@ -79,6 +79,7 @@ class Result:
     seconds: float = 0.0
     budget: float = 0.0
     peak_memory_mb: float = 0.0
+    peak_gpu_memory_mb: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
     bands: dict[str, dict] = field(default_factory=dict)
     unbanded: list[str] = field(default_factory=list)
@@ -119,7 +120,7 @@ def run(options: Options, repo: Path = REPO, out: Path | None = None, strict_tim
     if options.device in ("cuda", "mps"):  # only then: "auto" and "cpu" are always there, and this waits for torch
         choose_device(options.device)
     out = out or options.folder(repo)
-    bands = load_bands(repo / "tests" / "expected" / f"{options.profile}.json", options.data)
+    bands = _bands(options, repo)
     notebooks, results = select(options, repo), []
     out.mkdir(parents=True, exist_ok=True)
     (out / ANSWERS).unlink(missing_ok=True)
@@ -136,6 +137,13 @@ def run(options: Options, repo: Path = REPO, out: Path | None = None, strict_tim
         summary = {"options": asdict(options), "results": [asdict(r) for r in results]}
         (out / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     return results
+
+
+def _bands(options: Options, repo: Path) -> dict[str, Bands]:
+    """What is expected, a GPU's own bands before all others; torch is asked for a GPU only where there are such."""
+    path = repo / "tests" / "expected" / f"{options.profile}.json"
+    everywhere, on_gpu = load_bands(path, options.data), load_bands(path, place(options.data, "cuda"))
+    return everywhere | on_gpu if on_gpu and choose_device(options.device) == "cuda" else everywhere
 
 
 def _one_by_one(work: list[tuple]) -> Iterator[Result]:
@@ -259,6 +267,7 @@ def _judge(result: Result, error: str, written: Path, bands: Bands) -> None:
     summary = json.loads(written.read_text(encoding="utf-8"))
     result.metrics = summary["metrics"]
     result.peak_memory_mb = round(max(result.peak_memory_mb, summary["peak_memory_mb"]))
+    result.peak_gpu_memory_mb = round(summary["peak_gpu_memory_mb"])
     result.unbanded = unbanded(result.metrics, bands)
     result.problems += out_of_band(result.metrics, bands)
     if result.problems:
@@ -270,6 +279,8 @@ def _judge(result: Result, error: str, written: Path, bands: Bands) -> None:
 def one_line(result: Result) -> str:
     """A lesson's result in one line."""
     line = f"{result.status} · {result.seconds:.1f} s of {result.budget:.0f} · {result.peak_memory_mb:.0f} MB"
+    if result.peak_gpu_memory_mb:
+        line += f", {result.peak_gpu_memory_mb:.0f} MB of the GPU"
     if result.metrics:
         line += f" · {len(result.metrics)} metrics"
         if result.unbanded:

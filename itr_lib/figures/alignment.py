@@ -27,7 +27,7 @@ Weights = Real[np.ndarray, " regions"] | Real[torch.Tensor, " regions"]
 
 BEST = {"ec": OBJECT, "lw": 2.0, "zorder": 5}
 NEXT = {"ec": "white", "lw": 1.0, "zorder": 3}
-RIGHT = {"ec": COLOURS[9], "lw": 2.0, "ls": (0, (2.5, 1.2)), "zorder": 4}
+RIGHT = {"ec": "#56b4e9", "lw": 2.0, "ls": (0, (2.5, 1.2)), "zorder": 4}
 MISTAKE = "#b2182b"
 
 
@@ -225,7 +225,7 @@ def attended_vectors(
     """A word and regions on the unit circle, and what the word attends to at each temperature."""
     figure, axis = plt.subplots(figsize=(5.4, 4.4))
     around = np.linspace(-0.5, np.pi / 2, 100)
-    axis.plot(np.cos(around), np.sin(around), color="#cccccc", lw=1)
+    axis.plot(np.cos(around), np.sin(around), color="#8c8c8c", lw=1)
     for r, end in enumerate(regions):
         axis.annotate("", end, (0, 0), arrowprops={"arrowstyle": "->", "color": "#555555"})
         axis.text(*(1.06 * end), f"region {r}", va="center")

@@ -21,7 +21,6 @@ from functools import lru_cache, partial
 import ipywidgets as widgets
 import numpy as np
 import torch
-from IPython import get_ipython
 from IPython.display import display
 from jaxtyping import Float
 from matplotlib.figure import Figure
@@ -30,6 +29,7 @@ from transformers import PreTrainedTokenizerBase
 
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.data.tokenisation import tokenise
+from itr_lib.desk.front import someone_is_there
 from itr_lib.encoders.tokens import Tokens
 from itr_lib.figures._draw import OBJECT, as_it_is
 from itr_lib.figures.alignment import Alignment, as_alignment, word_boxes
@@ -54,11 +54,11 @@ STILL_STYLE = f"""<style class="itr-rules">
   > .jp-OutputArea-output:not([data-mime-type])):not(:has(.itr-explorer)) {{ display: none }}
 </style>"""
 PAGE_STYLE = f"""<style>
-.itr-page {{ position: relative; padding-left: {WIDTH + 22}px; color: var(--jp-ui-font-color1, #222); line-height: 1.5;
-  min-width: 300px }}
+.itr-page {{ position: relative; padding-left: {WIDTH + 22}px; color: var(--jp-ui-font-color1, inherit);
+  line-height: 1.5; min-width: 300px }}
 .itr-page > img {{ position: absolute; left: 0; top: 0; width: {WIDTH}px }}
 .itr-words {{ padding-top: 50px }}
-.itr-words p {{ font-size: 12px; margin: 0 0 4px; color: var(--jp-ui-font-color2, #666) }}
+.itr-words p {{ font-size: 12px; margin: 0 0 4px; color: var(--jp-ui-font-color2, inherit) }}
 .itr-page input {{ position: absolute; opacity: 0; width: 1px; height: 1px; margin: 0 }}
 .itr-chip {{ display: inline-block; margin: 2px; padding: 1px 8px; border: 2px solid transparent; border-radius: 12px;
   color: #222; font-size: 15px; cursor: pointer }}
@@ -135,16 +135,6 @@ def aligner(
         return tokenizer.convert_ids_to_tokens(ids[caption, places.numpy()]), values
 
     return align
-
-
-def someone_is_there() -> bool:
-    """Whether whoever runs this cell could answer ``input()``: JupyterLab and its kin can, programs say they cannot.
-
-    No environment variable tells: a program that is started inside a notebook inherits all that its kernel has.
-    """
-    kernel = getattr(get_ipython(), "kernel", None)
-    request = kernel.get_parent() if kernel is not None else None
-    return bool((request or {}).get("content", {}).get("allow_stdin"))
 
 
 def _aligned(data: RetrievalData, align: Align, image: int, caption: int) -> tuple[list[str], Values]:
@@ -228,7 +218,7 @@ def page_of(
         f'{PAGE_STYLE}<div class="itr-page" style="min-height:{height + 8}px">'
         f'<img alt="picture {html.escape(data.image_ids[image])}" height="{height}" src="{source}">'
         '<div class="itr-words" role="radiogroup" aria-label="words of the caption">'
-        "<p>Point, click or use the arrow keys. The yellower, the better aligned.</p>"
+        "<p>Point, click, or use Tab and the arrow keys (Space opens a chooser). The yellower, the better aligned.</p>"
         f"{''.join(labels)}</div><p>The words’ best alignments add up to <b>{best.sum():.2f}</b>.</p></div>"
     )
 

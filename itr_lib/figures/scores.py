@@ -168,7 +168,7 @@ def _place_labels(
 def _label(axis: Axes, name: str, place: np.ndarray, offset: tuple[float, float, str, str]) -> Annotation:
     x, y, ha, va = offset
     far = max(abs(x), abs(y)) > 10  # then a line says whose label it is
-    line = {"arrowstyle": "-", "color": "#999999", "lw": 0.8, "shrinkA": 0, "shrinkB": 4} if far else None
+    line = {"arrowstyle": "-", "color": "#8c8c8c", "lw": 0.8, "shrinkA": 0, "shrinkB": 4} if far else None
     text = {"textcoords": "offset points", "ha": ha, "va": va, "fontsize": 9.5, "arrowprops": line}
     halo = [outline.withStroke(linewidth=3, foreground="white")]
     return axis.annotate(name, place, (x, y), path_effects=halo, **text)
@@ -222,7 +222,7 @@ def recall_bars(
         at = np.arange(len(metrics)) + (place - (len(results) - 1) / 2) * width
         values = np.array([[run.get(metric, np.nan) for metric in metrics] for run in runs])
         seeds = f" ({len(runs)} seeds)" if len(runs) > 1 else ""
-        axis.bar(at, values.mean(axis=0), 0.92 * width, color=colour, alpha=0.75, label=f"{name}{seeds}")
+        axis.bar(at, values.mean(axis=0), 0.92 * width, color=(*colour, 0.75), ec=colour, label=f"{name}{seeds}")
         if len(runs) > 1:
             axis.plot(np.tile(at, (len(runs), 1)).T, values.T, "o", ms=2.6, color="black", mew=0)
     for (name, found), style in zip((references or {}).items(), cycle(("-", ":", "--")), strict=False):
@@ -252,7 +252,7 @@ def embedding_map(
     image_xy, caption_xy = (points @ axes_2d.T).numpy()[: len(images)], (points @ axes_2d.T).numpy()[len(images) :]
     figure, axis = plt.subplots(figsize=(5.6, 4.4))
     for xy, image in zip(caption_xy, image_of_caption, strict=True):
-        axis.plot(*zip(xy, image_xy[image], strict=True), color="#dddddd", lw=0.6, zorder=1)
+        axis.plot(*zip(xy, image_xy[image], strict=True), color="#8c8c8c", lw=0.4, zorder=1)
     axis.scatter(*caption_xy.T, s=14, color=COLOURS[1], label="captions", zorder=2)
     axis.scatter(*image_xy.T, s=34, color=COLOURS[0], marker="s", label="images", zorder=3)
     axis.set(xlabel="first principal axis", ylabel="second principal axis", title=title)

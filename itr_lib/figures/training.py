@@ -254,7 +254,8 @@ def plateau(curves: Mapping[str, tuple[Sequence[float], float]], title: str = ""
 
 def _cell(axis: Axes, x: float, y: float, colour: object, text: str) -> None:
     axis.add_patch(Rectangle((x, y), 1, 1, fc=colour, ec="white", lw=2))
-    axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=11)
+    ink = "white" if colour == MATCH else "black"
+    axis.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=11, color=ink)
 
 
 def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]], title: str = "") -> Figure:

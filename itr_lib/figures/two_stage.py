@@ -89,7 +89,8 @@ def structure_scatter(
         above = np.triu_indices(len(images), 1)
         some = np.random.default_rng(0).permutation(len(above[0]))[:most]
         ends = np.array([-1.0, 1.0])
-        axis.fill_between(ends, ends - margin, ends + margin, color="#dddddd", lw=0, label=f"within {margin:g}")
+        band = {"fc": "#dddddd", "ec": "#8c8c8c", "lw": 0.6, "label": f"within {margin:g}"}
+        axis.fill_between(ends, ends - margin, ends + margin, **band)
         axis.plot(images[above][some], texts[above][some], ".", ms=3, alpha=0.4, color=colour, mew=0)
         axis.plot(ends, ends, color=REFERENCE, lw=1)
         axis.set(xlim=ends, ylim=ends, aspect="equal", xlabel="cosine of two pictures, $V_{ij}$")
@@ -119,7 +120,7 @@ def reading_bars(
                 continue
             values = [run[before + metric if before + metric in run else metric] for run in runs]
             at = place + 0.27 * (turn - 1)
-            axis.bar(at, np.mean(values), 0.25, color=COLOURS[turn], alpha=0.75, label=label)
+            axis.bar(at, np.mean(values), 0.25, color=(*COLOURS[turn], 0.75), ec=COLOURS[turn], label=label)
             axis.plot([at] * len(values), values, "o", ms=2.8, color="black", mew=0)
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     axis.legend(

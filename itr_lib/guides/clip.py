@@ -53,7 +53,7 @@ def guided(
             an ``.npz`` or a feature set, see :func:`file_guides`; else a CLIP's name or folder.
         profile: of the small CLIP: ``"smoke"``, ``"quick"`` or ``"full"``.
         seed: of the small CLIP.
-        device: where the CLIP runs.
+        device: where the CLIP runs, and a small one is trained.
         progress: show bars.
 
     Raises:
@@ -63,7 +63,7 @@ def guided(
     if str(source).endswith(".npz") or is_set(Path(source).expanduser()):
         add = functools.partial(file_guides, path=source)
     elif source == "small":
-        folder = small_clip_folder(seed, progress, profile=profile)
+        folder = small_clip_folder(seed, progress, profile=profile, device=device)
         add = functools.partial(_kept_guides, folder=folder, device=device, progress=progress)
     else:
         add = functools.partial(_with_vectors, encoder=_load_clip(source, device), progress=progress)
@@ -107,17 +107,20 @@ def file_guides(data: RetrievalData, path: str | Path, *, only_covered: bool = F
     return replace(data, guides=_units(torch.from_numpy(found.features[:, 0])))
 
 
-def zero_shot_scores(data: RetrievalData, model: str | Path) -> Float[Tensor, "images captions"]:
-    """The cosines of a CLIP, without any training on these data."""
-    encoder, tokenizer = _load_clip(model, "cpu"), load_tokenizer(model)
+def zero_shot_scores(
+    data: RetrievalData, model: str | Path, *, device: str = "cpu"
+) -> Float[Tensor, "images captions"]:
+    """The cosines of a CLIP that runs on ``device``, without any training on these data; they come on the CPU."""
+    encoder, tokenizer = _load_clip(model, device), load_tokenizer(model)
     images = _with_vectors(data, encoder, progress=False).guides
     clip = encoder.model
     ids, mask = tokenise(tokenizer, data.captions, clip.config.text_config.max_position_embeddings)
     with torch.inference_mode():
-        parts = zip(torch.from_numpy(ids).long().split(256), torch.from_numpy(mask).split(256), strict=True)
+        sides = (torch.from_numpy(array).to(device) for array in (ids.astype(np.int64), mask))
+        parts = zip(*(side.split(256) for side in sides), strict=True)
         texts = [padded_as_trained(*part, clip.config.text_config, tokenizer.pad_token_id) for part in parts]
         captions = [clip.get_text_features(some, attention_mask=real).pooler_output for some, real in texts]
-    return torch.from_numpy(images).float() @ l2_normalise(torch.cat(captions)).T
+    return torch.from_numpy(images).float() @ l2_normalise(torch.cat(captions)).cpu().T
 
 
 class _OnlyMissing(Problems):

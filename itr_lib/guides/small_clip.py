@@ -34,6 +34,7 @@ from itr_lib.data.scenes.rendering import render
 from itr_lib.data.scenes.worker import Drawn, draw_in_processes
 from itr_lib.data.tokenisation import TokenisedCaptions, tokenise, train_tokenizer
 from itr_lib.progress import progress_bar
+from itr_lib.transfer import upload
 
 OWN_SCENES = 1_000_000  # added to the seed: no course scene has this random stream, so the CLIP has seen none of them
 RECORD = "small_clip.json"  # seed and settings, beside the weights
@@ -81,15 +82,15 @@ class Pairs(NamedTuple):
     image_of_caption: Int[np.ndarray, " captions"]
 
 
-def small_clip_folder(seed: int = 0, progress: bool = True, *, profile: str = "quick") -> Path:
-    """The folder of a trained small CLIP for ``CLIPModel.from_pretrained``, from the cache or made now.
+def small_clip_folder(seed: int = 0, progress: bool = True, *, profile: str = "quick", device: str = "cpu") -> Path:
+    """The folder of a trained small CLIP for ``CLIPModel.from_pretrained``, from the cache or made now on ``device``.
 
     Raises ``ValueError`` for an unknown profile or a negative seed, ``OSError`` where the cache cannot be written.
     """
     settings = settings_of(profile, seed)
     sources = [Path(__file__).read_text(encoding="utf-8"), transformers.__version__, repr(settings)]
     version = hashlib.sha256("\0".join([digest(), *sources]).encode()).hexdigest()[:12]
-    make = functools.partial(train_small_clip, seed=seed, settings=settings, progress=progress)
+    make = functools.partial(train_small_clip, seed=seed, settings=settings, progress=progress, device=device)
     return cached_folder(f"small-clip-{profile}-{seed}-{version}", make)
 
 
@@ -102,10 +103,16 @@ def settings_of(profile: str, seed: int = 0) -> SmallClip:
     return PROFILES[profile]
 
 
-def train_small_clip(folder: Path, seed: int = 0, settings: SmallClip = PROFILES["quick"], progress: bool = True):
-    """Train and save model, tokenizer and image processor into an existing folder.
+def train_small_clip(
+    folder: Path,
+    seed: int = 0,
+    settings: SmallClip = PROFILES["quick"],
+    progress: bool = True,
+    device: str = "cpu",
+):
+    """Train on ``device`` and save model, tokenizer and image processor into an existing folder.
 
-    The same seed gives the same weights with as many threads.
+    On the CPU the same seed gives the same weights with as many threads; a GPU adds up in another order at each run.
     """
     with progress_bar(settings.scenes, "CLIP: scenes", "image", show=progress) as bar:
         singles, scenes = draw_pairs(settings, seed, bar)
@@ -114,9 +121,9 @@ def train_small_clip(folder: Path, seed: int = 0, settings: SmallClip = PROFILES
         torch.manual_seed(seed)
         model = CLIPModel(_config(settings, tokenizer))
     with progress_bar(settings.single_steps + settings.scene_steps, "CLIP: training", "step", show=progress) as bar:
-        _train(model, tokenizer, singles, scenes, settings, seed, bar)
+        _train(model.to(device), tokenizer, singles, scenes, settings, seed, bar)
     with no_bars_of_transformers():
-        model.eval().save_pretrained(folder)
+        model.eval().cpu().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _processor(settings).save_pretrained(folder)
     (folder / RECORD).write_text(json.dumps({"seed": seed, **asdict(settings)}, indent=1))
@@ -196,8 +203,10 @@ def _processor(settings: SmallClip) -> CLIPImageProcessorPil:
     return CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=crop, image_mean=half, image_std=half)
 
 
-def _pixels(pictures: UInt8[np.ndarray, "batch size size 3"]) -> Float[Tensor, "batch 3 size size"]:
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+def _pixels(
+    pictures: UInt8[np.ndarray, "batch size size 3"], device: torch.device | str = "cpu"
+) -> Float[Tensor, "batch 3 size size"]:
+    return upload(torch.from_numpy(pictures), device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _train(model, tokenizer, singles: Pairs, scenes: Pairs, settings: SmallClip, seed: int, bar) -> None:
@@ -227,6 +236,6 @@ def _batches(owner: Int[np.ndarray, " captions"], size: int, rng: np.random.Gene
 
 
 def _loss(model: CLIPModel, pairs: Pairs, tokens: TokenisedCaptions, rows: np.ndarray) -> Float[Tensor, ""]:
-    ids, mask = caption_batch(tokens, rows)
-    pixels = _pixels(pairs.pictures[pairs.image_of_caption[rows]])
+    ids, mask = caption_batch(tokens, rows, model.device)
+    pixels = _pixels(pairs.pictures[pairs.image_of_caption[rows]], model.device)
     return model(input_ids=ids, attention_mask=mask.long(), pixel_values=pixels, return_loss=True).loss

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat
 
+from itr_lib.desk import panel
 from itr_lib.files import write_whole
-from itr_lib.lessons.machine import choose_device, expect_works, peak_memory_mb, versions
+from itr_lib.lessons.machine import choose_device, expect_works, peak_gpu_memory_mb, peak_memory_mb, versions
 from itr_lib.lessons.markdown import plain_dollars
 from itr_lib.lessons.start import expect_settings, figure_style, quiet, seed_everything
 
@@ -240,9 +241,10 @@ class Lesson:
             print(told)
         many = "" if len(self.metrics) == 1 else "s"
         print(f"{self.name}: {len(self.metrics)} metric{many} recorded, profile {self.profile}")
+        panel.finish_lesson(self.name)
 
     def summary(self) -> dict:
-        """Metrics, time, peak memory, parameters and versions, ready for JSON."""
+        """Metrics, time, peak memory of host and GPU, parameters and versions, ready for JSON."""
         return {
             "lesson": self.name,
             "profile": self.profile,
@@ -251,7 +253,8 @@ class Lesson:
             "seed": self.seed,
             "metrics": self.metrics,
             "seconds": round(self.seconds, 2),
-            "peak_memory_mb": round(peak_memory_mb(self.device), 1),
+            "peak_memory_mb": round(peak_memory_mb(), 1),
+            "peak_gpu_memory_mb": round(peak_gpu_memory_mb(self.device), 1),
             "versions": versions(),
         }
 
@@ -270,18 +273,22 @@ def open_lesson(
     data: str = "scenes",
     root: str = "",
 ) -> Lesson:
-    """Seed everything, choose the device, set the figures' style, and start the clock.
+    """Seed everything, choose the device, for checks too, set the style of figures, start the clock; say where one is.
 
     Raises ``ValueError`` for a profile, device, seed or data set that does not exist, for a data set other
     than ``"scenes"`` without a folder, for ``device="cuda"`` or ``"mps"`` where there is no such GPU, and for ``"mps"``
     in a lesson that needs what it lacks.
     """
+    from itr_lib.checks.device import run_on
+
     expect_settings(profile, seed, data, root)
     device = choose_device(device)
     expect_works(name, device)
+    run_on(device)
     quiet()
     seed_everything(seed)
     figure_style()
     lesson = Lesson(name, profile, device, seed, data, str(Path(root).expanduser()) if root else "")
     print(f"{name} · profile {profile} · {device} · data {data} · seed {seed}")
+    panel.open_lesson(name)
     return lesson

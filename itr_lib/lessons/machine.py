@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Lessons whose own code needs what a Mac's GPU lacks, and what that is.
 WITHOUT_MPS = {
@@ -35,8 +37,8 @@ def choose_device(device: str) -> str:
     return device
 
 
-def peak_memory_mb(device: str) -> float:
-    """The process's largest resident memory, and on a GPU what torch held there, in MiB."""
+def peak_memory_mb() -> float:
+    """The process's largest resident memory on the host, in MiB."""
     try:
         import resource
 
@@ -46,11 +48,33 @@ def peak_memory_mb(device: str) -> float:
         import psutil
 
         peak = psutil.Process().memory_info().peak_wset
-    if device == "cuda":
-        import torch
-
-        peak += torch.cuda.max_memory_allocated()
     return peak / 2**20
+
+
+def peak_gpu_memory_mb(device: str) -> float:
+    """The most that this process's tensors took of the GPU's own memory, in MiB; 0 where ``device`` is no GPU.
+
+    What torch reserved to be quick, and what the driver takes for itself, some hundred MiB, come on top.
+    """
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else 0.0
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Inside, torch takes sums in one order wherever it has a way to, so that a GPU repeats itself; else it warns.
+
+    The CPU does so anyway. CUDA also asks for ``CUBLAS_WORKSPACE_CONFIG=:4096:8`` in the environment. The price is
+    time: ``data_scripts.gpu_day`` measures a training step with and without.
+    """
+    import torch
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def versions() -> dict[str, str]:

@@ -106,7 +106,7 @@ def user(profile: str, data: str = "scenes", seed: int = 0) -> Recipe[USERConfig
     text = TextConfig(hidden=64, layers=1) if profile == "quick" else _text(profile)
     model = USERConfig(text=text, dim=width, queue_size=keys, momentum=0.999 if profile == "full" else 0.99)
     epochs = 12 if profile == "full" else 1  # a batch of 8 takes sixteen times the steps of the other recipes
-    training = TrainConfig(epochs, batch, seed=seed)
+    training = TrainConfig(epochs, batch, seed=seed, precision=_precision(profile))
     return Recipe(model, UnifiedObjective(mu=30.0, batch_weight=1.0, floor=-0.9), training)
 
 
@@ -186,4 +186,9 @@ def _training(profile: str, data: str, seed: int) -> TrainConfig:
     epochs = {"smoke": 2, "quick": 5, "full": 12}[profile]
     if data not in ("scenes", "entities") and profile == "quick":
         epochs = 10  # a tenth of the scenes' captions
-    return TrainConfig(epochs=epochs, batch_size=64 if profile == "smoke" else 128, seed=seed)
+    return TrainConfig(epochs, 64 if profile == "smoke" else 128, seed=seed, precision=_precision(profile))
+
+
+def _precision(profile: str) -> str:
+    """Of encoders; scores and losses are float32 everywhere. A GPU, where ``full`` belongs, has units for bfloat16."""
+    return "bfloat16" if profile == "full" else "float32"

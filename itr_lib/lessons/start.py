@@ -50,10 +50,11 @@ def seed_everything(seed: int) -> None:
 def figure_style() -> None:
     """One look for all figures; PNG in notebooks."""
     import matplotlib as mpl
-    import seaborn as sns
+
+    from itr_lib.figures import COLOURS
 
     mpl.rcParams.update(STYLE)
-    mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=sns.color_palette("colorblind"))
+    mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=COLOURS)
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 

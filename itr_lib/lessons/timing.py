@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from itr_lib.clock import seconds
 from itr_lib.data.dataset import RetrievalData
 from itr_lib.encoders.tokens import Encoded
 from itr_lib.inference import encode, rows_of
 
 
 def best_time(function: Callable[[], Tensor], repeats: int = 4) -> float:
-    """Seconds of the fastest of ``repeats`` calls, after one that warms up; the result is waited for on a GPU too."""
-    times = []
-    for _ in range(repeats + 1):
-        began = perf_counter()
-        function().sum().item()  # a GPU answers only when it is asked for a number
-        times.append(perf_counter() - began)
-    return min(times[1:])
+    """Seconds of the fastest of ``repeats`` calls, after one that warms up; a GPU is waited for."""
+    return min([seconds(function) for _ in range(repeats + 1)][1:])
 
 
 def kept_bytes(function: Callable[..., Tensor], *inputs: Tensor) -> int:
@@ -73,11 +69,7 @@ def bill(
 
 def milliseconds(ask: Callable[[Any], object], queries: Sequence[Any], warm: int = 5) -> float:
     """The median time of ``ask(query)`` of all queries, one by one; the first ``warm`` were asked once before."""
-    times = []
-    for query in [*queries[:warm], *queries]:
-        began = perf_counter()
-        ask(query)
-        times.append(perf_counter() - began)
+    times = [seconds(partial(ask, query)) for query in [*queries[:warm], *queries]]
     return 1e3 * float(np.median(times[len(queries[:warm]) :]))
 
 
@@ -100,7 +92,7 @@ def query_milliseconds(
 
         def first_ten(caption: Encoded, model: nn.Module = model, images: Encoded = images) -> list:
             scores = model.scores(images, caption)[:, 0]
-            return scores.topk(min(10, len(scores))).indices.tolist()  # a GPU answers only when it is asked
+            return scores.topk(min(10, len(scores))).indices.tolist()
 
         times[name] = milliseconds(first_ten, [rows_of(captions, torch.tensor([row])) for row in rows])
     return times

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from itertools import islice
 
 import numpy as np
 import torch
@@ -13,13 +15,15 @@ from itr_lib.data.batches import caption_batch, image_batch
 from itr_lib.data.tokenisation import tokenise
 from itr_lib.lessons.lesson import Lesson
 
+OLDEST = 13  # looks: so many are compared, and of so many the vectors are kept, however long the training is
+
 
 class KeyWatch:
     """Looks at one caption of every validation image: as the encoder that is trained makes it, and as followers do.
 
     Attributes:
         every: steps between two looks.
-        seen: momentum -> the caption vectors at each look.
+        seen: momentum -> the caption vectors at the last looks, the newest first.
         found: momentum -> R@1 (%) of the encoder's images among them, at each look.
         levels: the mean score of all pairs, at each look.
     """
@@ -31,9 +35,11 @@ class KeyWatch:
         self.captions = caption_batch(tokenise(lesson.tokenizer, val.captions), first, lesson.device)
         self.leader, self.followers = leader, followers
         self.every, self.step = 5 if lesson.profile == "smoke" else 25, 0
-        self.seen: dict[float, list[Tensor]] = {m: [] for m in followers}
+        self.seen: dict[float, deque[Tensor]] = {m: deque(maxlen=OLDEST) for m in followers}
         self.found: dict[float, list[float]] = {m: [] for m in followers}
         self.levels: list[float] = []
+        self._close: dict[float, list[float]] = {m: [] for m in followers}  # to the encoder's own, at each look
+        self._kept: dict[float, list[list[float]]] = {m: [] for m in followers}  # with those of each age, at each look
 
     @torch.no_grad()
     def look(self) -> None:
@@ -42,13 +48,23 @@ class KeyWatch:
         if (self.step - 1) % self.every:
             return
         images = self.leader.eval().encode_images(self.images)
-        self.levels.append(float((images @ self.leader.encode_captions(self.captions).T).mean()))
+        level = (images @ self.leader.encode_captions(self.captions).T).mean()
         self.leader.train()
         for m, follower in self.followers.items():
-            keys = follower.encode_captions(self.captions)
-            self.seen[m].append(keys)
-            hits = (images @ keys.T).argmax(dim=1).cpu() == torch.arange(len(images))
-            self.found[m].append(100 * float(hits.float().mean()))
+            self.seen[m].appendleft(follower.encode_captions(self.captions))
+        numbers = [level]
+        for keys in self.seen.values():
+            hits = (images @ keys[0].T).argmax(dim=1) == torch.arange(len(images), device=images.device)
+            numbers += [hits.float().mean(), _cosine(keys[0], self.seen[0.0][0]), *(_cosine(k, keys[0]) for k in keys)]
+        self._note(iter(torch.stack(numbers).tolist()))  # one wait for a GPU
+
+    def _note(self, numbers: Iterator[float]) -> None:
+        """Keep what a look has found."""
+        self.levels.append(next(numbers))
+        for m, keys in self.seen.items():
+            self.found[m].append(100 * next(numbers))
+            self._close[m].append(next(numbers))
+            self._kept[m].append(list(islice(numbers, len(keys))))
 
     @property
     def steps(self) -> list[int]:
@@ -57,20 +73,18 @@ class KeyWatch:
 
     def closeness(self) -> dict[float, list[float]]:
         """Momentum -> at each look, the mean cosine of its captions with those of momentum 0, the encoder's own."""
-        return {m: [_cosine(*pair) for pair in zip(keys, self.seen[0.0], strict=True)] for m, keys in self.seen.items()}
+        return self._close
 
     def ages(self) -> list[int]:
         """Ages of keys, in steps, that :meth:`kept` compares."""
-        return self.steps[: min(2 * len(self.steps) // 3, 13)]
+        return self.steps[: min(2 * len(self.steps) // 3, OLDEST)]
 
     def kept(self) -> dict[float, list[float]]:
         """Momentum -> for each age, the mean cosine of keys of that age with those made now, late in the run."""
         late = range(2 * len(self.steps) // 3, len(self.steps))
         return {
-            m: [
-                float(np.mean([_cosine(keys[now - age], keys[now]) for now in late])) for age in range(len(self.ages()))
-            ]
-            for m, keys in self.seen.items()
+            m: [float(np.mean([looks[now][age] for now in late])) for age in range(len(self.ages()))]
+            for m, looks in self._kept.items()
         }
 
     def nearest_age(self, age: float) -> int:
@@ -84,9 +98,9 @@ class KeyWatch:
 
     def other_captions(self) -> float:
         """Mean cosine of two different captions, at the last look: what a key that means nothing would have."""
-        own = self.seen[0.0][-1]
-        return _cosine(own, own.roll(1, dims=0))
+        own = self.seen[0.0][0]
+        return float(_cosine(own, own.roll(1, dims=0)))
 
 
-def _cosine(one: Float[Tensor, "captions dim"], other: Float[Tensor, "captions dim"]) -> float:
-    return float((one * other).sum(dim=1).mean())
+def _cosine(one: Float[Tensor, "captions dim"], other: Float[Tensor, "captions dim"]) -> Float[Tensor, ""]:
+    return (one * other).sum(dim=1).mean()

@@ -2,20 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from itr_lib.encoders.tokens import Encoded, GlobalTokens, Tokens
-from itr_lib.similarity import l2_normalise
-from itr_lib.validation import expect_dims, expect_float, expect_mask, expect_shape
+from itr_lib.similarity import Alignment, l2_normalise
+from itr_lib.validation import (
+    expect_choice,
+    expect_count,
+    expect_dims,
+    expect_finite,
+    expect_float,
+    expect_mask,
+    expect_shape,
+)
+
+SIDES = ("images", "captions")
+TOKEN_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int8)
 
 KINDS = {
     ("whole",): "a vector each",
     ("tokens",): "tokens each",
     ("tokens", "whole"): "a vector and tokens each",
 }
+
+
+def expect_how(side: str, alignment: Alignment | None, local_weight: float, token_dtype: torch.dtype) -> None:
+    """Raise ``ValueError`` unless an index can be made with these."""
+    expect_choice("side", side, SIDES)
+    expect_choice("token_dtype", token_dtype, TOKEN_DTYPES)
+    expect_finite("local_weight", local_weight)
+    if not isinstance(alignment, Alignment | None):
+        raise ValueError(f"alignment is {alignment!r}, expected an itr_lib.similarity.Alignment or None")
+
+
+def expect_question(items: int, shortlist: int, top: int, local_weight: float) -> None:
+    """Raise ``ValueError`` unless an index of so many items can be asked with these."""
+    expect_count("shortlist", shortlist)
+    expect_count("top", top)
+    expect_finite("local_weight", local_weight)
+    if not items:
+        raise ValueError("the index is empty: add items before the first query")
+
+
+def read(encoded: Encoded, alignment: Alignment | None, widths: Mapping[str, int]) -> dict[str, Tensor]:
+    """What an encoder returned, :func:`unpadded`; ``widths``: of what an index has, empty where that is nothing yet.
+
+    Raises:
+        ValueError: where it does not belong into an index with this alignment and these widths.
+    """
+    new = unpadded(encoded)
+    if "tokens" in new and alignment is None:
+        raise ValueError(
+            "encoded has tokens, but this index has no alignment: expected a vector each, or an index made with"
+            " one, as TwoStageIndex.for_model does"
+        )
+    if widths:
+        _expect_alike(new, widths)
+    return new
+
+
+def compact(tokens: Float[Tensor, "elements width"], kind: torch.dtype) -> dict[str, Tensor]:
+    """ "tokens" as they are kept, and "scales", by which whole numbers are multiplied: a token's largest entry is 127.
+
+    Raises:
+        ValueError: for a number that is too large for ``kind``.
+    """
+    if kind != torch.int8:
+        return {"tokens": finite("encoded.vectors", tokens.to(kind))}
+    scales = tokens.abs().amax(dim=1) / 127
+    return {"tokens": (tokens / torch.where(scales > 0, scales, 1)[:, None]).round().to(kind), "scales": scales}
 
 
 def unpadded(encoded: Encoded) -> dict[str, Tensor]:
@@ -53,20 +112,19 @@ def items_in(parts: Mapping[str, Tensor]) -> int:
     return len(parts["whole" if "whole" in parts else "sizes"])
 
 
-def expect_alike(new: Mapping[str, Tensor], kept: Mapping[str, Sequence[Tensor]]) -> None:
-    """Raise ``ValueError`` unless ``new`` is of the kind and the widths of what an index has ``kept``."""
-    came, expected = _kind(new), _kind(kept)
+def _expect_alike(new: Mapping[str, Tensor], widths: Mapping[str, int]) -> None:
+    came, expected = _kind(new), _kind(widths)
     if came != expected:
         part = {"a vector each": "encoded.whole", "tokens each": "encoded.tokens"}.get(expected)
         more = f": give {part}" if came == KINDS["tokens", "whole"] else ""
         raise ValueError(f"encoded has {came}, expected {expected} as the items of this index have{more}")
     for key, name in (("whole", "vectors"), ("tokens", "token vectors")):
-        if key in new and new[key].shape[1] != (width := kept[key][0].shape[1]):
+        if key in new and new[key].shape[1] != (width := widths[key]):
             raise ValueError(f"encoded has {name} of {new[key].shape[1]} numbers, expected {width} as in the index")
 
 
-def new_ids(ids: Sequence[str], known: set[str]) -> list[str]:
-    """The names as a list. Raises ``ValueError`` where one is no string, is known already, or comes twice."""
+def new_ids(ids: Sequence[str], count: int, known: Collection[str] = ()) -> list[str]:
+    """``count`` names as a list. Raises ``ValueError`` where one is no string, is known already, or comes twice."""
     if isinstance(ids, str):  # a sequence of strings, too: its letters
         raise ValueError(f"ids is {ids!r}, expected a list of strings")
     ids, seen = list(ids), set()
@@ -76,6 +134,8 @@ def new_ids(ids: Sequence[str], known: set[str]) -> list[str]:
         if name in known or name in seen:
             raise ValueError(f"ids holds {name!r}, which {'is in the index already' if name in known else 'is twice'}")
         seen.add(name)
+    if len(ids) != count:
+        raise ValueError(f"ids holds {len(ids)} names, expected {count}: one for each row of encoded")
     return ids
 
 

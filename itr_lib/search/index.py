@@ -6,12 +6,11 @@ searched in one stage. Everything is kept, and searched, on the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,12 +18,11 @@ from torch import Tensor
 from itr_lib.encoders.tokens import Encoded
 from itr_lib.models import AligningModel, RetrievalModel, TwoStageModel
 from itr_lib.search import alignments, file
-from itr_lib.search.encodings import expect_alike, finite, items_in, new_ids, unpadded
+from itr_lib.search.encodings import compact, expect_how, expect_question, items_in, new_ids, read
+from itr_lib.search.shortlists import first, reorder
 from itr_lib.similarity import MRSW, Alignment
-from itr_lib.validation import expect_choice, expect_count, expect_finite
 
-TOKEN_DTYPES = (torch.float32, torch.float16)
-SIDES = ("images", "captions")
+PARTS = {"whole", "tokens"}
 
 
 class Found(NamedTuple):
@@ -46,8 +44,9 @@ class TwoStageIndex:
         side: what the items are, ``"images"`` or ``"captions"``.
         alignment: how tokens of items and queries are aligned, by default MrSw; None: no tokens are taken.
         local_weight: what an alignment's score counts beside the global one.
-        token_dtype: how tokens are kept: ``torch.float32``, or ``torch.float16`` in half the memory. Alignments are
-            computed in float32 either way.
+        token_dtype: how tokens are kept: ``torch.float32``; ``torch.float16`` or ``torch.bfloat16`` in half the memory;
+            ``torch.int8``, whole numbers of up to 127 and a factor a token, in a quarter. Alignments are computed in
+            float32 either way; `docs/SCALE.md` has what rounding does to ranks.
 
     Raises:
         ValueError: for another side or kind of number, or a weight that is not finite.
@@ -61,11 +60,7 @@ class TwoStageIndex:
         local_weight: float = 1.0,
         token_dtype: torch.dtype = torch.float32,
     ):
-        expect_choice("side", side, SIDES)
-        expect_choice("token_dtype", token_dtype, TOKEN_DTYPES)
-        expect_finite("local_weight", local_weight)
-        if not isinstance(alignment, Alignment | None):
-            raise ValueError(f"alignment is {alignment!r}, expected an itr_lib.similarity.Alignment or None")
+        expect_how(side, alignment, local_weight, token_dtype)
         self.side, self.token_dtype = side, token_dtype
         self.alignment, self.local_weight = alignment, float(local_weight)
         self._ids: list[str] = []
@@ -81,7 +76,7 @@ class TwoStageIndex:
         With the alignment of an :class:`itr_lib.models.AligningModel` (any other is taken to compare vectors, by their
         cosine) and the weight of a :class:`itr_lib.models.TwoStageModel`.
         """
-        alignment, local_weight = _how(model)
+        alignment, local_weight = how(model)
         return cls(side, alignment=alignment, local_weight=local_weight, token_dtype=token_dtype)
 
     def __len__(self) -> int:
@@ -108,11 +103,10 @@ class TwoStageIndex:
         Raises:
             ValueError: for an id that is there already, another number of rows, another kind or width, or NaN.
         """
-        ids, new = new_ids(ids, self._known), self._read(encoded)
-        if len(ids) != items_in(new):
-            raise ValueError(f"ids holds {len(ids)} names, expected {items_in(new)}: one for each row of encoded")
+        new = self._read(encoded)
+        ids = new_ids(ids, items_in(new), self._known)
         if "tokens" in new:
-            new["tokens"] = finite("encoded.vectors", new["tokens"].to(self.token_dtype))
+            new |= compact(new["tokens"], self.token_dtype)
             new["ends"] = sum(len(part) for part in self._parts.get("tokens", ())) + new.pop("sizes").cumsum(0)
         for key, part in new.items():
             self._parts.setdefault(key, []).append(part)
@@ -144,53 +138,39 @@ class TwoStageIndex:
                 that is no whole number of 1 or more, or a weight that is not finite.
         """
         weight = self.local_weight if local_weight is None else local_weight
-        expect_count("shortlist", shortlist)
-        expect_count("top", top)
-        expect_finite("local_weight", weight)
-        if not len(self):
-            raise ValueError("the index is empty: add items before the first query")
+        expect_question(len(self), shortlist, top, weight)
         queries, top = self._read(encoded), min(int(top), len(self))
-        count, shortlist = items_in(queries), min(int(shortlist), len(self))
-        tokens = queries["tokens"].split(queries["sizes"].tolist()) if "tokens" in queries else [None] * count
+        shortlist = min(int(shortlist), len(self))
         if "whole" in queries:
-            near = self._global_scores(queries["whole"])
+            values, rows = self._by_vectors(queries["whole"], max(top, shortlist if "tokens" in queries else 1))
         else:  # nobody is ahead, so all are aligned
-            near, shortlist, weight = torch.zeros(len(self)).expand(count, -1), len(self), 1.0
-        rows, scores = np.empty((count, top), np.int64), np.empty((count, top), np.float32)
-        for i, (some, theirs) in enumerate(zip(near, tokens, strict=True)):
-            rows[i], scores[i] = self._ranked(some, theirs, shortlist, top, weight)
-        ids = [[self._ids[row] for row in found] for found in rows.tolist()]
-        return Found(ids, torch.from_numpy(rows), torch.from_numpy(scores))
+            values, rows = (
+                torch.zeros(items_in(queries), len(self)),
+                torch.arange(len(self)).expand(items_in(queries), -1),
+            )
+            shortlist, weight = len(self), 1.0
+        if "tokens" in queries:
+            aligned = self._alignments(queries, rows[:, :shortlist])
+            values, rows = reorder(values, rows, aligned, weight)
+        values, rows = values[:, :top], rows[:, :top]
+        return Found([[self._ids[row] for row in found] for found in rows.tolist()], rows, values)
 
-    def _global_scores(self, wholes: Float[Tensor, "queries dim"]) -> Iterator[Float[Tensor, " items"]]:
-        """Of each query, as many computed at once as fit the budget."""
+    def _by_vectors(
+        self, wholes: Float[Tensor, "queries dim"], count: int
+    ) -> tuple[Float[Tensor, "queries count"], Int[Tensor, "queries count"]]:
+        """Scores and rows of the first items by their vectors; as many queries at once as fit the budget."""
         items, at_once = self._all("whole").T, max(1, alignments.BUDGET // (4 * len(self)))
-        for some in wholes.split(at_once):
-            yield from some @ items
-
-    def _ranked(
-        self, near: Float[Tensor, " items"], tokens: Tensor | None, shortlist: int, top: int, weight: float
-    ) -> tuple[Int[np.ndarray, " top"], Float[np.ndarray, " top"]]:
-        """Rows and scores of the first ``top`` items for one query; ``near`` are the global scores."""
-        if tokens is None:
-            shortlist = top
-        rows, whole = _first(near, shortlist), near.numpy()  # as they lie in memory, and as ties are broken
-        values = whole[rows]
-        if tokens is not None:
-            values = values + np.float32(weight) * self._alignments(rows, tokens)
-        rows, values = _sorted(rows, values)
-        if top > shortlist:
-            others = _first(near.index_fill(0, torch.from_numpy(rows), -torch.inf), top - shortlist)
-            further = _sorted(others, whole[others])
-            rows, values = np.concatenate([rows, further[0]]), np.concatenate([values, further[1]])
-        return rows[:top], values[:top]
+        found = [first(some @ items, count) for some in wholes.split(at_once)]
+        return torch.cat([values for values, _ in found]), torch.cat([rows for _, rows in found])
 
     def _alignments(
-        self, rows: Int[np.ndarray, " some"], tokens: Float[Tensor, "q width"]
-    ) -> Float[np.ndarray, " some"]:
-        """One query's tokens with those of some items, in ascending rows."""
+        self, queries: dict[str, Tensor], rows: Int[Tensor, "queries some"]
+    ) -> Float[Tensor, "queries some"]:
+        """The tokens of each query with those of some items."""
         assert self.alignment is not None  # or `_read` had taken no tokens
-        return alignments.align(self.alignment, self.side, tokens, self._all("tokens"), self._all("ends").numpy(), rows)
+        scales = self._all("scales") if "scales" in self._parts else None
+        kept = alignments.Kept(self._all("tokens"), self._all("ends").numpy(), scales)
+        return alignments.align(self.alignment, self.side, queries["tokens"], queries["sizes"], kept, rows)
 
     def save(self, path: str | Path) -> None:
         """Write the index to one safetensors file, for :meth:`load`; the file is whole or not there.
@@ -206,20 +186,23 @@ class TwoStageIndex:
         file.write(path, {key: self._all(key) for key in self._parts}, about)
 
     @classmethod
-    def load(cls, path: str | Path, *, model: RetrievalModel | None = None) -> TwoStageIndex:
+    def load(cls, path: str | Path, *, model: RetrievalModel | None = None, mapped: bool = False) -> TwoStageIndex:
         """Read what :meth:`save` wrote: the same index, which answers alike and can be added to.
 
         Args:
             path: the file.
             model: whose queries will come; by default nothing is asked about it.
+            mapped: leave the numbers in the file and read those that queries ask for, so that even a large index is
+                there at once. A changed byte is not noticed then, a file of another length is. :meth:`add` brings all
+                into memory.
 
         Raises:
             ValueError: for a file that is not there, is damaged, holds something else, or has another version, and for
                 a model that does not align tokens as this index does.
         """
-        tensors, about = file.read(path)
+        tensors, about = file.read(path, check=not mapped)
         alignment, weight = about["alignment"] and Alignment(**about["alignment"]), about["local_weight"]
-        if model is not None and "tokens" in tensors and (alignment, weight) != (expected := _how(model)):
+        if model is not None and "tokens" in tensors and (alignment, weight) != (expected := how(model)):
             raise ValueError(
                 f"{path} holds an index with {alignment} and a local weight of {weight}, expected {expected[0]} and"
                 f" {expected[1]} as the model has: make the index again"
@@ -232,16 +215,7 @@ class TwoStageIndex:
         return index
 
     def _read(self, encoded: Encoded) -> dict[str, Tensor]:
-        """What an encoder returned, unpadded. Raises ``ValueError`` where it does not belong into this index."""
-        new = unpadded(encoded)
-        if "tokens" in new and self.alignment is None:
-            raise ValueError(
-                "encoded has tokens, but this index has no alignment: expected a vector each, or an index made with"
-                " one, as TwoStageIndex.for_model does"
-            )
-        if self._parts:
-            expect_alike(new, self._parts)
-        return new
+        return read(encoded, self.alignment, {key: self._parts[key][0].shape[1] for key in PARTS & self._parts.keys()})
 
     def _all(self, key: str) -> Tensor:
         parts = self._parts[key]
@@ -250,26 +224,7 @@ class TwoStageIndex:
         return parts[0]
 
 
-def _how(model: RetrievalModel) -> tuple[Alignment | None, float]:
+def how(model: RetrievalModel) -> tuple[Alignment | None, float]:
     """What an index must know of a model: its alignment and its local weight."""
     alignment = model.alignment if isinstance(model, AligningModel) else None
     return alignment, model.local_weight if isinstance(model, TwoStageModel) else 1.0
-
-
-def _first(scores: Float[Tensor, " items"], count: int) -> Int[np.ndarray, " count"]:
-    """Rows of the ``count`` highest scores, ascending; among equal ones the first rows."""
-    edge = scores.topk(count, sorted=False).values.amin().item()
-    found = scores.numpy()
-    rows = np.flatnonzero(found >= edge)
-    if len(rows) > count:
-        level = found[rows] == edge
-        rows = rows[~level | (level.cumsum() <= count - (~level).sum())]
-    return rows
-
-
-def _sorted(
-    rows: Int[np.ndarray, " some"], scores: Float[np.ndarray, " some"]
-) -> tuple[Int[np.ndarray, " some"], Float[np.ndarray, " some"]]:
-    """The highest score first, equal ones as they come."""
-    order = np.argsort(-scores, kind="stable")
-    return rows[order], scores[order]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor
+
+from itr_lib.clock import seconds
 
 
 def wide(values: Tensor) -> Tensor:
@@ -29,10 +29,3 @@ def fastest_dtype(device: str) -> torch.dtype:
         a, b = (torch.ones(rows, 512, dtype=dtype, device=device) for rows in (1024, 2048))
         taken[dtype] = min(seconds(lambda a=a, b=b: a @ b.T) for _ in range(4))
     return torch.bfloat16 if 3 * taken[torch.bfloat16] < 2 * taken[torch.float32] else torch.float32
-
-
-def seconds(function: Callable[[], Tensor]) -> float:
-    """Time of one call, the wait for a GPU's answer included."""
-    began = time.perf_counter()
-    function()[0, 0].item()  # a GPU answers only when it is asked for a number
-    return time.perf_counter() - began

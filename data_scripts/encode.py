@@ -1,0 +1,241 @@
+"""Encode a collection of pictures that need not fit into memory, part by part, and make an index of it.
+
+    python -m data_scripts.encode --pictures FOLDER --run RUN --out ENCODED --index images.index
+    python -m data_scripts.encode --pictures shards/*.tar --model openai/clip-vit-base-patch32 --out ENCODED
+
+A part is a tar file, as WebDataset packs them, or 512 pictures of a folder; it becomes one file in ``--out``. The same
+command may run in any number of processes, also on machines that share the disk: each takes the next part that nobody
+has. Whoever is killed loses a part at most, which the next call makes anew; nothing is lost or doubled. ``--run`` is a
+run of ``data_scripts.train --pictures``, whose model looks at pictures; ``--model`` is an image encoder, of which the
+vector of the whole picture is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import filelock
+import numpy as np
+import torch
+from PIL.Image import Image
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from data_scripts.extraction import find_pictures
+from itr_lib.data.archives import unpack
+from itr_lib.data.batches import ImageBatch
+from itr_lib.data.boxes import WHOLE
+from itr_lib.data.photographs.pictures import open_photograph
+from itr_lib.data.photographs.problems import Problems, by_cause
+from itr_lib.data.pixels import Squashed
+from itr_lib.data.scenes.worker import usable_cores
+from itr_lib.data.unicode import composed
+from itr_lib.encoders.pretrained import load_image_encoder
+from itr_lib.encoders.tokens import Encoded, GlobalTokens, Tokens
+from itr_lib.files import whole_file, write_whole
+from itr_lib.lessons.machine import choose_device
+from itr_lib.models import load_model
+from itr_lib.search import TwoStageIndex
+from itr_lib.similarity import l2_normalise
+from itr_lib.transfer import upload
+
+PART = 512  # pictures of a folder
+SETTINGS = "settings.json"
+Encode = Callable[[list[Image]], Encoded]
+
+
+class Part(NamedTuple):
+    """Pictures that become one file: those of ``tar``, or ``paths``."""
+
+    number: int
+    tar: Path | None
+    paths: tuple[Path, ...] = ()
+
+    def file(self, out: Path) -> Path:
+        """What it becomes."""
+        return out / f"{self.number:06d}.safetensors"
+
+
+# --- what there is to do ---------------------------------------------------------------------------------------------
+
+
+def parts_of(sources: Sequence[Path], problems: Problems) -> list[Part]:
+    """The parts of folders and tar files, in order. Raises ``ValueError`` for what is neither."""
+    found: list[Part] = []
+    for source in sources:
+        if source.is_dir():
+            paths = find_pictures(source, problems)
+            found += [
+                Part(len(found) + at // PART, None, tuple(paths[at : at + PART])) for at in range(0, len(paths), PART)
+            ]
+        elif source.suffix == ".tar" and source.is_file():
+            found.append(Part(len(found), source))
+        else:
+            raise ValueError(f"--pictures {source} is neither a folder nor a .tar file")
+    return found
+
+
+def settings_of(name: str, parts: Sequence[Part]) -> dict[str, str | int]:
+    """What the numbers depend on: the encoder, and every file's name, size and time."""
+    files = [path for part in parts for path in ([part.tar] if part.tar else part.paths)]
+    about = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return {"encoder": name, "parts": len(parts), "files": hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]}
+
+
+def claim(out: Path, settings: dict[str, str | int]) -> None:
+    """Make the folder these parts', or see that it is. Raises ``ValueError`` where it holds something else."""
+    out.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(out / ".lock"):
+        notes = out / SETTINGS
+        if not notes.exists():
+            if others := {path.name for path in out.iterdir()} - {".lock", f"{SETTINGS}.partial"}:
+                raise ValueError(f"--out {out} holds something else, such as {min(others)!r}: give a new folder")
+            write_whole(notes, json.dumps(settings))
+        known = json.loads(notes.read_text(encoding="utf-8"))
+    if different := [key for key in settings if known.get(key) != settings[key]]:
+        key = different[0]
+        raise ValueError(f"--out {out} is of other {key}, {known.get(key)!r} and not {settings[key]!r}: give another")
+
+
+# --- encoders --------------------------------------------------------------------------------------------------------
+
+
+def of_run(run: Path, device: str) -> tuple[Encode, TwoStageIndex]:
+    """The image side of a trained model, and an empty index that ranks as it does. Raises ``ValueError``."""
+    model = load_model(run).to(device)
+    index, look = TwoStageIndex.for_model(model, "images"), getattr(model, "backbone", None)
+    if look is None:
+        raise ValueError(f"--run {run} looks at features of regions: expected one of data_scripts.train --pictures")
+
+    def encode(pictures: list[Image]) -> Encoded:
+        count = len(pictures)
+        pixels = Squashed(pictures.__getitem__, count, look.network.size, look.network.resample)
+        features = upload(torch.from_numpy(pixels[np.arange(count), slice(None)]), device).float()
+        boxes = torch.from_numpy(WHOLE).to(device).expand(count, -1, -1)
+        mask = torch.ones(count, 1, dtype=torch.bool, device=device)
+        return model.encode_images(look(ImageBatch(features, boxes, mask)))
+
+    return encode, index
+
+
+def of_encoder(name: str, device: str) -> tuple[Encode, TwoStageIndex]:
+    """An image encoder's vector of the whole picture, at length 1; and an index of vectors."""
+    encoder = load_image_encoder(name, device, crop=True)
+    return lambda pictures: l2_normalise(encoder(pictures).whole), TwoStageIndex("images")
+
+
+# --- part by part ----------------------------------------------------------------------------------------------------
+
+
+def work(parts: Sequence[Part], out: Path, encode: Encode, batch: int) -> None:
+    """Encode the parts that nobody has encoded, and that nobody is at work on."""
+    for part in parts:
+        if part.file(out).exists():
+            continue
+        with contextlib.suppress(filelock.Timeout), filelock.FileLock(out / f"{part.number:06d}.lock", timeout=0):
+            if not part.file(out).exists():
+                write(part, out, encode, batch)
+
+
+@torch.inference_mode()
+def write(part: Part, out: Path, encode: Encode, batch: int) -> None:
+    """Encode one part; its file is whole or not there."""
+    ids, encoded, problems = [], [], Problems()
+    with files_of(part, problems) as paths, ThreadPoolExecutor(usable_cores()) as threads:
+        for start in range(0, len(paths), batch):
+            some = paths[start : start + batch]
+            opened = [pair for pair in threads.map(lambda path: opened_or_told(path, problems), some) if pair]
+            if opened:
+                ids += [name for name, _ in opened]
+                encoded.append(encode([picture for _, picture in opened]))
+    about = json.dumps({"ids": ids, "skipped": [problem.sentence for problem in problems.found]})
+    with whole_file(part.file(out)) as file:
+        file.write(save(joined(encoded), {"about": about}))  # one entry: safetensors writes several in any order
+    print(f"{part.file(out).name}: {len(ids)} pictures", *by_cause(problems.found), sep="\n  ", flush=True)
+
+
+@contextlib.contextmanager
+def files_of(part: Part, problems: Problems) -> Iterator[Sequence[Path]]:
+    """The pictures of a part on disk; a tar is unpacked for as long as it takes."""
+    if part.tar is None:
+        yield part.paths
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        unpack(part.tar, folder, "*", show=False)
+        yield find_pictures(Path(folder), problems)
+
+
+def opened_or_told(path: Path, problems: Problems) -> tuple[str, Image] | None:
+    """Name and picture; None for one that cannot be opened, which is noted."""
+    try:
+        return composed(path.name), open_photograph(path)
+    except ValueError as error:
+        problems.add("picture that cannot be used", composed(path.name), str(error))
+        return None
+
+
+def joined(encoded: Sequence[Encoded]) -> dict[str, Tensor]:
+    """Batches one after the other, by the name of what they are, on the CPU. A picture has as many tokens as any."""
+    named = [{"whole": one} if isinstance(one, Tensor) else one._asdict() for one in encoded]
+    return {key: torch.cat([one[key] for one in named]).cpu().contiguous() for key in (named[0] if named else ())}
+
+
+def encoded_in(out: Path) -> Iterator[tuple[list[str], Encoded]]:
+    """What lies in a folder, part by part: the pictures' names, and what their encoder returned."""
+    for path in sorted(out.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            ids = json.loads(file.metadata()["about"])["ids"]
+            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if ids:
+            kind = GlobalTokens if len(found) == 3 else Tokens if "vectors" in found else None
+            yield ids, kind(**found) if kind else found["whole"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Encode what is left to be encoded, and make the index where all of it is."""
+    parser = argparse.ArgumentParser(prog="python -m data_scripts.encode", description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="folders and .tar files")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--run", type=Path, help="a trained model that looks at pictures")
+    which.add_argument("--model", help="an image encoder: name or folder")
+    parser.add_argument("--out", type=Path, required=True, help="the folder of the encoded parts")
+    parser.add_argument("--index", type=Path, help="an index file to write when all parts are there")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    options = parser.parse_args(arguments)
+    if options.batch_size < 1:
+        parser.error("--batch-size must be at least 1")
+    out, problems = options.out.expanduser(), Problems()
+    try:
+        device = choose_device(options.device)
+        parts = parts_of([path.expanduser() for path in options.pictures], problems)
+        encode, index = of_run(options.run, device) if options.run else of_encoder(options.model, device)
+        claim(out, settings_of(str(options.run or options.model), parts))
+        work(parts, out, encode, options.batch_size)
+        left = sum(not part.file(out).exists() for part in parts)
+        print("\n".join([*by_cause(problems.found), f"{len(parts) - left} of {len(parts)} parts are encoded in {out}"]))
+        if left:
+            print(f"others are at work on {left}: run the same command again when they are done")
+        elif options.index:
+            for ids, encoded in encoded_in(out):
+                index.add(ids, encoded)
+            index.save(options.index)
+            print(f"{options.index}: {len(index):,} pictures, {index.bytes_per_item:,.0f} bytes each")
+    except (OSError, ValueError, RuntimeError) as error:  # the last: no memory left
+        print(f"encode: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""Encoding a collection part by part: what lies in the parts, what is skipped, who is killed, and who works beside."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from PIL import Image
+from toy import toy_network
+
+from data_scripts import encode
+from data_scripts.encode import encoded_in, main
+from itr_lib.data.batches import image_batch
+from itr_lib.data.dataset import RetrievalData
+from itr_lib.encoders.backbone import Backbone, BackboneConfig
+from itr_lib.encoders.text import TextConfig
+from itr_lib.models import build, load_model, save_model
+from itr_lib.search import TwoStageIndex
+
+NAMES = [f"{letter}.png" for letter in "abcdefgh"]  # a to e in a folder, the rest in a tar
+BAD = "c.png"
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    """A folder of five pictures, one of them broken; a tar of three with their captions; the trained models."""
+    root, noise = tmp_path_factory.mktemp("collection"), np.random.default_rng(0)
+    (root / "some").mkdir()
+    for name in NAMES:
+        Image.fromarray(noise.integers(0, 256, (20, 30, 3), np.uint8)).save(root / "some" / name)
+    with tarfile.open(root / "more.tar", "w") as tar:
+        for name in NAMES[5:]:
+            tar.add(root / "some" / name, f"x/{name}")
+            caption = root / "some" / name.replace("png", "txt")
+            caption.write_text("a caption")
+            tar.add(caption, f"x/{caption.name}")
+            (root / "some" / name).rename(root / name)
+    (root / "some" / BAD).write_bytes(b"no picture")
+    (root / "network").mkdir()
+    network = toy_network(root / "network")
+    text = TextConfig(30, hidden=16, layers=1)
+    for name in ("vse", "tgdt"):
+        torch.manual_seed(0)
+        backbone = Backbone(BackboneConfig(network, grid=2))
+        model = build(name, feature_dim=backbone.width, text=text, dim=16)
+        model.backbone = backbone
+        save_model(model, root / name)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(encode, "PART", 2)
+
+
+def command(root, out, *more, model="tgdt"):
+    given = ["--pictures", root / "some", root / "more.tar", "--run", root / model, "--out", out, "--device", "cpu"]
+    return [*map(str, given), "--batch-size", "2", *map(str, more)]
+
+
+def expected(root, model):
+    """What the model makes of the good pictures, all at once."""
+    good = [name for name in NAMES if name != BAD]
+    paths = [root / "some" / name if name < "f" else root / name for name in good]
+    data = RetrievalData(
+        name="x", split="test", image_ids=tuple(good), captions=("w",) * len(good),
+        image_of_caption=np.arange(len(good)), features=np.zeros((len(good), 1, 1), np.float16),
+        boxes=np.zeros((len(good), 1, 4), np.float32), region_mask=np.ones((len(good), 1), bool),
+        open_picture=lambda row: Image.open(paths[row]).convert("RGB"),
+    )  # fmt: skip
+    seen = model.backbone.pictures(data)
+    with torch.no_grad():
+        return good, model.encode_images(model.backbone(image_batch(seen, np.arange(len(good)))))
+
+
+@pytest.mark.parametrize("name", ["vse", "tgdt"])
+def test_folders_and_tars_become_parts_and_an_index(collection, tmp_path, capsys, name):
+    out, model = tmp_path / "out", load_model(collection / name)
+    assert main(command(collection, out, "--index", tmp_path / "images.index", model=name)) == 0
+    told = capsys.readouterr().out
+    assert "4 of 4 parts are encoded" in told and "picture that cannot be used" in told
+    names, right = expected(collection, model)
+    assert [one for ids, _ in encoded_in(out) for one in ids] == names
+    wholes = torch.cat([e if name == "vse" else e.whole for _, e in encoded_in(out)])
+    assert torch.allclose(wholes, right if name == "vse" else right.whole, atol=1e-5)
+    if name == "tgdt":
+        assert torch.allclose(torch.cat([e.vectors for _, e in encoded_in(out)]), right.vectors, atol=1e-5)
+    assert TwoStageIndex.load(tmp_path / "images.index").ids == names
+
+
+def test_who_is_killed_loses_a_part_and_another_run_is_refused(collection, tmp_path, monkeypatch, capsys):
+    out, calm, write, made = tmp_path / "out", tmp_path / "calm", encode.write, []
+
+    def dying(part, *others):
+        if len(made) == 2:
+            (out / "000002.safetensors.partial").write_bytes(b"half")
+            raise OSError("no space left")
+        made.append(part.number)
+        write(part, *others)
+
+    monkeypatch.setattr(encode, "write", dying)
+    assert main(command(collection, out)) == 1 and "no space left" in capsys.readouterr().err
+    monkeypatch.setattr(encode, "write", lambda part, *others: made.append(part.number) or write(part, *others))
+    assert main(command(collection, out)) == main(command(collection, out)) == 0 and made == [0, 1, 2, 3]
+    assert main(command(collection, calm)) == 0
+    for path in calm.glob("*.safetensors"):
+        assert path.read_bytes() == (out / path.name).read_bytes()
+    assert main(command(collection, out, model="vse")) == 1
+    assert "is of other encoder" in capsys.readouterr().err
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    assert main(command(collection, tmp_path / "full")) == 1 and "something else" in capsys.readouterr().err
+    assert main(["--pictures", str(collection / "more.zip"), "--model", "x", "--out", str(out)]) == 1
+    assert "neither a folder nor a .tar file" in capsys.readouterr().err
+
+
+def test_a_part_that_another_is_at_work_on_is_left_to_it(collection, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    parts = encode.parts_of([collection / "some", collection / "more.tar"], encode.Problems())
+    encode.claim(out, encode.settings_of(str(collection / "vse"), parts))
+    index = tmp_path / "images.index"
+    with FileLock(out / "000001.lock"):
+        process = multiprocessing.get_context("spawn").Process(
+            target=one_of_two, args=(command(collection, out, "--index", index, model="vse"),)
+        )
+        process.start()
+        process.join(120)
+    assert process.exitcode == 0 and not index.exists()
+    assert {path.stem for path in out.glob("*.safetensors")} == {"000000", "000002", "000003"}
+    assert main(command(collection, out, "--index", index, model="vse")) == 0 and index.exists()
+    assert json.loads((out / "settings.json").read_text())["parts"] == 4
+
+
+def one_of_two(arguments):
+    encode.PART = 2
+    raise SystemExit(main(arguments))
