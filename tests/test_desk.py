@@ -11,10 +11,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import toy_course
 
 from itr_lib.checks import LESSONS, check, library
 from itr_lib.checks.wrong import WrongAnswer
-from itr_lib.course.build import read_notebook
+from itr_lib.course.__main__ import main
+from itr_lib.course.build import build, differences, read_notebook
 from itr_lib.desk import catalogue, panel, record
 from itr_lib.desk.standing import MANY, standing, table
 from itr_lib.lessons.lesson import Lesson
@@ -356,3 +358,21 @@ def test_in_a_kernel_a_front_end_that_takes_input_gets_the_panel(tmp_path, monke
     assert "✓" in seen[True]["display_data"]["data"]["text/html"] and "stream" not in seen[True]
     assert "checks in this notebook passed" in seen[False]["stream"]["text"] and "display_data" not in seen[False]
     assert marks(tmp_path) == [("recall-at-k", "passed")]
+
+
+def test_a_catalogue_that_is_not_the_sources_is_found_and_written(tmp_path):
+    toy_course.write(tmp_path)
+    build(tmp_path)
+    assert differences(tmp_path) == []  # lessons without the library have none
+    (tmp_path / "itr_lib" / "desk").mkdir(parents=True)
+    assert differences(tmp_path) == ["itr_lib/desk/catalogue.json differs from solutions/*.py: run `make build`"]
+    (path,) = build(tmp_path)
+    (plan,) = json.loads(path.read_text())
+    assert [help_[0] for help_ in plan["tasks"][0]["helps"]] == ["First help", "Second help"]
+    assert (plan["title"], plan["tasks"][0]["points"]) == ("A small lesson", 3) and differences(tmp_path) == []
+
+
+def test_the_command_prints_the_table(desk, capsys):
+    write(desk, ("mrsw", "passed"))
+    assert main(["progress"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith(f"in {desk}/02_fine_grained_alignment.ipynb")

@@ -123,7 +123,7 @@ class Desk:
 
 
 @pytest.mark.slow
-def test_a_learner_solves_an_exercise(address, page, tmp_path, monkeypatch):
+def test_a_learner_solves_an_exercise(page, address, tmp_path, monkeypatch):
     """Slow: JupyterLab, a browser, and the whole lesson in the profile smoke. Screenshots are in the test's folder."""
     monkeypatch.setenv("ITR_ANSWERS", str(tmp_path / "notebooks" / "my_answers.py"))
     from itr_lib.desk import kept
