@@ -120,7 +120,8 @@ def _taken(
         True = no repetition, None: there is none.
     """
     totals = sizes.sum(axis=-1)
-    if starts.ndim == 1 and starts[-1] + sizes[-1] == starts[0] + totals <= len(kept.tokens):
+    ends = starts + sizes
+    if starts.ndim == 1 and (starts[1:] == ends[:-1]).all() and ends[-1] <= len(kept.tokens):
         return _floats(kept, slice(int(starts[0]), int(starts[0] + totals))), None
     flat = sizes.ravel()
     elements = np.repeat(starts.ravel() - (flat.cumsum() - flat), flat) + np.arange(flat.sum())
