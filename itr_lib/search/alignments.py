@@ -17,7 +17,8 @@ from torch import Tensor
 
 from itr_lib.similarity import Alignment, pool_codes
 
-BUDGET = 2**22  # bytes that scores, or tokens taken out of the index, may fill at once: what a CPU's cache holds
+BUDGET = 2**22  # bytes that scores may fill at once: what a CPU's cache holds
+COPIED = 8  # times as much for shortlists, whose tokens are copied: few large blocks took 2/3 of the time of many
 
 
 class Kept(NamedTuple):
@@ -65,12 +66,18 @@ def _aligned(
     scores = np.zeros((len(sizes), rows.shape[-1]), np.float32)
     starts = np.where(rows > 0, kept.ends[rows - 1], 0)
     lengths, first = kept.ends[rows] - starts, torch.from_numpy(sizes.cumsum() - sizes)
-    room = BUDGET // (4 * max(1, int(lengths.max(initial=0))) * (queries.shape[1] + int(sizes.max(initial=0))))
+    budget = BUDGET * (COPIED if rows.ndim == 2 else 1)
+    room = budget // (4 * max(1, int(lengths.max(initial=0))) * (queries.shape[1] + int(sizes.max(initial=0))))
     for size in np.unique(sizes[sizes > 0]) if len(kept.tokens) else ():
         alike = np.flatnonzero(sizes == size)
-        words = queries[first[alike, None] + torch.arange(int(size))]  # (alike, size, width)
+        if len(alike) == len(sizes):
+            words = queries.unflatten(0, (len(alike), int(size)))  # (alike, size, width)
+        else:
+            words = queries[first[alike, None] + torch.arange(int(size))]
         for asked, items in _blocks(len(alike), rows.shape[-1], max(1, room)):
-            which = (alike[asked], items) if rows.ndim == 2 else items
+            which = (alike[asked], items) if rows.ndim == 2 else (items,)
+            if rows.ndim == 2 and asked.stop - asked.start == 1:  # one product, and no batch of one
+                which = int(alike[asked.start]), items
             scores[alike[asked], items] = _scored(alignment, side, words[asked], kept, starts[which], lengths[which])
     return scores
 
@@ -113,7 +120,8 @@ def _taken(
         True = no repetition, None: there is none.
     """
     totals = sizes.sum(axis=-1)
-    if starts.ndim == 1 and starts[-1] + sizes[-1] == starts[0] + totals <= len(kept.tokens):
+    ends = starts + sizes
+    if starts.ndim == 1 and (starts[1:] == ends[:-1]).all() and ends[-1] <= len(kept.tokens):
         return _floats(kept, slice(int(starts[0]), int(starts[0] + totals))), None
     flat = sizes.ravel()
     elements = np.repeat(starts.ravel() - (flat.cumsum() - flat), flat) + np.arange(flat.sum())

@@ -45,12 +45,15 @@ def reorder(
     """The second stage: the shortlist anew by global + weight * alignment; the others stay behind it as they are."""
     shortlist = aligned.shape[1]
     both, again = best_first(values[:, :shortlist] + np.float32(weight) * aligned, rows[:, :shortlist])
+    if values.shape[1] == shortlist:
+        return both, again
     return torch.cat([both, values[:, shortlist:]], dim=1), torch.cat([again, rows[:, shortlist:]], dim=1)
 
 
 def _equal_neighbours(values: Float[Tensor, "queries some"]) -> list[int]:
     """Queries with two equal numbers in a row."""
-    return (values[:, 1:] == values[:, :-1]).any(dim=1).nonzero()[:, 0].tolist()
+    equal = values[:, 1:] == values[:, :-1]
+    return equal.any(dim=1).nonzero()[:, 0].tolist() if equal.any() else []
 
 
 def _near_the_top(scores: Float[Tensor, "queries items"], count: int) -> Int[Tensor, "queries some"]:
