@@ -143,7 +143,7 @@ def test_commands_name_targets_modules_and_options_that_exist():
 
 
 def test_set_up_without_make_installs_what_make_does():
-    (by_make,) = re.findall(r"pip install .*? (-c constraints\.txt torch==\S+)", read("Makefile"))
+    (by_make,) = set(re.findall(r"pip install .*? (-c constraints\.txt torch==\S+)", read("Makefile")))
     (by_hand,) = re.findall(r"pip install (-c constraints\.txt torch==\S+)", read("README.md"))
     assert by_hand == by_make
 

@@ -32,8 +32,9 @@ FLOORS = """
 """
 # The same within data/: the door (its __init__) stands on top of it.
 DATA_FLOORS = """
-    offline rows unicode
-    dataset boxes cache tokenisation download
+    rows unicode cache
+    offline
+    dataset boxes tokenisation download
     batches archives scenes photographs
     augment load pixels
     questions

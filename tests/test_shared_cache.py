@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,9 +42,8 @@ def as_one_who_may_not_write() -> Iterator[None]:
 def class_room(tmp_path_factory, monkeypatch) -> Iterator[Path]:
     """A shared folder with one thing in it, that nobody may write, and a learner's own cache beside it."""
     base = tmp_path_factory.mktemp("class")
-    for parent in [base, *base.parents]:
-        if parent.stat().st_uid == os.geteuid() and parent.is_relative_to(tmp_path_factory.getbasetemp().parent):
-            parent.chmod(0o755)
+    for folder in [base, *base.parents[: len(base.relative_to(tempfile.gettempdir()).parts) - 1]]:
+        folder.chmod(0o755)  # pytest's own are its user's alone
     (shared := base / "shared").mkdir()
     monkeypatch.setenv("ITR_CACHE", str(shared))
     cached_folder("there", lambda path: (path / "a.txt").write_text("made by the teacher"))

@@ -42,7 +42,7 @@ def test_a_users_own_setting_stays(own: dict[str, str], expected: str) -> None:
     assert ran(code, **own).stdout.strip() == expected
 
 
-@pytest.mark.parametrize("module", ["itr_lib.training", "itr_lib.course.run", "data_scripts.train"])
+@pytest.mark.parametrize("module", ["itr_lib.training", "itr_lib.lessons.recipes", "data_scripts.train"])
 def test_it_is_set_when_torch_is_imported(module: str) -> None:
     assert ran(SPY + ASKED, module).stderr.strip() == "10000"
 

@@ -66,6 +66,7 @@ from itr_lib.course.source import Exercise, Source, SourceError, lesson_sources,
 REPO = Path(__file__).resolve().parents[2]
 FOLDERS = {"solutions": "solutions", "learner": "notebooks"}
 STABLE, UNSTABLE = "nbval-check-output", "nbval-ignore-output"
+INSTALL = "cell-install"  # the id of the learner's cell that brings the course, where it is missing
 FIRST = "import itr_lib  # before torch, whose threads then leave the cores to other programs while they wait"
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -144,7 +145,7 @@ def make_notebook(source: Source, copies: str) -> NotebookNode:
         cells = _with_folded_solutions(source, cells)
         cells = [cell for cell in cells if "solutions-only" not in cell.metadata.get("tags", [])]
         first = next((place for place, cell in enumerate(cells) if cell.cell_type == "code"), len(cells))
-        cells.insert(first, nbformat.v4.new_code_cell(first_cell(address(REPO)), id="cell-install"))
+        cells.insert(first, nbformat.v4.new_code_cell(first_cell(address(REPO)), id=INSTALL))
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=copy.deepcopy(METADATA))
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     if copies == "learner":

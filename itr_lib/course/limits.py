@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from itr_lib.course.build import make_notebook
+from itr_lib.course.build import INSTALL, make_notebook
 from itr_lib.course.minutes import FOLDED, total_minutes, words
 from itr_lib.course.placeholders import with_numbers
 from itr_lib.course.solutions import regions
@@ -47,7 +47,7 @@ def measured(repo: Path) -> list[Measured]:
     lessons, earlier = [], {}
     for path in lesson_sources(repo):
         source = read_source(path)
-        cells = [c for c in make_notebook(source, "learner").cells if c.cell_type == "code"]
+        cells = [c for c in make_notebook(source, "learner").cells if c.cell_type == "code" and c.id != INSTALL]
         lessons.append(_measure(source, cells, earlier))
         earlier |= {cell: source.name for cell in map(repeatable, cells) if cell and cell not in earlier}
     return lessons

@@ -39,9 +39,13 @@ if importlib.util.find_spec("itr_lib") is None:
 
 
 def address(repo: Path) -> str:
-    """The course's public address, without a slash at its end. Raises ``ValueError`` where it is none."""
-    project = tomllib.loads((repo / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    found = project["urls"]["Repository"].rstrip("/")
+    """The course's public address, without a slash at its end. Raises ``ValueError`` where it is none.
+
+    A repository that names none is published nowhere yet: the placeholder.
+    """
+    path = repo / "pyproject.toml"
+    project = tomllib.loads(path.read_text(encoding="utf-8"))["project"] if path.exists() else {}
+    found = project.get("urls", {}).get("Repository", PLACEHOLDER).rstrip("/")
     if not found.startswith("https://") or not found.isprintable() or set(found) & set("\"'\\{} "):
         raise ValueError(f"pyproject.toml: Repository is {found!r}, expected an address that begins with https://")
     return found
