@@ -26,7 +26,7 @@ from packaging.utils import canonicalize_name
 
 from data_scripts.drift import RELEASED
 from data_scripts.nightly import DATA, code_of, night_folder, read_state
-from data_scripts.results import stale_pages
+from data_scripts.results import PAGES, stale_pages
 from itr_lib.course import build as builder
 from itr_lib.course.bands import load_bands
 from itr_lib.course.build import differences
@@ -124,6 +124,8 @@ def _constraints(repo: Path, _: str) -> Iterator[Finding]:
     project = _project(repo)
     for line in sum(project.get("optional-dependencies", {}).values(), project.get("dependencies", [])):
         requirement = Requirement(line)
+        if canonicalize_name(requirement.name) == canonicalize_name(project["name"]):
+            continue  # an extra that asks for another one of its own
         pin = pins.get(canonicalize_name(requirement.name))
         if not pin or pin not in requirement.specifier:
             says = f"pins {pin}" if pin else "pins no version"
@@ -141,7 +143,7 @@ def _tables(repo: Path, _: str) -> Iterator[Finding]:
         for page in stale_pages(repo):
             yield f"the tables of {page} are not those of the recorded runs", "make results"
     except (OSError, ValueError) as error:
-        yield f"the tables of README.md and docs/RESULTS.md cannot be made: {error}", "make results"
+        yield f"the tables of {', '.join(PAGES)} cannot be made: {error}", "make results"
 
 
 def _bands(repo: Path, _: str) -> Iterator[Finding]:

@@ -27,6 +27,7 @@ version = "0.2.0"
 dependencies = ["pytest>=8,<10"]
 [project.optional-dependencies]
 site = ["packaging>=20"]
+all = ["small[site]"]
 """
 CHANGELOG = (
     "# Changelog\n\n## [Unreleased]\n\n## [0.2.0] - 2026-01-31\n\n### Added\n\n- A lesson.\n\n## [0.1.0]\n\n- Old.\n"
@@ -40,6 +41,7 @@ FILES = {
     ".gitignore": "runs/\n",
     "README.md": "# Small\n",
     "docs/RESULTS.md": rewritten(TABLE),
+    "docs/TEACHING.md": "# Teaching\n",
 }
 
 
@@ -163,7 +165,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str, str]] = {
         edited("Makefile", "@echo built", "@echo a link leads nowhere; false"), "the site does not build", "make site"
     ),
     "site not installed": (
-        edited("pyproject.toml", '["packaging>=20"]', '["no-such-theme>=1"]'),
+        edited("pyproject.toml", '"packaging>=20"', '"no-such-theme>=1"'),
         "the site: not checked: no-such-theme is not installed here",
         "pip install -c constraints.txt -e '.[site]'",
     ),
