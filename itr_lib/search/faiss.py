@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ class FaissIndex:
         about = {"side": side, "alignment": alignment and asdict(alignment), "local_weight": self.local_weight}
         self._store = Store(folder, about | {"token_dtype": str(token_dtype)})
         self._known = set(self._store.names)
-        self._first = None
+        self._first: Any = None
 
     @classmethod
     def for_model(cls, model: RetrievalModel, folder: str | Path, side: str, **settings) -> FaissIndex:

@@ -111,7 +111,7 @@ class Edge:
     def __init__(self, folder: str | Path, exact: bool, vectors: dict[str, Any]):
         self._edge, self._folder, self._vectors = scale_package("qdrant_edge"), Path(folder).expanduser(), vectors
         self._params = self._edge.SearchParams(exact=exact)
-        self._shard = self._edge.EdgeShard.load(str(self._folder)) if self._config().exists() else None
+        self._shard: Any = self._edge.EdgeShard.load(str(self._folder)) if self._config().exists() else None
 
     def _config(self) -> Path:
         return self._folder / "edge_config.json"

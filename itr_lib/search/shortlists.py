@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -44,7 +43,7 @@ def reorder(
 ) -> tuple[Float[Tensor, "queries some"], Int[Tensor, "queries some"]]:
     """The second stage: the shortlist anew by global + weight * alignment; the others stay behind it as they are."""
     shortlist = aligned.shape[1]
-    both, again = best_first(values[:, :shortlist] + np.float32(weight) * aligned, rows[:, :shortlist])
+    both, again = best_first(values[:, :shortlist] + weight * aligned, rows[:, :shortlist])
     if values.shape[1] == shortlist:
         return both, again
     return torch.cat([both, values[:, shortlist:]], dim=1), torch.cat([again, rows[:, shortlist:]], dim=1)
