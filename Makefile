@@ -38,7 +38,7 @@ help: ## this list
 course: $(STAMP) ## run the lessons, hold their numbers against what is expected, write the report
 	$(PY) -m itr_lib.course all $(RUN_OPTIONS)
 
-test: $(STAMP) ## every test, every notebook in the smoke profile included
+test: $(STAMP) ## every test but those of the night, every notebook in the smoke profile included
 	$(PY) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 types: $(STAMP) ## the unit tests once more, with every call of the library held against its annotations
@@ -94,7 +94,8 @@ leaderboard: $(STAMP) ## the table of all models again, from the recorded runs a
 results: $(STAMP) ## the tables of README.md and docs/RESULTS.md again, from the recorded runs
 	$(PY) -m data_scripts.results
 
-nightly: $(STAMP) ## three seeds, bands anew, and how far numbers moved since the last release (maintainers)
+nightly: $(STAMP) ## the tests of the night; three seeds, bands anew, what moved since the last release (maintainers)
+	$(PY) -m pytest -q -n 2 -m nightly
 	$(PY) -m data_scripts.nightly --profile $(PROFILE) --device $(DEVICE) --jobs $(JOBS) --seeds $(SEEDS) $(if $(strip $(LESSONS)),--lessons $(LESSONS)) $(ARGS)
 
 release: $(STAMP) ## refuse where anything disagrees, else keep the numbers: make release VERSION=0.2.0 (maintainers)

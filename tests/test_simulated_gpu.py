@@ -22,6 +22,10 @@ HERE = Path(__file__).parent
 # Waits: for sizes and where gradients are, or for what is real (SGE); and to look at an epoch's losses and their mean.
 A_STEP, AN_EPOCH = 2, 2
 LESSONS = lesson_sources(HERE.parent)
+ONE_BY_ONE = [
+    pytest.param(path, id=path.stem, marks=() if path.stem[:3] in ("02_", "04_") else pytest.mark.nightly)
+    for path in LESSONS
+]
 
 
 def ran(program: str, *arguments: str, **environment: str) -> str:
@@ -87,7 +91,7 @@ def test_what_is_tested_on_a_gpu_passes_on_the_simulated_one() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", LESSONS, ids=[path.stem for path in LESSONS])
+@pytest.mark.parametrize("path", ONE_BY_ONE)
 def test_a_lessons_cells_and_its_checks_run_there(path: Path, tmp_path: Path) -> None:
     """In the profile smoke, half a minute a lesson: each operation of a GPU is taken apart in Python."""
     kept = tmp_path / "my_answers.py"

@@ -25,6 +25,10 @@ from itr_lib.similarity.precision import fastest_dtype
 
 HERE = Path(__file__).parent
 LESSONS = lesson_sources(HERE.parent)
+ONE_BY_ONE = [
+    pytest.param(path, id=path.stem, marks=() if path.stem[:3] in ("01_", "06_") else pytest.mark.nightly)
+    for path in LESSONS
+]
 
 
 def ran(*arguments: str, **environment: str) -> dict:
@@ -45,7 +49,7 @@ def test_every_model_trains_resumes_and_is_measured_there() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", LESSONS, ids=[path.stem for path in LESSONS])
+@pytest.mark.parametrize("path", ONE_BY_ONE)
 def test_a_lessons_cells_run_there_or_it_says_why_not(path: Path, tmp_path: Path) -> None:
     """In the profile smoke, half a minute a lesson: each operation of a GPU is taken apart in Python."""
     kept = tmp_path / "my_answers.py"
