@@ -46,7 +46,7 @@ class TwoStageIndex:
         local_weight: what an alignment's score counts beside the global one.
         token_dtype: how tokens are kept: ``torch.float32``; ``torch.float16`` or ``torch.bfloat16`` in half the memory;
             ``torch.int8``, whole numbers of up to 127 and a factor a token, in a quarter. Alignments are computed in
-            float32 either way; `docs/SCALE.md` has what rounding does to ranks.
+            float32 either way; ``python -m data_scripts.scale`` measures what rounding does to ranks.
 
     Raises:
         ValueError: for another side or kind of number, or a weight that is not finite.

@@ -56,7 +56,7 @@ def _equal_neighbours(values: Float[Tensor, "queries some"]) -> list[int]:
 
 
 def _near_the_top(scores: Float[Tensor, "queries items"], count: int) -> Int[Tensor, "queries some"]:
-    """Rows among which the ``count`` highest scores are: topk looks at all of them in five times the time of a maximum.
+    """Rows among which the ``count`` highest scores are: topk over all takes a dozen times as long as a maximum.
 
     Every ``total // STRIDE``-th score makes a group; the highest lie in the groups with the highest maxima, and what is
     left over at the end comes with them.
