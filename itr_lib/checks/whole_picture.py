@@ -31,6 +31,7 @@ def whole_cases() -> Iterator[Case]:
     """Tokens of the four kinds of model, and maps that are no squares; brighter on one side."""
     for seed, (pictures, count, dim, class_token, registers, trap) in enumerate(TOKENS):
         pictures, dim, patches = sizes(pictures, dim, count - class_token - registers)
+        patches += patches == registers  # else the last `registers` tokens would be the patches
         count = class_token + registers + patches
         output = normal(pictures, count, dim, seed=seed) + torch.arange(count)[:, None] / 2
         yield Case({"output": output, "class_token": class_token, "registers": registers}, trap)
