@@ -36,6 +36,7 @@ def seen(slug: str) -> Exercise:
 
 def numbers_of(slug: str, secret: str):
     """Inside, the cases of an exercise are drawn with the numbers of that secret."""
+    exercise(slug)  # imported before: an example that its module makes then is the notebook's
     return drawn_anew(f"{secret} {slug}")
 
 
