@@ -19,7 +19,7 @@ from traitlets.config import Config
 from itr_lib.course.source import read_source
 
 
-def run(path: Path) -> dict:
+def run(path: Path, device: str) -> dict:
     """All code cells, in the order in which a notebook runs them; the first error, what was warned, and the metrics."""
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     with warnings.catch_warnings(record=True) as caught:
@@ -31,7 +31,7 @@ def run(path: Path) -> dict:
             if error := result.error_before_exec or result.error_in_exec:
                 return {"error": f"cell {place}: {type(error).__name__}: {error}"}
             if "parameters" in cell.metadata.get("tags", []):
-                shell.user_ns |= {"profile": "smoke", "device": "cuda"}
+                shell.user_ns |= {"profile": "smoke", "device": device}
     warned = [str(warning.message) for warning in caught if warning.category is UserWarning]
     lesson = shell.user_ns["lesson"]
     return {"error": "", "device": lesson.device, "metrics": lesson.metrics, "warned": warned}
@@ -39,4 +39,4 @@ def run(path: Path) -> dict:
 
 if __name__ == "__main__":
     simulated_gpu.install()
-    print(json.dumps(run(Path(sys.argv[1]))))
+    print(json.dumps(run(Path(sys.argv[1]), "cuda")))

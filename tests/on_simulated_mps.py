@@ -13,12 +13,10 @@ from tempfile import TemporaryDirectory
 
 import simulated_gpu
 import torch
-from IPython.core.interactiveshell import InteractiveShell
+from lesson_on_simulated_gpu import run
 from on_simulated_gpu import DATA, MODELS, TOKENIZER
-from traitlets.config import Config
 
 from itr_lib import evaluation, inference
-from itr_lib.course.source import read_source
 from itr_lib.encoders.text import TextConfig
 from itr_lib.models import build
 from itr_lib.search import TwoStageIndex
@@ -55,24 +53,9 @@ def measured_there(model: torch.nn.Module) -> dict[str, float]:
     }
 
 
-def lesson(path: Path) -> dict:
-    """All code cells, in the order in which a notebook runs them: the first error, and the metrics."""
-    shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
-    for place, cell in enumerate(read_source(path).cells, start=1):
-        if cell.cell_type != "code":
-            continue
-        result = shell.run_cell(cell.source)
-        if error := result.error_before_exec or result.error_in_exec:
-            return {"error": f"cell {place}: {type(error).__name__}: {error}"}
-        if "parameters" in cell.metadata.get("tags", []):
-            shell.user_ns |= {"profile": "smoke", "device": "mps"}
-    opened = shell.user_ns["lesson"]
-    return {"error": "", "device": opened.device, "metrics": opened.metrics}
-
-
 if __name__ == "__main__":
     simulated_gpu.install("mps")
     if len(sys.argv) > 1:
-        print(json.dumps(lesson(Path(sys.argv[1]))))
+        print(json.dumps(run(Path(sys.argv[1]), "mps")))
     else:
         print(json.dumps({name: life(name) for name in MODELS}))
