@@ -83,6 +83,8 @@ LESSONS = {
     "05a": ("structure-agreement", "local-weight"),
     # photographs
     "06": ("whole-picture", "pool-boxes", "fold-recall", "corrected-recall", "recall-by-cause", "parameter-groups"),
+    # search at scale
+    "07": ("product-codes", "code-scores", "search-cells", "walk", "machines"),
 }
 
 

@@ -22,6 +22,7 @@ from itr_lib.figures.gallery import (
 from itr_lib.figures.learning import collapse_curves, push_maps, rank_weights
 from itr_lib.figures.page import metrics_table, show
 from itr_lib.figures.photographs import judging_sheet, ladder, pooled_cells, sentence_gallery
+from itr_lib.figures.scale import cells_map, measured_curves, walk_map
 from itr_lib.figures.scores import (
     background_curves,
     embedding_map,

@@ -7,9 +7,7 @@ import math
 from itr_lib.validation import expect_count, expect_positive
 
 
-def machines(
-    items: int, item_bytes: float, memory: float, asked: float, seconds_an_item: float, spare: int = 0
-) -> int:
+def machines(items: int, item_bytes: float, memory: float, asked: float, seconds_an_item: float, spare: int = 0) -> int:
     """Machines for a gallery that is cut into shards, each kept as often as the questions ask for.
 
     A *shard* is what one machine holds. Every query goes to all shards, which work side by side, each on its share of
@@ -31,7 +29,9 @@ def machines(
     expect_count("items", items)
     expect_positive("seconds_an_item", seconds_an_item)
     if spare < 0 or item_bytes > memory:
-        raise ValueError(f"spare is {spare} and an item takes {item_bytes} of {memory} bytes: expected 0 or more, and room")
+        raise ValueError(
+            f"spare is {spare} and an item takes {item_bytes} of {memory} bytes: expected 0 or more, and room"
+        )
     shards = math.ceil(items * item_bytes / memory)
     seconds = seconds_an_item * items / shards
     return shards * (math.ceil(asked * seconds) + spare)

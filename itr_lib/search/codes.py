@@ -54,7 +54,9 @@ def train_codebooks(
         ValueError: where the parts do not divide the width, or for fewer vectors than centroids.
     """
     if parts < 1 or vectors.shape[1] % parts:
-        raise ValueError(f"parts is {parts}, expected a number that divides the width of the vectors, {vectors.shape[1]}")
+        raise ValueError(
+            f"parts is {parts}, expected a number that divides the width of the vectors, {vectors.shape[1]}"
+        )
     return torch.stack([k_means(part, size, seed=seed) for part in vectors.chunk(parts, dim=1)])
 
 

@@ -46,13 +46,29 @@ def walk(
     The *beam* holds the best ``beam`` items seen so far. At each step the best item of the beam whose neighbours were
     not looked at yet is opened: they are seen now. The walk ends when the beam has no such item.
     """
-    seen, opened = {start: float(vectors[start] @ query)}, set()
+    best, _ = _walked(query, vectors, neighbours, start, beam)
+    return torch.tensor(best, device=query.device)
+
+
+def opened_on_the_way(
+    query: Float[Tensor, " dim"],
+    vectors: Float[Tensor, "n dim"],
+    neighbours: Int[Tensor, "n links"],
+    start: int,
+    beam: int,
+) -> list[int]:
+    """The items whose neighbours :func:`walk` looks at, in that order: for a picture of it."""
+    return _walked(query, vectors, neighbours, start, beam)[1]
+
+
+def _walked(query: Tensor, vectors: Tensor, neighbours: Tensor, start: int, beam: int) -> tuple[list[int], list[int]]:
+    seen, opened = {start: float(vectors[start] @ query)}, {}
     while True:
         best = sorted(seen, key=seen.__getitem__, reverse=True)
         closed = [item for item in best[:beam] if item not in opened]
         if not closed:
-            return torch.tensor(best, device=query.device)
-        opened.add(closed[0])
+            return best, list(opened)
+        opened[closed[0]] = True
         new = [item for item in dict.fromkeys(neighbours[closed[0]].tolist()) if item not in seen]
         if new:
             seen.update(zip(new, (vectors[new] @ query).tolist(), strict=True))
