@@ -33,7 +33,7 @@ import torch
 from itr_lib import evaluation, figures, inference, search
 from itr_lib.checks import check, library
 from itr_lib.lessons import collection, open_lesson, recipes, timing
-from itr_lib.search import capacity, cells, codes, fewer_tokens, graph, qdrant
+from itr_lib.search import cells, codes, fewer_tokens, graph, qdrant
 from itr_lib.similarity import cosine_scores, l2_normalise
 
 # %%
@@ -83,7 +83,7 @@ figure = figures.measured_curves(
     {"measured": (SIZES, [scan[size] for size in SIZES])},
     "items in the gallery",
     "milliseconds a query",
-    "A scan takes time in proportion to what it reads",
+    "What does a scan cost, by the size of the gallery?",
     log="xy",
     reference=(SIZES, straight),
 )
@@ -92,7 +92,7 @@ speed = SIZES[-1] * item_bytes / scan[SIZES[-1]] / 1e6
 print(f"the largest scan reads {SIZES[-1] * item_bytes / 1e6:,.0f} MB, {speed:.1f} GB a second")
 
 # %% [markdown]
-# The dashed line is what the largest scan would take in a smaller gallery. Below some ten thousand items the fixed cost of a call shows.
+# The dashed line is what time in proportion to items would be, from the largest gallery down. A gallery that fits into the processor's cache lies below it.
 #
 # So there are two ways to be faster: read **fewer bytes an item**, or read **fewer items**.
 
@@ -428,7 +428,7 @@ lesson.show(figure)
 lesson.record(walk_products_40=walked[3][1], walk_found_40=by_walk[3])
 
 # %% [markdown]
-# Does the walk find as much with fewer products? It pays elsewhere: each step depends on the one before, and reads from places all over memory. And the graph takes memory, 16 numbers an item.
+# For as many found, the walk multiplies less. It pays elsewhere: each step depends on the one before, and reads from places all over memory. And the graph takes memory, 16 numbers an item.
 #
 # **HNSW** (hierarchical navigable small world) is this walk with layers. The lowest holds all items. Each layer above holds a random few of those below, so its links lead far; the walk comes down from the top. It needs no links to anywhere, and a new item is joined by walking to its neighbours. Our graph compared everything with everything, which nobody does with a million.
 
@@ -605,25 +605,26 @@ a_code = took / size
 # %% [markdown]
 # Where a small gallery is faster than foretold, it fits into the processor's cache. So foretell from a *large* gallery, or pay for what you forgot.
 #
-# Codes save memory here, and no time: our look-ups are slower than a plain product. (faiss does sixteen at once.) Cells save time, and no memory. So take both. Below are a billion pictures, machines with 64 GB for items, a hundred queries a second, and one spare copy.
+# Codes save memory here, and no time: our look-ups are slower than a plain product. (faiss does many at once.) Cells save time, and no memory. Below are a billion pictures, machines with 64 GB for items, a hundred queries a second, and one spare copy.
 
 # %%
 looked_at = cells_share / 100
+every, few_tokens = 4 * width * regions, 8 * (width + 4)  # bytes: float32, and eight in int8
 plans = {
-    "vectors and all tokens, everything scanned": (item_bytes + 4 * width * regions, an_item),
-    "vectors alone, everything scanned": (item_bytes, an_item),
-    "vectors alone, cells": (item_bytes, an_item * looked_at),
-    "codes and 8 tokens in int8, cells": (16 + 8 * (width + 4), a_code * looked_at),
+    "vectors, all tokens, a scan": (item_bytes + every, an_item),
+    "vectors, all tokens, cells": (item_bytes + every, an_item * looked_at),
+    "vectors, 8 tokens in int8, cells": (item_bytes + few_tokens, an_item * looked_at),
+    "codes, 8 tokens in int8, cells": (16 + few_tokens, a_code * looked_at),
 }
-for name, (weight, milliseconds) in plans.items():
-    count = machines(10**9, weight, 64e9, 100, milliseconds / 1e3, 1)
-    alone = machines(10**9, weight, 64e9, 100, milliseconds / 1e3, 0)
-    print(
-        f"{name:43} {weight:7,.0f} bytes an item, {count:6,} machines ({alone:,} without a spare)"
-    )
+print(f"{'':33} bytes an item   machines   without a spare copy")
+for name, (weight, ms) in plans.items():
+    alone, spared = (machines(10**9, weight, 64e9, 100, ms / 1e3, n) for n in (0, 1))
+    print(f"{name:33} {weight:13,.0f} {spared:10,} {alone:10,}")
 
 # %% [markdown]
-# The second stage's own time is missing here, since it does not grow with the gallery. Its bytes are not missing: they decide. And see what a **spare copy** costs: it doubles the bill where one copy is fast enough, and hardly shows where many are needed.
+# The second stage's own time is missing here, since it does not grow with the gallery. Its bytes are there, and weigh most. Fewer bytes make fewer shards, but each of them holds more items and answers more slowly, so copies must make up for it. Look at each line: is it memory that decides, or time?
+#
+# A **spare copy** doubles the bill where one copy is fast enough, and hardly shows where many are needed.
 
 # %%
 lesson.clock()
@@ -664,10 +665,15 @@ lesson.record(engines_agree=agreed)
 caption = 5
 one = inference.rows_of(captions, torch.tensor([caption], device=lesson.device))
 answer = served.query(one, shortlist=K, top=4)
-notes = [f"score {score:.2f}" for score in answer.scores[0].tolist()]
+rows = answer.rows[0].tolist()
+notes = [
+    f"score {score:.2f}"
+    + (", the caption's own" if row == test.image_of_caption[caption] else "")
+    for row, score in zip(rows, answer.scores[0].tolist(), strict=True)
+]
 if test.open_picture is not None:
     title = f"“{test.captions[caption]}”"
-    lesson.show(figures.found_pictures(test, answer.rows[0].tolist(), notes, title))
+    lesson.show(figures.found_pictures(test, rows, notes, title))
 
 # %% [markdown]
 # From here on it is one line to a server on another machine, or to a cluster: `QdrantIndex.for_model(model, "http://localhost:6333", "images")`. What three machines do when one fails stands in [docs/SCALE.md](../docs/SCALE.md).
@@ -689,8 +695,7 @@ if test.open_picture is not None:
 #
 # | what | |
 # | --- | --- |
-# | R@1 with 1,000 items | {{seen r1_smallest}} % |
-# | R@1 with 1,000,000 items | {{seen r1_largest}} % |
+# | R@1 with 1,000 items | X % |
 #
 # ## Three questions
 #

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from scipy.spatial import KDTree
 
 from itr_lib.figures._draw import COLOURS, MATCH, MISS, REFERENCE, as_array, bare
@@ -20,6 +21,7 @@ from itr_lib.figures._draw import COLOURS, MATCH, MISS, REFERENCE, as_array, bar
 Curve = tuple[Sequence[float], Sequence[float]]
 Plane = Float[np.ndarray, "points 2"]
 MARKS = "os^Dv"
+FEW = 7  # ticks that have room
 
 
 def measured_curves(
@@ -47,6 +49,12 @@ def measured_curves(
         axis.plot(*reference, "--", color=REFERENCE, lw=1.2)
     axis.set(xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.4g}"))
+    at = sorted({number for x, _ in curves.values() for number in x})
+    if len(at) <= FEW:  # all curves are measured at the same few places
+        axis.set_xticks(at)
+        axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.2)
     if len(curves) > 1:
         axis.legend(frameon=False, fontsize=9)
