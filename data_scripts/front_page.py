@@ -56,6 +56,7 @@ THUMBNAILS = {
     "04_momentum_queues": ("A row of 8 places", (0.0, 0.1, 0.757, 1.0)),
     "05_tgdt_cmc": ("Two stages find nearly what aligning everything finds", (0.0, 0.0, 1.0, 1.0)),
     "06_real_photographs": ("A few words changed", (0.0, 0.04, 1.0, 0.27)),
+    "07_search_at_scale": ("Three of sixteen cells", (0.15, 0.12, 0.85, 0.9)),
 }
 
 

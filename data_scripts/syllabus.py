@@ -18,10 +18,10 @@ from itr_lib.course.source import Source, lesson_sources, read_source
 PROJECT = "a project of the class: own photographs, or a place on the leaderboard"
 # What a week has: lessons by number, "01.2" for the second half of a lesson that takes two weeks.
 PLANS: dict[int, Sequence[Sequence[str]]] = {
-    4: [("00", "01"), ("02", "03"), ("04", "05"), ("06",)],
-    8: [("00",), ("01",), ("02",), ("03",), ("04",), ("05",), ("06",), ()],
+    4: [("00", "01"), ("02", "03"), ("04", "05"), ("06", "07")],
+    8: [("00",), ("01",), ("02",), ("03",), ("04",), ("05",), ("06",), ("07",)],
     12: [
-        ("00",), ("01.1",), ("01.2",), ("02.1",), ("02.2",), ("03",), ("04",), ("04a",), ("05",), ("05a",), ("06",), (),
+        ("00",), ("01.1",), ("01.2",), ("02.1",), ("02.2",), ("03",), ("04",), ("04a",), ("05", "05a"), ("06",), ("07",), (),
     ],
 }  # fmt: skip
 

@@ -393,7 +393,7 @@ for k in (10, 50, 100, 500):
     )
 
 # %% [markdown]
-# The larger the gallery, the more time is saved, since the second stage costs the same. No memory is saved: any picture may come into a shortlist, so the tokens of all must be kept. And the first stage still grows with the gallery. Approximate searches, such as HNSW, find near vectors without looking at every one.
+# The larger the gallery, the more time is saved, since the second stage costs the same. No memory is saved: any picture may come into a shortlist, so the tokens of all must be kept. And the first stage still grows with the gallery. Lesson 07 finds near vectors without looking at every one.
 
 # %%
 lesson.clock()

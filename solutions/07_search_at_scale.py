@@ -104,7 +104,7 @@ lesson.clock()
 #
 # A float32 has 4 bytes. A half of them (float16) is hardly a loss. One byte a number does, too: divide a vector by its largest number, times 127, and round (*int8*).
 #
-# **Product quantisation** goes further. Cut each vector into $M$ parts. For each part learn 256 typical values, its *centroids*, and keep only the number of the nearest one: a byte a part. With $M = 16$, the 256 bytes of a vector become 16. The centroids of all parts are the *codebooks*, $(M, 256, d / M)$.
+# **[Product quantisation](../docs/GLOSSARY.md#product-quantisation)** goes further. Cut each vector into $M$ parts. For each part learn 256 typical values, its *centroids*, and keep only the number of the nearest one: a byte a part. With $M = 16$, the 256 bytes of a vector become 16. The centroids of all parts are the *[codebooks](../docs/GLOSSARY.md#codebooks)*, $(M, 256, d / M)$.
 
 # %% [markdown] exercise="product-codes" difficulty=2 minutes=10 points=3
 # ### Your turn: from vectors to codes
@@ -242,7 +242,7 @@ lesson.clock()
 # %% [markdown]
 # ## 3. Fewer items: cells
 #
-# Sort the gallery into **cells** before anybody asks: learn some centroids for whole vectors, and put each vector into the cell of its nearest one. (That is an *inverted file*, IVF.) A query looks into the cells whose centroids are nearest to it, and nowhere else. How many it looks into is called *probes*.
+# Sort the gallery into **cells** before anybody asks: learn some centroids for whole vectors, and put each vector into the cell of its nearest one. (That is an *[inverted file](../docs/GLOSSARY.md#inverted-file)*, IVF.) A query looks into the cells whose centroids are nearest to it, and nowhere else. How many it looks into is called *[probes](../docs/GLOSSARY.md#probes)*.
 
 # %%
 g = torch.Generator().manual_seed(3)
@@ -342,7 +342,7 @@ lesson.clock()
 #
 # The other idea has no cells. Join each item with a few items that are most like it: a **graph** of neighbours. Start anywhere, look at the neighbours of where you stand, go to the best of them, and so on, uphill.
 #
-# Two things keep such a walk from getting stuck. Some links lead *far*. And the walk holds on to the best few it has seen, its **beam**: where it cannot climb any more from one, it goes on from the next.
+# Two things keep such a walk from getting stuck. Some links lead *far*. And the walk holds on to the best few it has seen, its **[beam](../docs/GLOSSARY.md#beam)**: where it cannot climb any more from one, it goes on from the next.
 
 # %% [markdown] exercise="walk" difficulty=4 minutes=18 points=5
 # ### Your turn: a walk with a beam
@@ -430,7 +430,7 @@ lesson.record(walk_products_40=walked[3][1], walk_found_40=by_walk[3])
 # %% [markdown]
 # For as many found, the walk multiplies less. It pays elsewhere: each step depends on the one before, and reads from places all over memory. And the graph takes memory, 16 numbers an item.
 #
-# **HNSW** (hierarchical navigable small world) is this walk with layers. The lowest holds all items. Each layer above holds a random few of those below, so its links lead far; the walk comes down from the top. It needs no links to anywhere, and a new item is joined by walking to its neighbours. Our graph compared everything with everything, which nobody does with a million.
+# **[HNSW](../docs/GLOSSARY.md#hnsw)** (hierarchical navigable small world) is this walk with layers. The lowest holds all items. Each layer above holds a random few of those below, so its links lead far; the walk comes down from the top. It needs no links to anywhere, and a new item is joined by walking to its neighbours. Our graph compared everything with everything, which nobody does with a million.
 
 # %%
 lesson.clock()
@@ -541,7 +541,7 @@ lesson.clock()
 # %% [markdown]
 # ## 7. A billion on paper
 #
-# Before you rent machines, work out how many. Cut the gallery into **shards**, each as large as one machine's memory. Every query goes to all shards, which work side by side. If that is too slow for all who ask, keep each shard several times: a **copy** is one machine for every shard, and a query goes to one copy. A few *spare* copies answer while a machine is broken.
+# Before you rent machines, work out how many. Cut the gallery into **[shards](../docs/GLOSSARY.md#shards)**, each as large as one machine's memory. Every query goes to all shards, which work side by side. If that is too slow for all who ask, keep each shard several times: a **[copy](../docs/GLOSSARY.md#copy)** (or replica) is one machine for every shard, and a query goes to one copy. A few *spare* copies answer while a machine is broken.
 
 # %% [markdown] exercise="machines" difficulty=2 minutes=10 points=3
 # ### Your turn: how many machines?
@@ -632,7 +632,7 @@ lesson.clock()
 # %% [markdown]
 # ## 8. Your engine, served by a database
 #
-# Lesson 05 ended in an engine: `two_stage_search`. A vector database such as **qdrant** does the same where the items are. MrSw is what it calls *MaxSim*: for each of the query's tokens the best of the item's, summed. (Text that searches text calls it *late interaction*.) So one request does both stages: prefetch by the vector, then order anew by vector plus MaxSim.
+# Lesson 05 ended in an engine: `two_stage_search`. A vector database such as **qdrant** does the same where the items are. MrSw is what it calls *[MaxSim](../docs/GLOSSARY.md#maxsim)*: for each of the query's tokens the best of the item's, summed. (Where text searches text, this is *[late interaction](../docs/GLOSSARY.md#late-interaction)*.) So one request does both stages: prefetch by the vector, then order anew by vector plus MaxSim.
 #
 # This holds for captions that look for pictures. The other way round, the sum still goes over the *caption's* words, which are now stored. MaxSim would sum over regions, and that is another score (MwSr of lesson 02). There `QdrantIndex` fetches the shortlist's tokens, and aligns them itself.
 
