@@ -104,7 +104,7 @@ lesson.clock()
 #
 # A float32 has 4 bytes. A half of them (float16) is hardly a loss. One byte a number does, too: divide a vector by its largest number, times 127, and round (*int8*).
 #
-# **[Product quantisation](../docs/GLOSSARY.md#product-quantisation)** goes further. Cut each vector into $M$ parts. For each part learn 256 typical values, its *centroids*, and keep only the number of the nearest one: a byte a part. With $M = 16$, the 256 bytes of a vector become 16. The centroids of all parts are the *[codebooks](../docs/GLOSSARY.md#codebooks)*, $(M, 256, d / M)$.
+# **[Product quantisation](../docs/GLOSSARY.md#product-quantisation)** goes further. Cut each vector into $M$ parts. For each part learn 256 typical values, its *centroids*, and keep only the number of the nearest one: a byte a part. With $M = 16$, the 256 bytes of a vector become 16. The centroids of all parts are the *codebooks*, $(M, 256, d / M)$.
 
 # %% [markdown] exercise="product-codes" difficulty=2 minutes=10 points=3
 # ### Your turn: from vectors to codes
@@ -182,7 +182,7 @@ code_scores = check("code-scores", code_scores)
 # What is lost? Learn codebooks on 10,000 vectors, and ask the 200 queries. Codes alone decide which ten come first. Or they choose a shortlist of 100, whose real vectors are then read from disk: two stages again.
 
 # %%
-SIZE = SIZES[-2] if profile == "quick" else SIZES[-1] if profile == "smoke" else 100_000
+SIZE = min(100_000, SIZES[-1])
 some = gallery[:SIZE]
 
 
@@ -430,7 +430,7 @@ lesson.record(walk_products_40=walked[3][1], walk_found_40=by_walk[3])
 # %% [markdown]
 # For as many found, the walk multiplies less. It pays elsewhere: each step depends on the one before, and reads from places all over memory. And the graph takes memory, 16 numbers an item.
 #
-# **[HNSW](../docs/GLOSSARY.md#hnsw)** (hierarchical navigable small world) is this walk with layers. The lowest holds all items. Each layer above holds a random few of those below, so its links lead far; the walk comes down from the top. It needs no links to anywhere, and a new item is joined by walking to its neighbours. Our graph compared everything with everything, which nobody does with a million.
+# **HNSW** (hierarchical [navigable small world](../docs/GLOSSARY.md#navigable-small-world)) is this walk with layers. The lowest holds all items. Each layer above holds a random few of those below, so its links lead far; the walk comes down from the top. It needs no links to anywhere, and a new item is joined by walking to its neighbours. Our graph compared everything with everything, which nobody does with a million.
 
 # %%
 lesson.clock()
@@ -521,7 +521,10 @@ r1_by = {name: [r1_of(way(images.tokens, k)) for k in KEEP] for name, way in sma
 all_of_them = r1_of(images.tokens)
 for name, values in r1_by.items():
     r1_by[name] = [*values, all_of_them]
-lesson.record(tokens_all_r1=all_of_them, merged_8_r1=r1_by["merged"][3])
+lesson.record(
+    merged_8_loses=all_of_them - r1_by["merged"][3],
+    first_8_loses=all_of_them - r1_by["the first ones"][3],
+)
 
 # %% tags=["key-figure"]
 figure = figures.measured_curves(
@@ -541,7 +544,7 @@ lesson.clock()
 # %% [markdown]
 # ## 7. A billion on paper
 #
-# Before you rent machines, work out how many. Cut the gallery into **[shards](../docs/GLOSSARY.md#shards)**, each as large as one machine's memory. Every query goes to all shards, which work side by side. If that is too slow for all who ask, keep each shard several times: a **[copy](../docs/GLOSSARY.md#copy)** (or replica) is one machine for every shard, and a query goes to one copy. A few *spare* copies answer while a machine is broken.
+# Before you rent machines, work out how many. Cut the gallery into **[shards](../docs/GLOSSARY.md#shards)**, each as large as one machine's memory. Every query goes to all shards, which work side by side. If that is too slow for all who ask, keep each shard several times: a **copy** (or replica) is one machine for every shard, and a query goes to one copy. A few *spare* copies answer while a machine is broken.
 
 # %% [markdown] exercise="machines" difficulty=2 minutes=10 points=3
 # ### Your turn: how many machines?
@@ -632,7 +635,7 @@ lesson.clock()
 # %% [markdown]
 # ## 8. Your engine, served by a database
 #
-# Lesson 05 ended in an engine: `two_stage_search`. A vector database such as **qdrant** does the same where the items are. MrSw is what it calls *[MaxSim](../docs/GLOSSARY.md#maxsim)*: for each of the query's tokens the best of the item's, summed. (Where text searches text, this is *[late interaction](../docs/GLOSSARY.md#late-interaction)*.) So one request does both stages: prefetch by the vector, then order anew by vector plus MaxSim.
+# Lesson 05 ended in an engine: `two_stage_search`. A vector database such as **qdrant** does the same where the items are. MrSw is what it calls *MaxSim*: for each of the query's tokens the best of the item's, summed. (Where text searches text, this is *[late interaction](../docs/GLOSSARY.md#late-interaction)*.) So one request does both stages: prefetch by the vector, then order anew by vector plus MaxSim.
 #
 # This holds for captions that look for pictures. The other way round, the sum still goes over the *caption's* words, which are now stored. MaxSim would sum over regions, and that is another score (MwSr of lesson 02). There `QdrantIndex` fetches the shortlist's tokens, and aligns them itself.
 
@@ -655,7 +658,7 @@ for row in range(20):
     one = inference.rows_of(captions, torch.tensor([5 * row], device=lesson.device))
     answer = served.query(one, shortlist=K, top=10).rows[0]
     words = one.vectors[0][one.mask[0]].cpu()
-    weight = getattr(model, "local_weight", 1.0)
+    weight = model.local_weight
     own = two_stage_search(one.whole[0].cpu(), words, *gallery_parts, K, weight)
     agreed += bool(torch.equal(own[:10], answer))
 print(f"the same ten pictures in the same order: {agreed} of 20 captions")

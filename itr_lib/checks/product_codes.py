@@ -184,7 +184,7 @@ CODES_MISTAKES: dict[str, Callable] = {
 
 def rehearsal() -> Inputs:
     """Vectors of the lesson's width, in eight parts."""
-    return {"vectors": normal(4096, 64, seed=1).float(), "codebooks": normal(8, 256, 8, seed=2).float()}
+    return {"vectors": normal(128, 64, seed=1).float(), "codebooks": normal(8, 256, 8, seed=2).float()}
 
 
 def _first_vector(vectors: Tensor, codebooks: Tensor) -> str:
@@ -208,5 +208,5 @@ EXERCISE = Exercise(
     family=(codes_with, TOGGLES),
     exact=True,
     index=True,
-    rehearsal=Rehearsal(rehearsal, calls=75),
+    rehearsal=Rehearsal(rehearsal, calls=2400),
 )

@@ -237,5 +237,5 @@ EXERCISE = Exercise(
     family=(cells_with, TOGGLES),
     exact=True,
     index=True,
-    rehearsal=Rehearsal(rehearsal, calls=1000),
+    rehearsal=Rehearsal(rehearsal, calls=3600),
 )

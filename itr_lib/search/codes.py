@@ -41,8 +41,10 @@ def k_means(
 def nearest(vectors: Float[Tensor, "n dim"], centroids: Float[Tensor, "count dim"]) -> Int[Tensor, " n"]:
     """The nearest centroid of each vector by Euclidean distance; of equally near ones the first."""
     half = centroids.square().sum(dim=1) / 2  # |v - c|^2 = |v|^2 - 2 (v c - |c|^2 / 2): |v|^2 decides nothing
-    blocks = vectors.split(AT_ONCE)
-    return torch.cat([torch.addmm(-half, block, centroids.T).max(dim=1).indices for block in blocks])
+    own = torch.empty(len(vectors), dtype=torch.long, device=vectors.device)
+    for block, place in zip(vectors.split(AT_ONCE), own.split(AT_ONCE), strict=True):
+        place.copy_(torch.addmm(-half, block, centroids.T).max(dim=1).indices)
+    return own
 
 
 def train_codebooks(
