@@ -2,10 +2,13 @@
 
     python -m data_scripts.encode --pictures FOLDER --run RUN --out ENCODED --index images.index
     python -m data_scripts.encode --pictures shards/*.tar --model openai/clip-vit-base-patch32 --out ENCODED
+    python -m data_scripts.encode --pictures paths.parquet --model openai/clip-vit-base-patch32 --out ENCODED --ray 4
 
-A part is a tar file, as WebDataset packs them, or 512 pictures of a folder; it becomes one file in ``--out``. The same
-command may run in any number of processes, also on machines that share the disk: each takes the next part that nobody
-has. Whoever is killed loses a part at most, which the next call makes anew; nothing is lost or doubled. ``--run`` is a
+A part is a tar file, as WebDataset packs them, or 512 pictures of a folder or of a list; it becomes one file in
+``--out``. A list is a parquet file with a column ``path``, relative to the file or not, and ``id`` where the paths are
+not to be the pictures' names. The same command may run in any number of processes, also on machines that share the
+disk: each takes the next part that nobody has. ``--ray`` starts so many on a Ray cluster, or here. Whoever is killed loses a
+part at most, which the next call makes anew; nothing is lost or doubled. ``--run`` is a
 run of ``data_scripts.train --pictures``, whose model looks at pictures; ``--model`` is an image encoder, of which the
 vector of the whole picture is kept.
 """
@@ -15,11 +18,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import importlib
 import json
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,11 +61,12 @@ Encode = Callable[[list[Image]], Encoded]
 
 
 class Part(NamedTuple):
-    """Pictures that become one file: those of ``tar``, or ``paths``."""
+    """Pictures that become one file: those of ``tar``, or ``paths``, with the names of their files or with ``ids``."""
 
     number: int
     tar: Path | None
     paths: tuple[Path, ...] = ()
+    ids: tuple[str, ...] = ()
 
     def file(self, out: Path) -> Path:
         """What it becomes."""
@@ -70,25 +77,55 @@ class Part(NamedTuple):
 
 
 def parts_of(sources: Sequence[Path], problems: Problems) -> list[Part]:
-    """The parts of folders and tar files, in order. Raises ``ValueError`` for what is neither."""
+    """The parts of folders, tar files and lists, in order. Raises ``ValueError`` for what is none of them."""
     found: list[Part] = []
     for source in sources:
-        if source.is_dir():
-            paths = find_pictures(source, problems)
-            found += [
-                Part(len(found) + at // PART, None, tuple(paths[at : at + PART])) for at in range(0, len(paths), PART)
-            ]
-        elif source.suffix == ".tar" and source.is_file():
+        if source.suffix == ".tar" and source.is_file():
             found.append(Part(len(found), source))
+            continue
+        if source.is_dir():
+            paths, ids = find_pictures(source, problems), []
+        elif source.suffix == ".parquet" and source.is_file():
+            paths, ids = listed(source)
         else:
-            raise ValueError(f"--pictures {source} is neither a folder nor a .tar file")
+            raise ValueError(f"--pictures {source} is neither a folder nor a .tar or .parquet file")
+        for at in range(0, len(paths), PART):
+            found.append(Part(len(found), None, tuple(paths[at : at + PART]), tuple(ids[at : at + PART])))
     return found
 
 
+def listed(table: Path) -> tuple[list[Path], list[str]]:
+    """Paths and names of a list. Raises ``ValueError`` for one that cannot be read, has gaps, or has a name twice."""
+    try:
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise ValueError(
+            f"{table}: parquet asks for pyarrow: pip install -c constraints.txt -e '.[collections]'"
+        ) from error
+    try:
+        columns = parquet.read_schema(table).names
+        named = [name for name in ("path", "id") if name in columns]
+        rows = parquet.read_table(table, columns=named).to_pydict()
+    except (OSError, ValueError) as error:  # pyarrow's own errors are one or the other
+        raise ValueError(f"{table} is no parquet file that can be read: {error}") from error
+    if "path" not in rows:
+        raise ValueError(f"{table} has the columns {', '.join(columns)}, expected one named path")
+    paths = rows["path"]
+    ids = rows.get("id", paths)
+    if any(one is None or one == "" for one in (*paths, *ids)):
+        raise ValueError(f"{table} has rows without a path or an id")
+    ids = [composed(str(one)) for one in ids]
+    if twice := [name for name, count in Counter(ids).items() if count > 1]:
+        raise ValueError(f"{table} has {twice[0]!r} twice: an index knows pictures by their ids")
+    return [table.parent / path for path in paths], ids
+
+
 def settings_of(name: str, parts: Sequence[Part]) -> dict[str, str | int]:
-    """What the numbers depend on: the encoder, and every file's name, size and time."""
+    """What the numbers depend on: the encoder, and every file's name, size and time (a list may name what is gone)."""
     files = [path for part in parts for path in ([part.tar] if part.tar else part.paths)]
-    about = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    states = [path.stat() if path.exists() else None for path in files]
+    about: list = [(path.name, s and s.st_size, s and s.st_mtime_ns) for path, s in zip(files, states, strict=True)]
+    about += [name for part in parts for name in part.ids]
     return {"encoder": name, "parts": len(parts), "files": hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]}
 
 
@@ -134,6 +171,11 @@ def of_encoder(name: str, device: str) -> tuple[Encode, TwoStageIndex]:
     return lambda pictures: l2_normalise(encoder(pictures).whole), TwoStageIndex("images")
 
 
+def encoder_alone(make: Callable, name: str | Path, device: str) -> Encode:
+    """The encoder without an index, for a process of its own."""
+    return make(name, device)[0]
+
+
 # --- part by part ----------------------------------------------------------------------------------------------------
 
 
@@ -152,9 +194,10 @@ def write(part: Part, out: Path, encode: Encode, batch: int) -> None:
     """Encode one part; its file is whole or not there."""
     ids, encoded, problems = [], [], Problems()
     with files_of(part, problems) as paths, ThreadPoolExecutor(usable_cores()) as threads:
+        names = part.ids or [composed(path.name) for path in paths]
         for start in range(0, len(paths), batch):
-            some = paths[start : start + batch]
-            opened = [pair for pair in threads.map(lambda path: opened_or_told(path, problems), some) if pair]
+            some = (names[start : start + batch], paths[start : start + batch])
+            opened = [pair for pair in threads.map(partial(opened_or_told, problems), *some) if pair]
             if opened:
                 ids += [name for name, _ in opened]
                 encoded.append(encode([picture for _, picture in opened]))
@@ -175,12 +218,12 @@ def files_of(part: Part, problems: Problems) -> Iterator[Sequence[Path]]:
         yield find_pictures(Path(folder), problems)
 
 
-def opened_or_told(path: Path, problems: Problems) -> tuple[str, Image] | None:
+def opened_or_told(problems: Problems, name: str, path: Path) -> tuple[str, Image] | None:
     """Name and picture; None for one that cannot be opened, which is noted."""
     try:
-        return composed(path.name), open_photograph(path)
+        return name, open_photograph(path)
     except ValueError as error:
-        problems.add("picture that cannot be used", composed(path.name), str(error))
+        problems.add("picture that cannot be used", name, str(error))
         return None
 
 
@@ -188,6 +231,36 @@ def joined(encoded: Sequence[Encoded]) -> dict[str, Tensor]:
     """Batches one after the other, by the name of what they are, on the CPU. A picture has as many tokens as any."""
     named = [{"whole": one} if isinstance(one, Tensor) else one._asdict() for one in encoded]
     return {key: torch.cat([one[key] for one in named]).cpu().contiguous() for key in (named[0] if named else ())}
+
+
+# --- on a cluster ----------------------------------------------------------------------------------------------------
+
+
+class Worker:
+    """One process of Ray Data's: it loads the encoder once, and encodes the parts that it is handed."""
+
+    def __init__(self, make: Callable[[], Encode], out: Path, batch: int):
+        self.encode, self.out, self.batch = make(), out, batch
+
+    def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The same rows: what is encoded lies in files."""
+        work(rows["part"].tolist(), self.out, self.encode, self.batch)
+        return {"number": rows["number"]}
+
+
+def work_on_ray(parts: Sequence[Part], out: Path, make: Callable[[], Encode], batch: int, processes: int) -> None:
+    """What :func:`work` does, in so many processes of Ray Data's. Raises ``ValueError`` where Ray is not installed."""
+    try:
+        ray, ray_data = importlib.import_module("ray"), importlib.import_module("ray.data")
+    except ImportError as error:
+        raise ValueError("--ray asks for Ray: pip install -c constraints.txt -e '.[collections]'") from error
+    left = [{"number": part.number, "part": part} for part in parts if not part.file(out).exists()]
+    if not left:
+        return
+    ray.init(ignore_reinit_error=True, include_dashboard=False, log_to_driver=False)
+    rows = ray_data.from_items(left, override_num_blocks=len(left))
+    made = {"fn_constructor_args": (make, out, batch), "batch_size": 1, "concurrency": processes}
+    rows.map_batches(Worker, **made).materialize()
 
 
 def encoded_in(out: Path) -> Iterator[tuple[list[str], Encoded]]:
@@ -204,24 +277,30 @@ def encoded_in(out: Path) -> Iterator[tuple[list[str], Encoded]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Encode what is left to be encoded, and make the index where all of it is."""
     parser = argparse.ArgumentParser(prog="python -m data_scripts.encode", description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="folders and .tar files")
+    parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="folders, .tar and .parquet files")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--run", type=Path, help="a trained model that looks at pictures")
     which.add_argument("--model", help="an image encoder: name or folder")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the encoded parts")
     parser.add_argument("--index", type=Path, help="an index file to write when all parts are there")
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--ray", type=int, metavar="PROCESSES", help="encode in so many processes of Ray Data's")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     options = parser.parse_args(arguments)
-    if options.batch_size < 1:
-        parser.error("--batch-size must be at least 1")
+    for name in ("batch_size", "ray"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
     out, problems = options.out.expanduser(), Problems()
     try:
         device = choose_device(options.device)
         parts = parts_of([path.expanduser() for path in options.pictures], problems)
-        encode, index = of_run(options.run, device) if options.run else of_encoder(options.model, device)
-        claim(out, settings_of(str(options.run or options.model), parts))
-        work(parts, out, encode, options.batch_size)
+        chosen = (of_run, options.run) if options.run else (of_encoder, options.model)
+        encode, index = chosen[0](chosen[1], device)
+        claim(out, settings_of(str(chosen[1]), parts))
+        if options.ray:
+            work_on_ray(parts, out.resolve(), partial(encoder_alone, *chosen, device), options.batch_size, options.ray)
+        else:
+            work(parts, out, encode, options.batch_size)
         left = sum(not part.file(out).exists() for part in parts)
         print("\n".join([*by_cause(problems.found), f"{len(parts) - left} of {len(parts)} parts are encoded in {out}"]))
         if left:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import sys
 import tarfile
 
 import numpy as np
@@ -116,7 +117,7 @@ def test_who_is_killed_loses_a_part_and_another_run_is_refused(collection, tmp_p
     (tmp_path / "full" / "notes.txt").touch()
     assert main(command(collection, tmp_path / "full")) == 1 and "something else" in capsys.readouterr().err
     assert main(["--pictures", str(collection / "more.zip"), "--model", "x", "--out", str(out)]) == 1
-    assert "neither a folder nor a .tar file" in capsys.readouterr().err
+    assert "neither a folder nor a .tar or .parquet file" in capsys.readouterr().err
 
 
 def test_a_part_that_another_is_at_work_on_is_left_to_it(collection, tmp_path, capsys):
@@ -140,3 +141,76 @@ def test_a_part_that_another_is_at_work_on_is_left_to_it(collection, tmp_path, c
 def one_of_two(arguments):
     encode.PART = 2
     raise SystemExit(main(arguments))
+
+
+# --- lists and clusters ----------------------------------------------------------------------------------------------
+
+
+def list_of(path, rows):
+    """A parquet file of these columns."""
+    pyarrow = pytest.importorskip("pyarrow", reason="of the extra collections")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="of the extra collections")
+    parquet.write_table(pyarrow.table(rows), path)
+    return path
+
+
+def listed_command(collection, table, out, *more):
+    given = ["--pictures", table, "--run", collection / "vse", "--out", out, "--device", "cpu", *more]
+    return list(map(str, given))
+
+
+def test_a_list_of_paths_has_its_own_ids_and_what_cannot_be_opened_is_told(collection, tmp_path, capsys):
+    absolute = str(collection / "f.png")
+    rows = {"url": ["u"] * 5, "path": ["some/b.png", absolute, "some/c.png", "gone.png", "some/a.png"]}
+    table = list_of(collection / "paths.parquet", rows | {"id": [4, 3, 2, 1, 0]})
+    out = tmp_path / "out"
+    assert main(listed_command(collection, table, out)) == 0
+    told = capsys.readouterr().out
+    assert "3 of 3 parts are encoded" in told and "2 skipped: picture that cannot be used (1, 2)" in told
+    assert [one for ids, _ in encoded_in(out) for one in ids] == ["4", "3", "0"]
+    plain = tmp_path / "plain"
+    assert main(listed_command(collection, list_of(collection / "plain.parquet", {"path": rows["path"]}), plain)) == 0
+    assert [one for ids, _ in encoded_in(plain) for one in ids] == ["some/b.png", absolute, "some/a.png"]
+    for (_, one), (_, other) in zip(encoded_in(out), encoded_in(plain), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ({"file": ["a"]}, "has the columns file, expected one named path"),
+        ({"path": ["a", None]}, "rows without a path"),
+        ({"path": ["a", "b"], "id": ["x", "x"]}, "has 'x' twice"),
+        (None, "no parquet file that can be read"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_told(tmp_path, rows, told):
+    table = list_of(tmp_path / "list.parquet", rows or {"path": ["a"]})
+    if rows is None:
+        table.write_bytes(b"no parquet")
+    with pytest.raises(ValueError, match=told):
+        encode.parts_of([table], encode.Problems())
+
+
+def test_what_is_missing_is_named(collection, tmp_path, monkeypatch, capsys):
+    for name in ("pyarrow", "pyarrow.parquet", "ray", "ray.data"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    (tmp_path / "list.parquet").touch()
+    assert main(listed_command(collection, tmp_path / "list.parquet", tmp_path / "out")) == 1
+    assert "parquet asks for pyarrow: pip install" in capsys.readouterr().err
+    assert main([*command(collection, tmp_path / "out"), "--ray", "1"]) == 1
+    assert "--ray asks for Ray: pip install" in capsys.readouterr().err
+
+
+@pytest.mark.slow  # starts Ray, which takes some seconds, and two processes that import torch
+def test_ray_makes_the_same_files(collection, tmp_path):
+    pytest.importorskip("ray.data", reason="of the extra collections")
+    out, calm = tmp_path / "out", tmp_path / "calm"
+    assert main(command(collection, calm, model="vse")) == 0
+    for attempt in range(2):  # the second finds everything done but one part
+        assert main([*command(collection, out, model="vse"), "--ray", "2"]) == 0
+        assert {path.name for path in calm.glob("*.safetensors")} == {path.name for path in out.glob("*.safetensors")}
+        if not attempt:
+            (out / "000001.safetensors").unlink()
+    for path in calm.glob("*.safetensors"):
+        assert path.read_bytes() == (out / path.name).read_bytes()

@@ -46,7 +46,15 @@ def all_requirements(project: dict) -> list[Requirement]:
 
 
 def test_extras_are_named(project: dict) -> None:
-    assert set(project["optional-dependencies"]) == {"course", "dev", "classroom", "offline", "scale", "site"}
+    assert set(project["optional-dependencies"]) == {
+        "course",
+        "dev",
+        "classroom",
+        "collections",
+        "offline",
+        "scale",
+        "site",
+    }
 
 
 def test_every_requirement_has_bounds_and_a_pin_inside_them(project: dict, pins: dict[str, str]) -> None:
