@@ -5,12 +5,12 @@
     python -m data_scripts.encode --pictures paths.parquet --model openai/clip-vit-base-patch32 --out ENCODED --ray 4
 
 A part is a tar file, as WebDataset packs them, or 512 pictures of a folder or of a list; it becomes one file in
-``--out``. A list is a parquet file with a column ``path``, relative to the file or not, and ``id`` where the paths are
-not to be the pictures' names. The same command may run in any number of processes, also on machines that share the
-disk: each takes the next part that nobody has. ``--ray`` starts so many on a Ray cluster, or here. Whoever is killed loses a
-part at most, which the next call makes anew; nothing is lost or doubled. ``--run`` is a
-run of ``data_scripts.train --pictures``, whose model looks at pictures; ``--model`` is an image encoder, of which the
-vector of the whole picture is kept.
+``--out``. A list is a parquet file with a column ``path``, relative to the file or not, and ``id`` where the paths
+are not to be the pictures' names. The same command may run in any number of processes, also on machines that share
+the disk: each takes the next part that nobody has. ``--ray`` starts so many on a Ray cluster, or here. Whoever is
+killed loses a part at most, which the next call makes anew; nothing is lost or doubled. ``--run`` is a run of
+``data_scripts.train --pictures``, whose model looks at pictures; ``--model`` is an image encoder, of which the vector
+of the whole picture is kept.
 """
 
 from __future__ import annotations
@@ -196,8 +196,14 @@ def write(part: Part, out: Path, encode: Encode, batch: int) -> None:
     with files_of(part, problems) as paths, ThreadPoolExecutor(usable_cores()) as threads:
         names = part.ids or [composed(path.name) for path in paths]
         for start in range(0, len(paths), batch):
-            some = (names[start : start + batch], paths[start : start + batch])
-            opened = [pair for pair in threads.map(partial(opened_or_told, problems), *some) if pair]
+            some = names[start : start + batch]
+            tried = zip(some, threads.map(opened_or_why_not, paths[start : start + batch]), strict=True)
+            opened = []
+            for name, one in tried:  # in order, whoever was first to open
+                if isinstance(one, str):
+                    problems.add("picture that cannot be used", name, one)
+                else:
+                    opened.append((name, one))
             if opened:
                 ids += [name for name, _ in opened]
                 encoded.append(encode([picture for _, picture in opened]))
@@ -218,13 +224,12 @@ def files_of(part: Part, problems: Problems) -> Iterator[Sequence[Path]]:
         yield find_pictures(Path(folder), problems)
 
 
-def opened_or_told(problems: Problems, name: str, path: Path) -> tuple[str, Image] | None:
-    """Name and picture; None for one that cannot be opened, which is noted."""
+def opened_or_why_not(path: Path) -> Image | str:
+    """The picture, or what is wrong with it."""
     try:
-        return name, open_photograph(path)
+        return open_photograph(path)
     except ValueError as error:
-        problems.add("picture that cannot be used", name, str(error))
-        return None
+        return str(error)
 
 
 def joined(encoded: Sequence[Encoded]) -> dict[str, Tensor]:

@@ -166,7 +166,7 @@ def test_a_list_of_paths_has_its_own_ids_and_what_cannot_be_opened_is_told(colle
     out = tmp_path / "out"
     assert main(listed_command(collection, table, out)) == 0
     told = capsys.readouterr().out
-    assert "3 of 3 parts are encoded" in told and "2 skipped: picture that cannot be used (1, 2)" in told
+    assert "3 of 3 parts are encoded" in told and "2 skipped: picture that cannot be used (2, 1)" in told
     assert [one for ids, _ in encoded_in(out) for one in ids] == ["4", "3", "0"]
     plain = tmp_path / "plain"
     assert main(listed_command(collection, list_of(collection / "plain.parquet", {"path": rows["path"]}), plain)) == 0
