@@ -76,10 +76,11 @@ def _alike(
 ) -> Iterator[tuple[Int[np.ndarray, " alike"], Float[Tensor, "alike size width"]]]:
     """Which queries have equally many tokens, at most so many at once, and those; of queries without any, nothing."""
     first = sizes.cumsum() - sizes
-    for size in np.unique(sizes[sizes > 0]):
+    for size in sorted({*sizes.tolist()} - {0}):
         alike = np.flatnonzero(sizes == size)
-        for some in np.split(alike, range(together, len(alike), together)):
-            yield some, queries[first[some, None] + np.arange(size)]
+        for start in range(0, len(alike), together):
+            some = alike[start : start + together]
+            yield some, torch.from_numpy(queries.numpy()[first[some, None] + np.arange(size)])
 
 
 def _taken(
