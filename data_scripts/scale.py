@@ -108,7 +108,7 @@ def table(options: argparse.Namespace, folder: Path) -> None:
 
 def homes(folder: Path, options: argparse.Namespace) -> dict[str, Callable[[], FaissIndex | QdrantIndex]]:
     """Ways to open an index that is not in memory."""
-    probes = {"Flat": None, "HNSW32": 128, coarse(options.items): 32}
+    probes = {"Flat": None, "HNSW32": 128, f"{cells(options.items)},PQ16": 32}
     ways = {
         f"faiss, {kind}": partial(FaissIndex, folder / f"faiss, {kind}", "images", kind=kind, probes=some)
         for kind, some in probes.items()
@@ -117,9 +117,9 @@ def homes(folder: Path, options: argparse.Namespace) -> dict[str, Callable[[], F
     return ways | ({"qdrant, Python copy": partial(QdrantIndex, ":memory:", "images")} if options.local else {})
 
 
-def coarse(items: int) -> str:
-    """Cells and codes for so many items: as many cells as are usual, each made from 39 items or more as faiss asks."""
-    return f"IVF{max(1, min(int(4 * items**0.5), min(items, TRAIN) // 39))},PQ16"
+def cells(items: int) -> str:
+    """As many cells as are usual for so many items, each made from 39 items or more as faiss asks."""
+    return f"IVF{max(1, min(int(4 * items**0.5), min(items, TRAIN) // 39))}"
 
 
 def line(name: str, ids: list, expected: list, cost: float, size: float, seconds: float) -> None:
@@ -136,7 +136,7 @@ def on_disk(folder: Path) -> int:
 
 def million(options: argparse.Namespace, folder: Path) -> None:
     """Tokens of 8 bits on disk, a first stage in cells: what a process keeps in memory, and the time of a query."""
-    kind = coarse(options.items)
+    kind = f"{cells(options.items)},SQ8"  # 128 bytes an item, and no codebooks to be learnt
     index = FaissIndex(folder / "million", "images", token_dtype=torch.int8, kind=kind, probes=16)
     print(f"{len(index):,} of {options.items:,} items are there")
     index, seconds = filled(index, options)

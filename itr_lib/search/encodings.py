@@ -66,6 +66,14 @@ def read(encoded: Encoded, alignment: Alignment | None, widths: Mapping[str, int
     return new
 
 
+def read_with_vectors(encoded: Encoded, alignment: Alignment | None, widths: Mapping[str, int]) -> dict[str, Tensor]:
+    """What :func:`read` returns, for an index whose first stage needs a vector each. Raises ``ValueError`` likewise."""
+    new = read(encoded, alignment, widths)
+    if "whole" not in new:
+        raise ValueError("encoded has tokens each, expected a vector and tokens each, or a vector each: a first stage")
+    return new
+
+
 def compact(tokens: Float[Tensor, "elements width"], kind: torch.dtype) -> dict[str, Tensor]:
     """ "tokens" as they are kept, and "scales", by which whole numbers are multiplied: a token's largest entry is 127.
 
