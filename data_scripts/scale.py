@@ -13,6 +13,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -22,7 +23,7 @@ import torch
 
 from itr_lib.encoders.tokens import GlobalTokens
 from itr_lib.search import Found, TwoStageIndex
-from itr_lib.search.faiss import FaissIndex
+from itr_lib.search.faiss import TRAIN, FaissIndex
 from itr_lib.search.qdrant import QdrantIndex
 from itr_lib.similarity import l2_normalise
 
@@ -94,8 +95,7 @@ def table(options: argparse.Namespace, folder: Path) -> None:
     for name, opened in homes(folder, options).items():
         index, seconds = filled(opened(), options)
         ids, cost = timed(lambda q, index=index: index.query(q, shortlist=SHORTLIST), queries, options, options.repeats)
-        size = getattr(index, "bytes_per_item", np.nan)
-        line(name, ids, expected, cost, size if "faiss" in name else on_disk(folder / name) / options.items, seconds)
+        line(name, ids, expected, cost, on_disk(folder / name) / options.items, seconds)
         if name == "qdrant-edge":
             few = GlobalTokens(*(part[:: max(1, len(part) // 10)] for part in queries))
             _, every = timed(lambda q, index=index: index.query(q, shortlist=len(index)), few, options, 1)
@@ -108,13 +108,18 @@ def table(options: argparse.Namespace, folder: Path) -> None:
 
 def homes(folder: Path, options: argparse.Namespace) -> dict[str, Callable[[], FaissIndex | QdrantIndex]]:
     """Ways to open an index that is not in memory."""
-    cells = max(1, int(4 * options.items**0.5))
-    return {
-        "faiss, Flat": lambda: FaissIndex(folder / "flat", "images"),
-        "faiss, HNSW32": lambda: FaissIndex(folder / "graph", "images", kind="HNSW32", probes=128),
-        f"faiss, IVF{cells},PQ16": lambda: FaissIndex(folder / "cells", "images", kind=f"IVF{cells},PQ16", probes=32),
-        "qdrant-edge": lambda: QdrantIndex(f"edge:{folder / 'qdrant-edge'}", "images"),
-    } | ({"qdrant, Python copy": lambda: QdrantIndex(":memory:", "images")} if options.local else {})
+    probes = {"Flat": None, "HNSW32": 128, f"{cells(options.items)},PQ16": 32}
+    ways = {
+        f"faiss, {kind}": partial(FaissIndex, folder / f"faiss, {kind}", "images", kind=kind, probes=some)
+        for kind, some in probes.items()
+    }
+    ways["qdrant-edge"] = partial(QdrantIndex, f"edge:{folder / 'qdrant-edge'}", "images")
+    return ways | ({"qdrant, Python copy": partial(QdrantIndex, ":memory:", "images")} if options.local else {})
+
+
+def cells(items: int) -> str:
+    """As many cells as are usual for so many items, each made from 39 items or more as faiss asks."""
+    return f"IVF{max(1, min(int(4 * items**0.5), min(items, TRAIN) // 39))}"
 
 
 def line(name: str, ids: list, expected: list, cost: float, size: float, seconds: float) -> None:
@@ -125,13 +130,13 @@ def line(name: str, ids: list, expected: list, cost: float, size: float, seconds
 
 
 def on_disk(folder: Path) -> int:
-    """Bytes of all files below, as the disk counts them."""
-    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file()) if folder.exists() else 0
+    """Bytes of all files below, as the disk counts them; 0 where there is no such folder."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
 def million(options: argparse.Namespace, folder: Path) -> None:
     """Tokens of 8 bits on disk, a first stage in cells: what a process keeps in memory, and the time of a query."""
-    kind = f"IVF{max(1, int(4 * options.items**0.5))},PQ16"
+    kind = f"{cells(options.items)},SQ8"  # 128 bytes an item, and no codebooks to be learnt
     index = FaissIndex(folder / "million", "images", token_dtype=torch.int8, kind=kind, probes=16)
     print(f"{len(index):,} of {options.items:,} items are there")
     index, seconds = filled(index, options)
@@ -142,8 +147,8 @@ def million(options: argparse.Namespace, folder: Path) -> None:
     index = FaissIndex(folder / "million", "images", token_dtype=torch.int8, kind=kind, probes=16)
     options.batch = 1
     _, cost = timed(lambda q: index.query(q, shortlist=SHORTLIST), asked(options), options, options.repeats)
-    memory = psutil.Process().memory_info()
-    print(f"{1e3 * cost:.1f} ms a query, one by one; {memory.rss / 2**30:.2f} GiB resident, mapped files included")
+    resident = psutil.Process().memory_info().rss / 2**30
+    print(f"{1e3 * cost:.1f} ms a query, one by one; {resident:.2f} GiB resident, mapped files included")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

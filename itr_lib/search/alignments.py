@@ -1,13 +1,15 @@
 """Queries against items whose tokens lie one after the other: all shortlists of a batch in grouped matrix products.
 
-Queries of equally many tokens go together, so that none is padded; the tokens of a query's shortlist are copied side by
-side, one product meets all of them, and a pass over it takes the best of each item. Soft codes also need how long each
-attended vector is, so there the items are padded again for :func:`itr_lib.similarity.alignment_scores`, query by query;
-the tests hold both ways against it.
+Queries of equally many tokens go together, so that none is padded. The tokens of their shortlists are copied side by
+side, one product meets all of them, and the best of each item follows. Soft codes also need how long each attended
+vector is: there each query meets its shortlist in :func:`itr_lib.similarity.alignment_scores`, whose products take the
+time and not its calls. Where everybody is aligned, all queries share the items, and nobody is copied.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +19,8 @@ from torch import Tensor
 
 from itr_lib.similarity import Alignment, pool_codes
 
-BUDGET = 2**22  # bytes that scores may fill at once: what a CPU's cache holds
-COPIED = 8  # times as much for shortlists, whose tokens are copied: with 2, more blocks took half as long again
+BUDGET = 2**23  # bytes that tokens in float32 and their products may fill at once: a few times a core's own cache
+TOGETHER = 32  # queries in a product
 
 
 class Kept(NamedTuple):
@@ -48,94 +50,56 @@ def align(
         kept: the items.
         rows: which items, a row a query.
     """
-    if rows.shape[1] == len(kept.ends):  # everybody, in whatever order: side by side, so that nobody is copied
-        every = _aligned(alignment, side, queries, sizes.numpy(), kept, np.arange(len(kept.ends)))
-        return torch.from_numpy(every).gather(1, rows)
-    return torch.from_numpy(_aligned(alignment, side, queries, sizes.numpy(), kept, rows.numpy()))
+    scores, count = np.zeros(rows.shape, np.float32), rows.shape[1]
+    if not len(queries) or not len(kept.tokens):
+        return torch.from_numpy(scores)
+    everybody = count == len(kept.ends)  # in whatever order
+    some = np.arange(count) if everybody else rows.numpy()
+    starts = np.where(some > 0, kept.ends[some - 1], 0)
+    lengths, code = kept.ends[some] - starts, _hard if alignment.coding == "hard" else _soft
+    together = min(TOGETHER, len(sizes)) if everybody else 1
+    numbers = max(1, int(lengths.max())) * (queries.shape[1] + together * int(sizes.max()))  # an item
+    room = max(1, BUDGET // (4 * numbers))
+    wide = min(room, count)
+    groups = list(_alike(queries, sizes.numpy(), together if everybody else room // wide))
+    for items in (slice(start, start + wide) for start in range(0, count, wide)):
+        shared = _taken(kept, starts[items], lengths[items]) if everybody else None
+        for asked, words in groups:
+            which = items if everybody else (asked, items)
+            taken = _taken(kept, starts[which], lengths[which]) if shared is None else shared
+            scores[asked, items] = code(alignment, side, words, taken, lengths[which])
+    return torch.from_numpy(scores).gather(1, rows) if everybody else torch.from_numpy(scores)
 
 
-def _aligned(
-    alignment: Alignment,
-    side: str,
-    queries: Float[Tensor, "elements width"],
-    sizes: Int[np.ndarray, " queries"],
-    kept: Kept,
-    rows: Int[np.ndarray, "queries some"] | Int[np.ndarray, " some"],
-) -> Float[np.ndarray, "queries some"]:
-    """The scores; one row of ``rows`` is for all queries, and neighbours."""
-    scores = np.zeros((len(sizes), rows.shape[-1]), np.float32)
-    starts = np.where(rows > 0, kept.ends[rows - 1], 0)
-    lengths, first = kept.ends[rows] - starts, torch.from_numpy(sizes.cumsum() - sizes)
-    budget = BUDGET * (COPIED if rows.ndim == 2 else 1)
-    room = budget // (4 * max(1, int(lengths.max(initial=0))) * (queries.shape[1] + int(sizes.max(initial=0))))
-    for size in np.unique(sizes[sizes > 0]) if len(kept.tokens) else ():
+def _alike(
+    queries: Float[Tensor, "elements width"], sizes: Int[np.ndarray, " queries"], together: int
+) -> Iterator[tuple[Int[np.ndarray, " alike"], Float[Tensor, "alike size width"]]]:
+    """Which queries have equally many tokens, at most so many at once, and those; of queries without any, nothing."""
+    first = sizes.cumsum() - sizes
+    for size in sorted({*sizes.tolist()} - {0}):
         alike = np.flatnonzero(sizes == size)
-        if len(alike) == len(sizes):
-            words = queries.unflatten(0, (len(alike), int(size)))  # (alike, size, width)
-        else:
-            words = queries[first[alike, None] + torch.arange(int(size))]
-        for asked, items in _blocks(len(alike), rows.shape[-1], max(1, room)):
-            which = (alike[asked], items) if rows.ndim == 2 else (items,)
-            if rows.ndim == 2 and asked.stop - asked.start == 1:  # one product, and no batch of one
-                which = int(alike[asked.start]), items
-            scores[alike[asked], items] = _scored(alignment, side, words[asked], kept, starts[which], lengths[which])
-    return scores
-
-
-def _blocks(queries: int, items: int, room: int) -> list[tuple[slice, slice]]:
-    """Cuts of queries and of their items, with at most ``room`` pairs together."""
-    wide = min(room, items)
-    high = room // wide
-    return [
-        (slice(q, min(q + high, queries)), slice(i, i + wide))
-        for q in range(0, queries, high)
-        for i in range(0, items, wide)
-    ]
-
-
-def _scored(
-    alignment: Alignment,
-    side: str,
-    words: Float[Tensor, "queries size width"],
-    kept: Kept,
-    starts: Int[np.ndarray, "..."],
-    sizes: Int[np.ndarray, "..."],
-) -> Float[np.ndarray, "queries some"]:
-    if alignment.coding == "hard":
-        scores = _hard(alignment, side, words, kept, starts, np.maximum(sizes, 1))  # what is empty borrows a token
-    else:
-        starts, sizes = (np.broadcast_to(part, (len(words), part.shape[-1])) for part in (starts, sizes))
-        each = zip(words, starts, sizes, strict=True)
-        scores = np.stack([_soft(alignment, side, *one, kept) for one in each])
-    return np.where(sizes > 0, scores, 0)
+        for start in range(0, len(alike), together):
+            some = alike[start : start + together]
+            yield some, torch.from_numpy(queries.numpy()[first[some, None] + np.arange(size)])
 
 
 def _taken(
-    kept: Kept, starts: Int[np.ndarray, "..."], sizes: Int[np.ndarray, "..."]
-) -> tuple[Float[Tensor, "..."], np.ndarray | None]:
-    """Tokens of some items in float32, a row of them a query; rows that end early repeat their last token.
+    kept: Kept, starts: Int[np.ndarray, "*some"], sizes: Int[np.ndarray, "*some"]
+) -> Float[Tensor, "*some longest width"]:
+    """Tokens of some items in float32; behind an item's last that one is repeated, and what has none borrows some.
 
-    Returns:
-        (taken, width), a view where the items are neighbours, or (queries, taken, width); and a mask (queries, taken),
-        True = no repetition, None: there is none.
+    A view where they are neighbours, equally long, and float32 already.
     """
-    totals = sizes.sum(axis=-1)
-    ends = starts + sizes
-    if starts.ndim == 1 and (starts[1:] == ends[:-1]).all() and ends[-1] <= len(kept.tokens):
-        return _floats(kept, slice(int(starts[0]), int(starts[0] + totals))), None
-    flat = sizes.ravel()
-    elements = np.repeat(starts.ravel() - (flat.cumsum() - flat), flat) + np.arange(flat.sum())
-    elements, real = np.minimum(elements, len(kept.tokens) - 1), None
-    if totals.ndim and (totals != totals[0]).any():
-        real = np.arange(totals.max()) < totals[:, None]
-        padded = np.repeat(elements[totals.cumsum() - 1, None], real.shape[1], axis=1)
-        padded[real] = elements
-        elements = padded
-    return _floats(kept, torch.from_numpy(elements.ravel())).unflatten(0, (*totals.shape, -1)), real
+    if sizes.ndim == 1 and sizes[0] and (sizes == sizes[0]).all():
+        where = slice(int(starts[0]), int(starts[0] + sizes.sum()))
+        return _floats(kept, lambda part: part[where]).unflatten(0, (len(sizes), -1))
+    last = np.maximum(sizes, 1)[..., None] - 1
+    elements = np.minimum(starts[..., None] + np.minimum(np.arange(last.max() + 1), last), len(kept.tokens) - 1)
+    which = torch.from_numpy(elements.ravel())
+    return _floats(kept, lambda part: part.index_select(0, which)).unflatten(0, elements.shape)
 
 
-def _floats(kept: Kept, where: slice | Int[Tensor, " some"]) -> Float[Tensor, "some width"]:
-    take = (lambda part: part[where]) if isinstance(where, slice) else (lambda part: part.index_select(0, where))
+def _floats(kept: Kept, take: Callable[[Tensor], Tensor]) -> Float[Tensor, "some width"]:
     tokens = take(kept.tokens).float()
     return tokens if kept.scales is None else tokens * take(kept.scales)[:, None]
 
@@ -144,68 +108,34 @@ def _hard(
     alignment: Alignment,
     side: str,
     words: Float[Tensor, "queries size width"],
-    kept: Kept,
-    starts: Int[np.ndarray, "..."],
-    sizes: Int[np.ndarray, "..."],
+    taken: Float[Tensor, "*queries some longest width"],
+    sizes: Int[np.ndarray, "*queries some"],
 ) -> Float[np.ndarray, "queries some"]:
     """The best element of each item for each of the query's, the best of the query's for each element, or both."""
-    taken, real = _taken(kept, starts, sizes)
-    dots = words @ taken.mT  # (queries, size, taken)
-    sizes = np.broadcast_to(sizes, (len(words), sizes.shape[-1]))
+    pool = partial(pool_codes, pooling=alignment.pooling, beta=alignment.beta)
+    dots = (words @ taken.flatten(-3, -2).mT).unflatten(2, taken.shape[-3:-1])  # (queries, size, some, longest)
     items, asked = ("regions", "words") if side == "images" else ("words", "regions")
-    scores = np.zeros(sizes.shape, np.float32)
-    if alignment.attend in (items, "both"):
-        scores += _pooled(_best_elements(dots, sizes), alignment)
+    scores = torch.zeros(len(words), sizes.shape[-1])
+    if alignment.attend in (items, "both"):  # a repeated element changes nothing
+        scores += pool(dots.amax(dim=3).mT)
     if alignment.attend in (asked, "both"):
-        codes = dots.amax(dim=1).numpy()  # (queries, taken)
-        scores += _pooled_elements(codes.ravel() if real is None else codes[real], sizes, alignment)
-    return scores
-
-
-def _best_elements(
-    dots: Float[Tensor, "queries size taken"], sizes: Int[np.ndarray, "queries some"]
-) -> Float[np.ndarray, "queries size some"]:
-    """The largest dot product with each item. A repeated last element changes nothing."""
-    count, size, taken = dots.shape
-    if (sizes == sizes[0, 0]).all():
-        return dots.unflatten(2, (-1, int(sizes[0, 0]))).amax(dim=3).numpy()
-    edges = (sizes.cumsum(axis=1) - sizes)[:, None] + taken * np.arange(count * size).reshape(count, size, 1)
-    return np.maximum.reduceat(dots.numpy().ravel(), edges.ravel()).reshape(edges.shape)
-
-
-def _pooled_elements(
-    codes: Float[np.ndarray, " elements"], sizes: Int[np.ndarray, "queries some"], alignment: Alignment
-) -> Float[np.ndarray, "queries some"]:
-    """Of each item the pooled codes of its elements, which lie item after item."""
-    flat = sizes.ravel()
-    edges = flat.cumsum() - flat
-    if alignment.pooling == "sum":
-        return np.add.reduceat(codes, edges).reshape(sizes.shape)
-    scores = np.empty(len(flat), np.float32)
-    for size in np.unique(flat):
-        same = np.flatnonzero(flat == size)
-        scores[same] = _pooled(codes[edges[same] + np.arange(size)[:, None]][None], alignment)[0]
-    return scores.reshape(sizes.shape)
-
-
-def _pooled(codes: Float[np.ndarray, "queries codes some"], alignment: Alignment) -> Float[np.ndarray, "queries some"]:
-    if alignment.pooling == "sum":
-        return codes.sum(axis=1)
-    return pool_codes(torch.from_numpy(codes).mT, alignment.pooling, alignment.beta).numpy()
+        codes = dots.amax(dim=1)  # (queries, some, longest)
+        for size in np.unique(sizes[sizes > 0]).tolist():
+            same = torch.from_numpy(sizes == size).expand(scores.shape)
+            scores[same] += pool(codes[same][:, :size])
+    return np.where(sizes > 0, scores.numpy(), 0)
 
 
 def _soft(
     alignment: Alignment,
     side: str,
-    query: Float[Tensor, "size width"],
-    starts: Int[np.ndarray, " some"],
-    sizes: Int[np.ndarray, " some"],
-    kept: Kept,
-) -> Float[np.ndarray, " some"]:
-    place = np.arange(sizes.max())
-    mask, elements = place < sizes[:, None], np.minimum(starts[:, None] + place, len(kept.tokens) - 1)
-    padded = _floats(kept, torch.from_numpy(elements.ravel())).unflatten(0, elements.shape)
-    real = torch.from_numpy(mask)
+    words: Float[Tensor, "queries size width"],
+    taken: Float[Tensor, "*queries some longest width"],
+    sizes: Int[np.ndarray, "*queries some"],
+) -> Float[np.ndarray, "queries some"]:
+    """All of them with all items, or each with its own."""
+    real = torch.from_numpy(np.arange(taken.shape[-2]) < sizes[..., None])
+    each = [(words, taken, real)] if taken.ndim == 3 else zip(words[:, None], taken, real, strict=True)
     if side == "images":
-        return alignment.scores(padded, query[None], real)[:, 0].numpy()
-    return alignment.scores(query[None], padded, None, real)[0].numpy()
+        return torch.cat([alignment.scores(some, asked, mask).T for asked, some, mask in each]).numpy()
+    return torch.cat([alignment.scores(asked, some, None, mask) for asked, some, mask in each]).numpy()

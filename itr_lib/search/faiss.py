@@ -20,7 +20,7 @@ from torch import Tensor
 from itr_lib.encoders.tokens import Encoded
 from itr_lib.models import RetrievalModel
 from itr_lib.search import alignments
-from itr_lib.search.encodings import compact, expect_how, expect_question, items_in, new_ids, read
+from itr_lib.search.encodings import compact, expect_how, expect_question, items_in, new_ids, read, read_with_vectors
 from itr_lib.search.extra import scale_package
 from itr_lib.search.index import Found, how
 from itr_lib.search.shortlists import best_first, reorder
@@ -96,11 +96,7 @@ class FaissIndex:
         Raises:
             ValueError: for an id that comes twice in a call, another number of rows, another kind or width, or NaN.
         """
-        new = read(encoded, self.alignment, self._widths())
-        if "whole" not in new:
-            raise ValueError(
-                "encoded has tokens each, expected a vector and tokens each, or a vector each: a first stage"
-            )
+        new = read_with_vectors(encoded, self.alignment, self._widths())
         ids = new_ids(ids, items_in(new))
         fresh = torch.tensor([name not in self._known for name in ids], dtype=torch.bool)
         arrays = {"whole": new["whole"][fresh]}

@@ -141,17 +141,13 @@ class TwoStageIndex:
         expect_question(len(self), shortlist, top, weight)
         queries, top = self._read(encoded), min(int(top), len(self))
         shortlist = min(int(shortlist), len(self))
-        if "whole" in queries:
+        if "whole" not in queries:  # nobody is ahead, so all are aligned
+            every = torch.arange(len(self)).expand(items_in(queries), -1)
+            values, rows = first(self._alignments(queries, every), top)
+        else:
             values, rows = self._by_vectors(queries["whole"], max(top, shortlist if "tokens" in queries else 1))
-        else:  # nobody is ahead, so all are aligned
-            values, rows = (
-                torch.zeros(items_in(queries), len(self)),
-                torch.arange(len(self)).expand(items_in(queries), -1),
-            )
-            shortlist, weight = len(self), 1.0
-        if "tokens" in queries:
-            aligned = self._alignments(queries, rows[:, :shortlist])
-            values, rows = reorder(values, rows, aligned, weight)
+            if "tokens" in queries:
+                values, rows = reorder(values, rows, self._alignments(queries, rows[:, :shortlist]), weight)
         values, rows = values[:, :top], rows[:, :top]
         return Found([[self._ids[row] for row in found] for found in rows.tolist()], rows, values)
 
@@ -161,7 +157,7 @@ class TwoStageIndex:
         """Scores and rows of the first items by their vectors; as many queries at once as fit the budget."""
         items, at_once = self._all("whole").T, max(1, alignments.BUDGET // (4 * len(self)))
         found = [first(some @ items, count) for some in wholes.split(at_once)]
-        return torch.cat([values for values, _ in found]), torch.cat([rows for _, rows in found])
+        return found[0] if len(found) == 1 else tuple(map(torch.cat, zip(*found, strict=True)))
 
     def _alignments(
         self, queries: dict[str, Tensor], rows: Int[Tensor, "queries some"]

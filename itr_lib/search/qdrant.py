@@ -24,7 +24,7 @@ from torch import Tensor
 from itr_lib.encoders.tokens import Encoded
 from itr_lib.models import RetrievalModel
 from itr_lib.search import alignments
-from itr_lib.search.encodings import expect_how, expect_question, items_in, new_ids, read
+from itr_lib.search.encodings import expect_how, expect_question, items_in, new_ids, read, read_with_vectors
 from itr_lib.search.index import Found, how
 from itr_lib.search.qdrant_engines import Asked, Client, Edge, Hit
 from itr_lib.similarity import MRSW, Alignment
@@ -118,11 +118,7 @@ class QdrantIndex:
         Raises:
             ValueError: for an id that comes twice in a call, another number of rows, another kind or width, or NaN.
         """
-        new = read(encoded, self.alignment, self._widths)
-        if "whole" not in new:
-            raise ValueError(
-                "encoded has tokens each, expected a vector and tokens each, or a vector each: a first stage"
-            )
+        new = read_with_vectors(encoded, self.alignment, self._widths)
         names = new_ids(ids, items_in(new))
         if payloads is not None and len(payloads) != len(names):
             raise ValueError(f"payloads holds {len(payloads)} dictionaries, expected {len(names)}: one for each id")

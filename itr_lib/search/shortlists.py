@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -28,11 +29,8 @@ def best_first(
     values: Float[Tensor, "queries some"], rows: Int[Tensor, "queries some"]
 ) -> tuple[Float[Tensor, "queries some"], Int[Tensor, "queries some"]]:
     """Both ordered by value, the highest first; among equal ones the first rows."""
-    best, order = values.sort(dim=1, descending=True)
-    if _equal_neighbours(best):
-        rows, ascending = rows.sort(dim=1)
-        best, order = values.gather(1, ascending).sort(dim=1, descending=True, stable=True)
-    return best, rows.gather(1, order)
+    order = torch.from_numpy(np.lexsort((rows.numpy(), -values.numpy())))
+    return values.gather(1, order), rows.gather(1, order)
 
 
 def reorder(
@@ -51,8 +49,8 @@ def reorder(
 
 def _equal_neighbours(values: Float[Tensor, "queries some"]) -> list[int]:
     """Queries with two equal numbers in a row."""
-    equal = values[:, 1:] == values[:, :-1]
-    return equal.any(dim=1).nonzero()[:, 0].tolist() if equal.any() else []
+    equal = (values[:, 1:] == values[:, :-1]).numpy()
+    return np.flatnonzero(equal.any(axis=1)).tolist()
 
 
 def _near_the_top(scores: Float[Tensor, "queries items"], count: int) -> Int[Tensor, "queries some"]:
