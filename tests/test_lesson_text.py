@@ -245,15 +245,15 @@ def test_how_much_of_an_answer_a_help_tells() -> None:
     assert told("", "") == 0
 
 
-def test_what_one_should_have_seen_in_lesson_07_is_what_its_bands_were_made_of():
+def test_what_one_should_have_seen_in_lesson_07_is_what_its_bands_were_made_of(repo: Path):
     """A band is the values' range, and as much again on either side."""
     metrics = (
         "r1_smallest", "r1_largest", "m16_alone", "m16_shortlist", "cells_found_8", "walk_found_40",
         "filtered_after_1_percent", "merged_8_loses", "first_8_loses",
     )  # fmt: skip
-    text = (REPO / "solutions" / "07_search_at_scale.py").read_text(encoding="utf-8").partition("should have seen")[2]
+    text = (repo / "solutions" / "07_search_at_scale.py").read_text(encoding="utf-8").partition("should have seen")[2]
     told = re.findall(r"\| (-?[\d.]+) to (-?[\d.]+) \|", text)
-    bands = json.loads((REPO / "tests" / "expected" / "quick.json").read_text())["scenes"]["07_search_at_scale"]
+    bands = json.loads((repo / "tests" / "expected" / "quick.json").read_text())["scenes"]["07_search_at_scale"]
     assert len(told) == len(metrics)
     for metric, (low, high) in zip(metrics, told, strict=True):
         third = (bands[metric]["high"] - bands[metric]["low"]) / 3
