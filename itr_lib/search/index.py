@@ -157,7 +157,8 @@ class TwoStageIndex:
         """Scores and rows of the first items by their vectors; as many queries at once as fit the budget."""
         items, at_once = self._all("whole").T, max(1, alignments.BUDGET // (4 * len(self)))
         found = [first(some @ items, count) for some in wholes.split(at_once)]
-        return found[0] if len(found) == 1 else tuple(map(torch.cat, zip(*found, strict=True)))
+        values, rows = zip(*found, strict=True)
+        return torch.cat(values), torch.cat(rows)
 
     def _alignments(
         self, queries: dict[str, Tensor], rows: Int[Tensor, "queries some"]
