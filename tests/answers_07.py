@@ -360,12 +360,24 @@ def _machines(up=math.ceil, held=lambda items, shards: items / shards, last=lamb
     return machines
 
 
+def walk_steps_by_links(query, vectors, neighbours, start, beam):
+    seen, opened = {start: float(vectors[start] @ query)}, set()
+    for _ in range(neighbours.shape[1]):
+        closed = [row for row in sorted(seen, key=seen.get, reverse=True)[:beam] if row not in opened]
+        if closed:
+            opened.add(closed[0])
+            for row in neighbours[closed[0]].tolist():
+                seen[row] = float(vectors[row] @ query)
+    return torch.tensor(sorted(seen, key=seen.get, reverse=True))
+
+
 WRONG |= {
     "walk": [
+        (walk_steps_by_links, "so many steps are taken as there are links"),
         (walk_greedy, "ends at the first top"),
         (walk_opens_all, "the whole graph is walked through"),
         (walk_beam_steps, "so many items are opened as the beam holds"),
-        (walk_counts_twice, "shape"),
+        (walk_counts_twice, "looked at twice stand there twice"),
         (walk_everything, "these are all items of the gallery"),
         (_walk(out=lambda best, opened, beam: best[:beam]), "this is the beam alone"),
         (_walk(out=lambda best, opened, beam: opened), "the opened items, in the order of opening"),

@@ -84,6 +84,8 @@ def test_codes_of_centroids_are_their_own_numbers_and_their_scores_exact():
     (lambda: train_codebooks(VECTORS, 3), "parts is 3, expected a number that divides"),
     (lambda: train_codebooks(VECTORS, 4, size=700), "600 vectors cannot have 700"),
     (lambda: neighbour_graph(VECTORS, 600, 1), "near is 600, expected 1 to 599"),
+    (lambda: walk(QUERY, VECTORS, neighbour_graph(VECTORS, 2, 1), 600, 3), "start 600, expected .* 0 to 599"),
+    (lambda: walk(QUERY, VECTORS, neighbour_graph(VECTORS, 2, 1), 0, 0), "beam is 0"),
     (lambda: merged(Tokens(VECTORS[None], torch.ones(1, 600, dtype=torch.bool)), 0), "keep"),
     (lambda: collection.made_vectors(0), "count"),
     (lambda: machines(10, 8, 4, 1, 1, 0), "an item takes 8 of 4 bytes"),
@@ -199,3 +201,25 @@ def test_a_query_is_its_match_and_more_so_the_less_it_is_blurred():
     near, far = (collection.made_queries(VECTORS, match, blur=blur) for blur in (0.1, 3.0))
     assert ((near @ VECTORS.T).argmax(dim=1) == match).all()
     assert ((near * VECTORS[match]).sum(dim=1) > (far * VECTORS[match]).sum(dim=1)).all()
+
+
+# --- machines --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given, right", [
+    ((1000, 64, 64_000, 1, 2**-10, 0), 1),  # fits to the byte, and is busy for 1000/1024 of a second
+    ((1001, 64, 64_000, 1, 2**-10, 0), 2),  # one item more: another shard
+    ((1024, 64, 64_000, 2, 2**-10, 0), 2),  # two shards of half a second each, asked twice: one copy
+    ((1024, 64, 64_000, 3, 2**-10, 0), 4),  # asked three times: two copies
+    ((1024, 64, 64_000, 3, 2**-10, 2), 8),  # and two to spare
+])  # fmt: skip
+def test_machines_by_hand(given, right):
+    assert machines(*given) == right
+
+
+def test_float64_is_as_good():
+    vectors = VECTORS.double()
+    links, books = neighbour_graph(vectors, 4, 1), train_codebooks(vectors, 4, size=9)
+    assert walk(QUERY.double(), vectors, links, 0, 5).tolist() == walk(QUERY, VECTORS, links, 0, 5).tolist()
+    scores = code_scores(QUERY.double(), product_codes(vectors, books), books)
+    assert scores.dtype == torch.float64

@@ -146,6 +146,11 @@ def _into_the_beam(scores, new, item, beam):
     return new if len(worst) < beam else {other: value for other, value in new.items() if value > worst[-1]}
 
 
+def _two_links_away(neighbours: Tensor, item: int) -> list[int]:
+    near = neighbours[item]
+    return [*near.tolist(), *neighbours[near].flatten().tolist()]
+
+
 TOGGLES: dict[str, dict[str, object]] = {
     "the worst item of the beam is opened first: the best that is not opened yet": {"choose": _worst_closed},
     "items are opened in the order in which they were seen: the best of the beam comes next": {
@@ -175,6 +180,7 @@ TOGGLES: dict[str, dict[str, object]] = {
     "only an opened item's first neighbour is looked at: all of them": {
         "links": lambda neighbours, item: neighbours[item, :1].tolist()
     },
+    "the neighbours of an opened item's neighbours are seen, too: only its own are": {"links": _two_links_away},
     "an opened item's last neighbour is left out: all of them": {
         "links": lambda neighbours, item: neighbours[item, :-1].tolist()
     },
@@ -183,7 +189,6 @@ TOGGLES: dict[str, dict[str, object]] = {
     },
     "the walk begins at row 0: at `start`": {"begin": lambda start: [0]},
     "one step is taken: go on until everything in the beam is opened": {"steps": 1},
-    "so many steps are taken as there are links: go on until everything in the beam is opened": {"steps": 4},
     "this is the beam alone: all that is seen": {"give": lambda order, opened, beam: order[:beam]},
     "this is the best item alone: all that is seen": {"give": lambda order, opened, beam: order[:1]},
     "these are the opened items, in the order of opening: all that is seen, best first": {
@@ -234,7 +239,20 @@ def _scores_of(**inputs) -> Tensor:
     return inputs["vectors"][walk_with(**inputs)] @ inputs["query"]
 
 
+def _as_many_steps_as_links(**inputs) -> Tensor:
+    return walk_with(**inputs, steps=inputs["neighbours"].shape[1])
+
+
+def _seen_twice(query, vectors, neighbours, start, beam) -> Tensor:
+    """A row stands as often as it was looked at."""
+    opened = graph.opened_on_the_way(query, vectors, neighbours, start, beam)
+    rows = torch.cat([torch.tensor([start]), neighbours[opened].flatten()])
+    return rows[(vectors[rows] @ query).argsort(descending=True, stable=True)]
+
+
 WALK_MISTAKES: dict[str, Callable] = {
+    "so many steps are taken as there are links: go on until everything in the beam is opened": _as_many_steps_as_links,
+    "rows that were looked at twice stand there twice: each item is seen once": _seen_twice,
     "this is the way of a climb, from the best neighbour to the next: with a beam, the best few seen are all opened, "
     "and all that is seen is returned": _climbs,
     "these are all items of the gallery: those that the walk sees": _all_items,

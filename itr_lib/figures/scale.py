@@ -49,7 +49,7 @@ def measured_curves(
         axis.plot(*reference, "--", color=REFERENCE, lw=1.2)
     axis.set(xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.4g}"))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
     at = sorted({number for x, _ in curves.values() for number in x})
     if len(at) <= FEW:  # all curves are measured at the same few places
         axis.set_xticks(at)

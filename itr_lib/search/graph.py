@@ -45,7 +45,14 @@ def walk(
 
     The *beam* holds the best ``beam`` items seen so far. At each step the best item of the beam whose neighbours were
     not looked at yet is opened: they are seen now. The walk ends when the beam has no such item.
+
+    Raises:
+        ValueError: for a beam below 1, or a start that is no row.
     """
+    if beam < 1 or not 0 <= start < len(vectors):
+        raise ValueError(
+            f"beam is {beam} and start {start}, expected 1 or more, and a row from 0 to {len(vectors) - 1}"
+        )
     best, _ = _walked(query, vectors, neighbours, start, beam)
     return torch.tensor(best, device=query.device)
 
