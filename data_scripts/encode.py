@@ -4,13 +4,13 @@
     python -m data_scripts.encode --pictures shards/*.tar --model openai/clip-vit-base-patch32 --out ENCODED
     python -m data_scripts.encode --pictures paths.parquet --model openai/clip-vit-base-patch32 --out ENCODED --ray 4
 
-A part is a tar file, as WebDataset packs them, or 512 pictures of a folder or of a list; it becomes one file in
-``--out``. A list is a parquet file with a column ``path``, relative to the file or not, and ``id`` where the paths
-are not to be the pictures' names. The same command may run in any number of processes, also on machines that share
-the disk: each takes the next part that nobody has. ``--ray`` starts so many on a Ray cluster, or here. Whoever is
-killed loses a part at most, which the next call makes anew; nothing is lost or doubled. ``--run`` is a run of
-``data_scripts.train --pictures``, whose model looks at pictures; ``--model`` is an image encoder, of which the vector
-of the whole picture is kept.
+A part is a tar file, as WebDataset and img2dataset pack them, or 512 pictures of a folder or of a list; it becomes
+one file in ``--out``. A list is a parquet file with a column ``path``, relative to the file or not, and ``id`` where
+the paths are not to be the pictures' names. The same command may run in any number of processes, also on machines
+that share the disk: each takes the next part that nobody has. ``--ray`` starts so many on a Ray cluster, or here.
+Whoever is killed loses a part at most, which the next call makes anew; nothing is lost or doubled. ``--run`` is a run
+of ``data_scripts.train --pictures``, whose model looks at pictures; ``--model`` is an image encoder, of which the
+vector of the whole picture is kept.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from data_scripts.extraction import find_pictures
+from data_scripts.extraction import PICTURES, find_pictures
 from itr_lib.data.archives import unpack
 from itr_lib.data.batches import ImageBatch
 from itr_lib.data.boxes import WHOLE
@@ -80,8 +80,8 @@ def parts_of(sources: Sequence[Path], problems: Problems) -> list[Part]:
     """The parts of folders, tar files and lists, in order. Raises ``ValueError`` for what is none of them."""
     found: list[Part] = []
     for source in sources:
-        if source.suffix == ".tar" and source.is_file():
-            found.append(Part(len(found), source))
+        if tars := tars_of(source):
+            found += [Part(len(found) + place, tar) for place, tar in enumerate(tars)]
             continue
         if source.is_dir():
             paths, ids = find_pictures(source, problems), []
@@ -92,6 +92,14 @@ def parts_of(sources: Sequence[Path], problems: Problems) -> list[Part]:
         for at in range(0, len(paths), PART):
             found.append(Part(len(found), None, tuple(paths[at : at + PART]), tuple(ids[at : at + PART])))
     return found
+
+
+def tars_of(source: Path) -> list[Path]:
+    """A tar file, or those of a folder that holds no picture beside them, as img2dataset leaves one."""
+    if source.is_dir():
+        pictures = any(path.suffix.lower() in PICTURES for path in source.rglob("*"))
+        return [] if pictures else sorted(source.glob("*.tar"))
+    return [source] if source.suffix == ".tar" and source.is_file() else []
 
 
 def listed(table: Path) -> tuple[list[Path], list[str]]:
@@ -265,7 +273,10 @@ def work_on_ray(parts: Sequence[Part], out: Path, make: Callable[[], Encode], ba
     ray.init(ignore_reinit_error=True, include_dashboard=False, log_to_driver=False)
     rows = ray_data.from_items(left, override_num_blocks=len(left))
     made = {"fn_constructor_args": (make, out, batch), "batch_size": 1, "concurrency": processes}
-    rows.map_batches(Worker, **made).materialize()
+    try:
+        rows.map_batches(Worker, **made).materialize()
+    except ray.exceptions.RayError as error:
+        raise RuntimeError(f"a process of Ray's stopped: {str(error).strip().splitlines()[-1]}") from error
 
 
 def encoded_in(out: Path) -> Iterator[tuple[list[str], Encoded]]:
@@ -298,12 +309,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out, problems = options.out.expanduser(), Problems()
     try:
         device = choose_device(options.device)
-        parts = parts_of([path.expanduser() for path in options.pictures], problems)
+        parts = parts_of([path.expanduser().resolve() for path in options.pictures], problems)
         chosen = (of_run, options.run) if options.run else (of_encoder, options.model)
         encode, index = chosen[0](chosen[1], device)
         claim(out, settings_of(str(chosen[1]), parts))
         if options.ray:
-            work_on_ray(parts, out.resolve(), partial(encoder_alone, *chosen, device), options.batch_size, options.ray)
+            where = (
+                Path(chosen[1]).resolve() if Path(chosen[1]).exists() else chosen[1]
+            )  # Ray's processes stand elsewhere
+            make = partial(encoder_alone, chosen[0], where, device)
+            work_on_ray(parts, out.resolve(), make, options.batch_size, options.ray)
         else:
             work(parts, out, encode, options.batch_size)
         left = sum(not part.file(out).exists() for part in parts)

@@ -192,6 +192,16 @@ def test_a_list_that_cannot_be_used_is_told(tmp_path, rows, told):
         encode.parts_of([table], encode.Problems())
 
 
+def test_a_folder_of_tars_stands_for_its_tars_and_one_with_pictures_beside_them_for_these(tmp_path):
+    for name in ("b.tar", "a.tar", "a.parquet"):
+        (tmp_path / name).touch()
+    found = encode.parts_of([tmp_path], encode.Problems())
+    assert [(part.number, part.tar) for part in found] == [(0, tmp_path / "a.tar"), (1, tmp_path / "b.tar")]
+    (tmp_path / "c.png").touch()
+    (part,) = encode.parts_of([tmp_path], encode.Problems())
+    assert part.tar is None and part.paths == (tmp_path / "c.png",)
+
+
 def test_what_is_missing_is_named(collection, tmp_path, monkeypatch, capsys):
     for name in ("pyarrow", "pyarrow.parquet", "ray", "ray.data"):
         monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
