@@ -7,7 +7,7 @@
 #
 # - say what a query costs, in time and in bytes, before you build anything;
 # - keep a vector in a sixteenth of its bytes, and measure what that loses;
-# - look at a few per cent of a gallery and find nearly all;
+# - look at a few per cent of a gallery and find most of what a scan finds;
 # - filter and delete without losing answers;
 # - count the machines for a billion pictures.
 #
@@ -274,7 +274,11 @@ lesson.show(figure)
 
 # %% solution="search-cells"
 def search_cells(query, vectors, starts, centroids, probes):
-    """All rows of a few cells, best first: (d,), (N, d), (C+1,), (C, d), int -> (n,) rows."""
+    """All rows of a few cells, best first: (d,), (N, d), (C+1,), (C, d), int -> (n,) rows.
+
+    For query [1, 0], vectors [[0, 1], [.1, 2], [.6, .8], [.8, .6], [-1, 0]], starts [0, 2, 4, 5],
+    centroids [[0, 1], [.7, .7], [-1, 0]] and 2 probes: [3, 2, 1, 0].
+    """
     ### BEGIN SOLUTION
     nearest = (centroids @ query).topk(min(probes, len(centroids))).indices
     edges = starts.tolist()
