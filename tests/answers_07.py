@@ -174,10 +174,31 @@ def cells_top_items(query, vectors, starts, centroids, probes):
     return (vectors @ query).topk(min(probes, len(vectors))).indices
 
 
-def cells_of_the_best_item(query, vectors, starts, centroids, probes):
+def cells_in_one_span(query, vectors, starts, centroids, probes):
     best = (centroids @ query).topk(min(probes, len(centroids))).indices
     rows = torch.arange(int(starts[best.min()]), int(starts[best.max() + 1]))
     return rows[(vectors[rows] @ query).argsort(descending=True)]
+
+
+def cells_where_the_best_lie(query, vectors, starts, centroids, probes):
+    owner = torch.repeat_interleave(torch.arange(len(centroids)), starts.diff())
+    best = (vectors @ query).topk(min(probes, len(vectors))).indices
+    rows = [row for row in range(len(vectors)) if owner[row] in owner[best]]
+    return torch.tensor(sorted(rows, key=lambda row: -float(vectors[row] @ query)))
+
+
+def cells_others_last(query, vectors, starts, centroids, probes):
+    owner = torch.repeat_interleave(torch.arange(len(centroids)), starts.diff())
+    chosen = (centroids @ query).topk(min(probes, len(centroids))).indices
+    scores = torch.where(torch.isin(owner, chosen), vectors @ query, -torch.inf)
+    return scores.argsort(descending=True, stable=True)
+
+
+def scores_with_bytes_as_index(query, codes, codebooks):
+    table = torch.stack([book @ part for book, part in zip(codebooks, query.chunk(len(codebooks)), strict=True)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return table[torch.arange(len(codebooks)), codes].sum(dim=1)
 
 
 WRONG = {
@@ -198,6 +219,7 @@ WRONG = {
     ],
     "code-scores": [
         (scores_as_a_mask, "mask"),
+        (scores_with_bytes_as_index, "for True and False: codes.long()"),
         (scores_first_column, "all parts use the first column"),
         (scores_written_over, "only the last part counts"),
         (scores_first_book, "every part uses the first codebook"),
@@ -221,9 +243,11 @@ WRONG = {
         (_cells(out=lambda rows, order: rows), "not ordered"),
         (_cells(out=lambda rows, order: rows[order].flip(0)), "worst first"),
         (_cells(out=lambda rows, order: rows[order].sort().values), "sorted by number"),
+        (cells_where_the_best_lie, "the cells of the best items are looked into"),
+        (cells_others_last, "the items of other cells stand at the end"),
         (cells_everything, "these are all items"),
         (cells_top_items, "best `probes` items"),
-        (cells_of_the_best_item, "from the first chosen cell to the last"),
+        (cells_in_one_span, "from the first chosen cell to the last"),
     ],
 }
 

@@ -132,6 +132,10 @@ TOGGLES: dict[str, dict[str, object]] = {
     "these are the parts' numbers, one by one: their sum over the parts": {"pool": lambda each: each},
     "this is the sum over the items: over the parts, dim=1": {"pool": lambda each: each.sum(dim=0)},
     "this is the sum over everything: one number an item": {"pool": torch.sum},
+    "look-ups are squared before they are added up: plain dot products": {
+        "pool": lambda each: each.square().sum(dim=1)
+    },
+    "look-ups are added up without their signs: plain dot products": {"pool": lambda each: each.abs().sum(dim=1)},
     "the sign is turned round": {"pool": lambda each: -each.sum(dim=1)},
 }
 
@@ -159,7 +163,20 @@ def _as_mask(query, codes, codebooks):
     return sum(row[column.bool()] for row, column in zip(table, codes.T, strict=True))
 
 
+def _bytes_at_once(query, codes, codebooks):
+    """One look-up for all; bytes are a mask there, of the wrong shape."""
+    own = codes.bool() if codes.dtype == torch.uint8 else codes
+    return _table(query, codebooks)[torch.arange(len(codebooks)), own].sum(dim=1)
+
+
+def _bytes_gathered(query, codes, codebooks):
+    """gather takes no bytes."""
+    return _table(query, codebooks).gather(1, codes.T).sum(dim=0)
+
+
 SCORES_MISTAKES: dict[str, Callable] = {
+    "codes come as bytes here, and torch takes bytes as an index for True and False: codes.long()": _bytes_at_once,
+    "codes come as bytes here, and gather asks for whole numbers of 64 bits: codes.long()": _bytes_gathered,
     "this multiplies with the codes themselves: a code is the number of a centroid, so look it up": _codes_themselves,
     "this is the table, (M, K): look up each item's codes in it, and add them up": _whole_table,
     "all parts use the first column of the codes, or the table's rows are added up before the look-up: column m is "

@@ -109,6 +109,10 @@ TOGGLES: dict[str, dict[str, object]] = {
     },
     "the vectors compete for each centroid: it is the centroids that compete for each part of a vector, along their "
     "own axis": {"take": lambda far: far.argmin(dim=0)},
+    "these are all centroids in their order: the nearest alone, argmin": {"take": lambda far: far.argsort(dim=2)},
+    "this is the second nearest centroid: the nearest, argmin": {
+        "take": lambda far: far.argsort(dim=2)[:, :, min(1, far.shape[2] - 1)]
+    },
     "numbers begin at 1: the first centroid is number 0": {"take": lambda far: far.argmin(dim=2) + 1},
     "these are the distances: the numbers of the nearest centroids are asked for, argmin": {
         "take": lambda far: far.amin(dim=2)
@@ -125,6 +129,9 @@ TOGGLES: dict[str, dict[str, object]] = {
     },
     "every part is the first one: cut the vector into all of its parts": {
         "cut": lambda vectors, parts: _cut(vectors, parts)[:, :1].expand(-1, parts, -1)
+    },
+    "parts overlap, each one number further on: they lie one behind the other, chunk(M, dim=1)": {
+        "cut": lambda vectors, parts: vectors.unfold(1, vectors.shape[1] // parts, 1)[:, :parts]
     },
     "vectors are brought to length 1 first: take them as they come": {
         "cut": lambda vectors, parts: _cut(unit(vectors), parts)

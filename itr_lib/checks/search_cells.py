@@ -131,6 +131,9 @@ TOGGLES: dict[str, dict[str, object]] = {
     "these are places that the cells have in an order, not the cells in their order: topk, or one argsort": {
         "turn": lambda cells: cells.argsort()
     },
+    "cells are chosen by the size of their dot products, whatever the sign: the highest": {
+        "near": lambda query, vectors: (vectors @ query).abs()
+    },
     "one cell is looked into, whatever probes says": {"count": lambda probes: 1},
     "one cell too few is looked into": {"count": lambda probes: probes - 1},
     "one cell too many is looked into": {"count": lambda probes: probes + 1},
@@ -145,6 +148,15 @@ TOGGLES: dict[str, dict[str, object]] = {
     },
     "the cell before the chosen one is looked into: cell c begins at starts[c]": {
         "span": lambda starts, cell: (int(starts[max(0, cell - 1)]), int(starts[cell]))
+    },
+    "the cell behind the chosen one is looked into: cell c begins at starts[c]": {
+        "span": lambda starts, cell: (int(starts[cell + 1]), int(starts[min(cell + 2, len(starts) - 1)]))
+    },
+    "a cell is taken to reach to the end of the gallery: it ends before starts[c + 1]": {
+        "span": lambda starts, cell: (int(starts[cell]), int(starts[-1]))
+    },
+    "starts[c + 1] is taken for the number of items: it is where the next cell begins": {
+        "span": lambda starts, cell: (int(starts[cell]), int(starts[cell]) + int(starts[cell + 1]))
     },
     "rows count within each cell: add where the cell begins, starts[c]": {"give": _local_rows},
     "these are places among the candidates: look up there which rows they are, rows[order]": {
@@ -198,12 +210,59 @@ def _nearest_centroid_again(query, vectors, starts, centroids, probes):
     return rows[_order(vectors[rows] @ query)]
 
 
+def _of_the_best_items(query, vectors, starts, centroids, probes):
+    """The cells in which the best items lie."""
+    owner = torch.arange(len(centroids)).repeat_interleave(starts.diff())
+    cells = owner[_order(vectors @ query)[:probes]]
+    rows = torch.isin(owner, cells).nonzero()[:, 0]
+    return rows[_order(vectors[rows] @ query)]
+
+
+def _inside(vectors, starts, centroids, cells):
+    owner = torch.arange(len(centroids)).repeat_interleave(starts.diff())
+    return torch.isin(owner, cells)
+
+
+def _others_filled(fill):
+    def filled(query, vectors, starts, centroids, probes):
+        cells = _cells_themselves(query, vectors, starts, centroids, probes)
+        scores = (vectors @ query).masked_fill(~_inside(vectors, starts, centroids, cells), fill)
+        return scores.argsort(descending=True, stable=True)
+
+    return filled
+
+
+def _cut_to_probes(query, vectors, starts, centroids, probes):
+    return search_cells(query, vectors, starts, centroids, probes)[:probes]
+
+
+def _last_cell_alone(query, vectors, starts, centroids, probes):
+    cell = _cells_themselves(query, vectors, starts, centroids, probes)[-1]
+    rows = torch.arange(int(starts[cell]), int(starts[cell + 1]))
+    return rows[_order(vectors[rows] @ query)]
+
+
+def _vectors_of_the_rows(query, vectors, starts, centroids, probes):
+    return vectors[search_cells(query, vectors, starts, centroids, probes)]
+
+
 CELLS_MISTAKES: dict[str, Callable] = {
     "these are the numbers of the cells: their items' rows are asked for": _cells_themselves,
     "these are the rows where the cells begin: all their rows, starts[c] to starts[c + 1] - 1": _where_they_begin,
     "these are all items: those of the `probes` best cells": _all_items,
     "these are the best `probes` items of all: all items of the `probes` best cells": _best_items,
     "everything from the first chosen cell to the last is looked at: the chosen cells alone": _one_long_span,
+    "the cells of the best items are looked into, which nobody knows before looking at all: the cells whose centroids "
+    "have the highest dot products": _of_the_best_items,
+    "the items of other cells stand at the end: they are left out, since nobody looked at them": _others_filled(
+        -torch.inf
+    ),
+    "the items of other cells count with a dot product of 0: they are left out": _others_filled(0.0),
+    "only the best `probes` rows are returned: all rows of the cells": _cut_to_probes,
+    "only the last of the chosen cells is looked at: all of them; is something added up, or written over?": (
+        _last_cell_alone
+    ),
+    "these are the items' vectors: their rows are asked for": _vectors_of_the_rows,
     "items are put into cells anew: `starts` says which rows a cell holds": _nearest_centroid_again,
 }
 
