@@ -144,6 +144,11 @@ product_codes = check("product-codes", product_codes)
 # %% [markdown]
 # To search, nobody turns codes back into vectors. The dot product with a vector is the sum over its parts. A part has only 256 possible values, so a *table* of $M \times 256$ dot products, made once a query, holds all that can occur. A score is $M$ look-ups.
 
+# %% tags=["nbval-check-output"]
+table = torch.tensor([[1.0, 2.0], [0.0, 21.0]])  # a query with the two centroids of each part
+for one, two in ((0, 0), (1, 1), (0, 1)):
+    print(f"codes {one}, {two}: {table[0, one]:.0f} + {table[1, two]:.0f}")
+
 # %% [markdown] exercise="code-scores" difficulty=2 minutes=10 points=3
 # ### Your turn: scores from a table
 #

@@ -33,7 +33,7 @@ each_lesson = pytest.mark.parametrize("lesson", LESSONS or ["no lesson"])
 def test_there_are_lessons() -> None:
     assert LESSONS, "solutions/ holds no lesson: nothing below tests anything"
     main = [name for name in LESSONS if not is_appendix(name)]
-    assert [name[:2] for name in main] == [f"{n:02d}" for n in range(7)]
+    assert [name[:2] for name in main] == [f"{n:02d}" for n in range(8)]
     numbers = [name.partition("_")[0] for name in LESSONS]
     assert len(set(numbers)) == len(numbers)
     for name in set(LESSONS) - set(main):  # 04a, and before 04b the 04a; each beside a lesson
