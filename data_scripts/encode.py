@@ -97,8 +97,8 @@ def parts_of(sources: Sequence[Path], problems: Problems) -> list[Part]:
 def tars_of(source: Path) -> list[Path]:
     """A tar file, or those of a folder that holds no picture beside them, as img2dataset leaves one."""
     if source.is_dir():
-        pictures = any(path.suffix.lower() in PICTURES for path in source.rglob("*"))
-        return [] if pictures else sorted(source.glob("*.tar"))
+        tars = sorted(source.glob("*.tar"))
+        return [] if tars and any(path.suffix.lower() in PICTURES for path in source.rglob("*")) else tars
     return [source] if source.suffix == ".tar" and source.is_file() else []
 
 
@@ -122,6 +122,8 @@ def listed(table: Path) -> tuple[list[Path], list[str]]:
     ids = rows.get("id", paths)
     if any(one is None or one == "" for one in (*paths, *ids)):
         raise ValueError(f"{table} has rows without a path or an id")
+    if not all(isinstance(path, str) for path in paths):
+        raise ValueError(f"{table} has a {type(paths[0]).__name__} in its column path, expected text")
     ids = [composed(str(one)) for one in ids]
     if twice := [name for name, count in Counter(ids).items() if count > 1]:
         raise ValueError(f"{table} has {twice[0]!r} twice: an index knows pictures by their ids")

@@ -34,7 +34,7 @@ from itr_lib import evaluation, figures, inference, search
 from itr_lib.checks import check, library
 from itr_lib.lessons import collection, open_lesson, recipes, timing
 from itr_lib.search import cells, codes, fewer_tokens, graph, qdrant
-from itr_lib.similarity import cosine_scores, l2_normalise
+from itr_lib.similarity import l2_normalise
 
 # %%
 lesson = open_lesson(
@@ -239,7 +239,7 @@ figure = figures.measured_curves(
 lesson.show(figure)
 
 # %% [markdown]
-# Codes alone confuse what is near: ten neighbours fall into few combinations of centroids. As a *first stage* they do well, since nothing is lost that is still among the first 100. In the library: `itr_lib/search/codes.py`; for real galleries take `IndexPQ` of the package faiss, whose look-ups run in the processor's registers.
+# Codes alone confuse what is near: ten neighbours fall into few combinations of centroids. As a *first stage* they do well, since nothing is lost that is still among the first 100. In the library: `itr_lib/search/codes.py`; for real galleries take `IndexPQ` of the package faiss.
 
 # %%
 lesson.clock()
@@ -545,7 +545,7 @@ figure = figures.measured_curves(
 lesson.show(figure)
 
 # %% [markdown]
-# *Merged* joins the two most alike tokens of a picture, again and again, until so many are left. *The first ones* keeps the regions that the detector is most sure of, and drops the others. Scenes hold a handful of objects, and 36 boxes lie on top of each other, so most tokens say what another one says. On photographs measure anew.
+# *Merged* joins the two most alike tokens of a picture, again and again, until so many are left. *The first ones* keeps the first regions and drops the others. The boxes of scenes stand in no order, so this is a choice by chance. Scenes hold a handful of objects under up to 36 boxes, two to four of them around each object, so many tokens say what another one says. On photographs measure anew.
 
 # %%
 lesson.clock()
@@ -617,7 +617,7 @@ a_code = took / size
 # %% [markdown]
 # Where a small gallery is faster than foretold, it fits into the processor's cache. So foretell from a *large* gallery, or pay for what you forgot.
 #
-# Codes save memory here, and no time: our look-ups are slower than a plain product. (faiss does many at once.) Cells save time, and no memory. Below are a billion pictures, machines with 64 GB for items, a hundred queries a second, and one spare copy.
+# Codes save memory here, and no time: our look-ups are slower than a plain product. Cells save time, and no memory. Below are a billion pictures, machines with 64 GB for items, a hundred queries a second, and one spare copy.
 
 # %%
 looked_at = cells_share / 100

@@ -180,6 +180,7 @@ def test_a_list_of_paths_has_its_own_ids_and_what_cannot_be_opened_is_told(colle
     [
         ({"file": ["a"]}, "has the columns file, expected one named path"),
         ({"path": ["a", None]}, "rows without a path"),
+        ({"path": [1, 2]}, "has a int in its column path, expected text"),
         ({"path": ["a", "b"], "id": ["x", "x"]}, "has 'x' twice"),
         (None, "no parquet file that can be read"),
     ],

@@ -31,16 +31,14 @@ def merged(tokens: Tokens, keep: int) -> Tokens:
     every = torch.arange(len(sums), device=sums.device)
     for _ in range(sums.shape[1] - keep):
         means = l2_normalise(sums)
-        alike = (means @ means.mT).masked_fill(~(mask[:, :, None] & mask[:, None, :]), -torch.inf).triu(1)
-        alike = alike.masked_fill(torch.ones_like(alike, dtype=torch.bool).tril(), -torch.inf)
+        pairs = (mask[:, :, None] & mask[:, None, :]).triu(1)  # each once, none with itself
+        alike = (means @ means.mT).masked_fill(~pairs, -torch.inf)
         one, other = torch.unravel_index(alike.flatten(1).argmax(dim=1), alike.shape[1:])
         more = mask.sum(dim=1) > keep
         sums[every, one] += sums[every, other] * more[:, None]
         mask[every, other] &= ~more
         sums = sums * mask[..., None]
-    order = mask.int().argsort(dim=1, descending=True, stable=True)[:, :keep]
-    vectors = l2_normalise(sums.gather(1, order[..., None].expand(-1, -1, sums.shape[2])))
-    return Tokens(vectors, mask.gather(1, order))
+    return first_ones(Tokens(l2_normalise(sums), mask), keep)
 
 
 def first_ones(tokens: Tokens, keep: int) -> Tokens:

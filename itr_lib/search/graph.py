@@ -49,10 +49,6 @@ def walk(
     Raises:
         ValueError: for a beam below 1, or a start that is no row.
     """
-    if beam < 1 or not 0 <= start < len(vectors):
-        raise ValueError(
-            f"beam is {beam} and start {start}, expected 1 or more, and a row from 0 to {len(vectors) - 1}"
-        )
     best, _ = _walked(query, vectors, neighbours, start, beam)
     return torch.tensor(best, device=query.device)
 
@@ -64,11 +60,15 @@ def opened_on_the_way(
     start: int,
     beam: int,
 ) -> list[int]:
-    """The items whose neighbours :func:`walk` looks at, in that order: for a picture of it."""
+    """The items whose neighbours :func:`walk` looks at, in that order: for a picture of it. Raises alike."""
     return _walked(query, vectors, neighbours, start, beam)[1]
 
 
 def _walked(query: Tensor, vectors: Tensor, neighbours: Tensor, start: int, beam: int) -> tuple[list[int], list[int]]:
+    if beam < 1 or not 0 <= start < len(vectors):
+        raise ValueError(
+            f"beam is {beam} and start {start}, expected 1 or more, and a row from 0 to {len(vectors) - 1}"
+        )
     seen, opened = {start: float(vectors[start] @ query)}, {}
     while True:
         best = sorted(seen, key=seen.__getitem__, reverse=True)
