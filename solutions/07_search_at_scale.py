@@ -92,7 +92,7 @@ speed = SIZES[-1] * item_bytes / scan[SIZES[-1]] / 1e6
 print(f"the largest scan reads {SIZES[-1] * item_bytes / 1e6:,.0f} MB, {speed:.1f} GB a second")
 
 # %% [markdown]
-# The dashed line is what time in proportion to items would be, from the largest gallery down. A gallery that fits into the processor's cache lies below it.
+# The dashed line is what time in proportion to items would be, from the largest gallery down. Two things bend the curve away from it: a gallery that fits into the processor's cache is read faster, and in a small one the fixed cost of a call shows.
 #
 # So there are two ways to be faster: read **fewer bytes an item**, or read **fewer items**.
 
@@ -615,7 +615,7 @@ for size in (10_000, 100_000) if profile == "smoke" else (1_000_000, 10_000_000)
 a_code = took / size
 
 # %% [markdown]
-# Where a small gallery is faster than foretold, it fits into the processor's cache. So foretell from a *large* gallery, or pay for what you forgot.
+# Small galleries say little: the cache makes them faster than foretold, the fixed cost of a call slower. So foretell from a *large* gallery.
 #
 # Codes save memory here, and no time: our look-ups are slower than a plain product. Cells save time, and no memory. Below are a billion pictures, machines with 64 GB for items, a hundred queries a second, and one spare copy.
 
