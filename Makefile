@@ -10,7 +10,7 @@ ROOT ?=
 SEED ?= 0
 # Of `make nightly`.
 SEEDS ?= 0 1 2
-# Lessons at a time; each gets its share of the cores. Two at a time, all six of the course took 992 s on two cores.
+# Lessons at a time; each gets its share of the cores. Two at a time, all eight of the course took 1,173 s on two cores.
 JOBS ?= 2
 # Which lesson `make reset` resets, and a folder from which `make update` takes a newer version.
 LESSON ?=

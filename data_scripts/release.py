@@ -31,6 +31,7 @@ from itr_lib.course import build as builder
 from itr_lib.course.bands import load_bands
 from itr_lib.course.build import differences
 from itr_lib.course.execute import committed_problems
+from itr_lib.course.git import GitError, git
 from itr_lib.course.source import lesson_sources
 from itr_lib.files import write_whole
 
@@ -70,13 +71,15 @@ def disagreements(repo: Path, wanted: str) -> list[Finding]:
 
 def _tree(repo: Path, wanted: str) -> Iterator[Finding]:
     own = f":(exclude){(RELEASED / f'{wanted}.json').as_posix()}"  # so that a release can be tried twice
-    status, changed = _call(repo, "git", "status", "--porcelain", "--", ".", own)
-    if status:
-        yield f"git does not know this folder: {changed}", "git status"
-    elif changed:
-        lines = changed.splitlines()
-        yield f"the working tree has {len(lines)} changes, {lines[0].strip()} first", "git status; git commit"
-    elif _call(repo, "git", "tag", "--list", f"v{wanted}")[1]:
+    try:
+        changed = git(repo, "status", "--porcelain", "--", ".", own).splitlines()
+        tagged = git(repo, "tag", "--list", f"v{wanted}")
+    except GitError as error:
+        yield f"git does not know this folder: {error}", "git status"
+        return
+    if changed:
+        yield f"the working tree has {len(changed)} changes, {changed[0].strip()} first", "git status; git commit"
+    elif tagged:
         yield f"the tag v{wanted} is there already", "choose another version; git tag --list"
 
 
@@ -178,9 +181,10 @@ def _site(repo: Path, _: str) -> Iterator[Finding]:
     elif absent := [name for name in (Requirement(line).name for line in extra) if not _installed(name)]:
         yield f"the site: not checked: {', '.join(absent)} is not installed here", install
     else:
-        status, text = _call(repo, "make", "--no-print-directory", "site")
-        if status:
-            yield f"the site does not build: {(text.splitlines() or ['make site failed'])[-1]}", "make site"
+        made = subprocess.run(["make", "--no-print-directory", "site"], cwd=repo, capture_output=True, text=True)
+        if made.returncode:
+            said = (made.stdout + made.stderr).strip().splitlines() or ["make site failed"]
+            yield f"the site does not build: {said[-1]}", "make site"
 
 
 def write_values(repo: Path, wanted: str) -> Path:
@@ -204,15 +208,6 @@ def _installed(name: str) -> bool:
         return bool(version(name))
     except PackageNotFoundError:
         return False
-
-
-def _call(repo: Path, *words: str) -> tuple[int, str]:
-    """Exit status and what was said."""
-    try:
-        done = subprocess.run(words, cwd=repo, capture_output=True, text=True)
-    except OSError as error:
-        return 127, f"{words[0]} cannot be called: {error}"
-    return done.returncode, (done.stdout + done.stderr).strip()
 
 
 if __name__ == "__main__":
