@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -38,6 +39,17 @@ def test_every_home_has_its_line(capfd):
     lines = {line[:34].strip(): line[34:].split() for line in capfd.readouterr().out.splitlines()}
     for name in ("in memory", "faiss, Flat", "qdrant-edge", "qdrant, Python copy"):
         assert lines[name][1:3] == ["1.000", "1.000"], "recall, and the same ids"
+
+
+@pytest.mark.skipif(find_spec("faiss") is None, reason="of the extra scale")
+def test_a_collection_on_disk_goes_on_and_is_held_against_a_scan(tmp_path, capfd):
+    small = ["--items", "2000", "--queries", "9", "--dim", "16", "--tokens", "2", "--repeats", "1"]
+    for there in ("0 of 2,000", "2,000 of 2,000"):
+        assert scale.main(["--million", *small, "--folder", str(tmp_path)]) == 0
+        out = capfd.readouterr().out
+        assert there + " items are there" in out
+        assert 0.5 < float(re.search(r"recall@10 ([\d.]+) of a scan", out)[1]) <= 1  # 16 of 51 cells
+    assert scale.recall([["a", "b"], ["c"]], [["b", "d"], ["c"]]) == 0.75
 
 
 def test_what_is_not_installed_is_named(monkeypatch, capsys):
