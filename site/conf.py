@@ -42,8 +42,8 @@ def offers(package: str) -> list[str]:
 project = html_title = "Image-text retrieval"
 author, project_copyright = "The course's authors", "2026, the course's authors"
 root_doc = "README"
-include_patterns = ["*.md", "docs/*.md", "solutions/*.ipynb", "site/library.md", "site/library/*.rst"]
-exclude_patterns = [".*", "build", "data", "dist", "itr_lib", "notebooks", "runs", "tests"]
+include_patterns = ["*.md", "docs/*.md", "notebooks/*.md", "solutions/*.ipynb", "site/library.md", "site/library/*.rst"]
+exclude_patterns = [".*", "build", "data", "dist", "itr_lib", "runs", "tests"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 
 myst_enable_extensions = ["dollarmath", "amsmath"]

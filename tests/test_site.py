@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import os
 import re
 import shutil
 import subprocess
@@ -40,8 +41,8 @@ def setting(name: str):
 
 
 def pages() -> list[str]:
-    """What there is to read: markdown at the root and in docs/, and the executed notebooks."""
-    found = [*REPO.glob("*.md"), *(REPO / "docs").glob("*.md")]
+    """What there is to read: markdown at the root, in docs/ and notebooks/, and the executed notebooks."""
+    found = [path for pattern in ("*.md", "docs/*.md", "notebooks/*.md") for path in REPO.glob(pattern)]
     found += [REPO / "solutions" / f"{path.stem}.ipynb" for path in lesson_sources(REPO)]
     return [path.relative_to(REPO).as_posix() for path in found]
 
@@ -63,6 +64,12 @@ def test_a_page_that_the_contents_leave_out_is_found():
     contents = (REPO / "site" / "contents.txt").read_text(encoding="utf-8")
     assert left_out(["README.md", "docs/NEW.md", "NEW.md"], contents) == ["NEW.md"]
     assert left_out(["docs/NEW.md"], contents.replace("docs/*", "")) == ["docs/NEW.md"]
+
+
+def test_a_link_from_one_text_to_another_leads_to_a_page():
+    for page in pages():
+        for link in re.findall(r"\]\(([^)#:\s]+\.md)\b", (REPO / page).read_text(encoding="utf-8")):
+            assert os.path.normpath(Path(page).parent / link) in pages(), f"{page}: {link}"
 
 
 def test_every_lesson_has_a_copy_to_download():
