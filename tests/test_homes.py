@@ -204,6 +204,22 @@ def test_first_stages_that_may_miss_find_more_where_they_look_longer(kind, few, 
 
 
 @needs_faiss
+@pytest.mark.parametrize(("kind", "probes"), [("PQ3", None), ("IVF16,SQ4", 16)])
+def test_codes_choose_a_shortlist_and_the_vectors_score_it(kind, probes, tmp_path):
+    items, queries = encodings(2000, seed=9), encodings(30, seed=10)
+    memory, index = (
+        TwoStageIndex("images"),
+        FaissIndex(tmp_path, "images", kind=kind, probes=probes),
+    )
+    for which in (memory, index):
+        which.add(names(2000), items)
+    same(index.query(queries, shortlist=2000, top=50), memory.query(queries, shortlist=2000, top=50))
+    found = index.query(queries, shortlist=1, top=50, local_weight=0.0)
+    whole = l2_normalise(items.whole)[found.rows]
+    assert torch.allclose(found.scores, torch.einsum("qd,qkd->qk", l2_normalise(queries.whole), whole), atol=1e-6)
+
+
+@needs_faiss
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.int8])
 def test_tokens_on_disk_score_as_those_in_memory(kind, tmp_path):
     items, queries = encodings(30, seed=11), encodings(4, seed=12)

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -171,9 +170,18 @@ class FaissIndex:
         if self.probes is not None:
             space = self._faiss.ParameterSpace()
             space.set_index_parameter(self._first, "efSearch" if "HNSW" in self.kind else "nprobe", self.probes)
-        values, rows = self._first.search(wholes.numpy(), count)
-        values = np.where(rows < 0, -np.inf, values).astype(np.float32)
-        return best_first(torch.from_numpy(values), torch.from_numpy(rows))
+        values, rows = (torch.from_numpy(part) for part in self._first.search(wholes.numpy(), count))
+        if self.kind != "Flat":  # codes only come near to a score
+            values = self._dots(wholes, rows.clamp(min=0))
+        return best_first(values.where(rows >= 0, -torch.inf), rows)
+
+    def _dots(
+        self, wholes: Float[Tensor, "queries dim"], rows: Int[Tensor, "queries count"]
+    ) -> Float[Tensor, "queries count"]:
+        """Scores by the vectors themselves; as many queries at once as fit the budget."""
+        items, at_once = self._store.array("whole"), max(1, alignments.BUDGET // (4 * rows.shape[1] * wholes.shape[1]))
+        pairs = zip(wholes.split(at_once), rows.split(at_once), strict=True)
+        return torch.cat([torch.einsum("qd,qcd->qc", some, items[which]) for some, which in pairs])
 
     def _widths(self) -> dict[str, int]:
         return {key: self._store.widths[key] for key in ("whole", "tokens") if key in self._store.widths}
