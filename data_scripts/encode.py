@@ -46,7 +46,7 @@ from itr_lib.data.photographs.problems import Problems, by_cause
 from itr_lib.data.pixels import Squashed
 from itr_lib.data.scenes.worker import usable_cores
 from itr_lib.data.unicode import composed
-from itr_lib.encoders.pretrained import load_image_encoder
+from itr_lib.encoders.pretrained import PRECISIONS, faster_precision, load_image_encoder
 from itr_lib.encoders.tokens import Encoded, GlobalTokens, Tokens
 from itr_lib.files import whole_file, write_whole
 from itr_lib.lessons.machine import choose_device
@@ -57,6 +57,7 @@ from itr_lib.transfer import upload
 
 PART = 512  # pictures of a folder
 SETTINGS = "settings.json"
+NO_COMPILER = "--compile asks for a C++ compiler that works, such as g++: install one, or leave --compile out"
 Encode = Callable[[list[Image]], Encoded]
 
 
@@ -130,13 +131,14 @@ def listed(table: Path) -> tuple[list[Path], list[str]]:
     return [table.parent / path for path in paths], ids
 
 
-def settings_of(name: str, parts: Sequence[Part]) -> dict[str, str | int]:
+def settings_of(name: str, precision: str, parts: Sequence[Part]) -> dict[str, str | int]:
     """What the numbers depend on: the encoder, and every file's name, size and time (a list may name what is gone)."""
     files = [path for part in parts for path in ([part.tar] if part.tar else part.paths)]
     states = [path.stat() if path.exists() else None for path in files]
     about: list = [(path.name, s and s.st_size, s and s.st_mtime_ns) for path, s in zip(files, states, strict=True)]
     about += [name for part in parts for name in part.ids]
-    return {"encoder": name, "parts": len(parts), "files": hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]}
+    files_known = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
+    return {"encoder": name, "precision": precision, "parts": len(parts), "files": files_known}
 
 
 def claim(out: Path, settings: dict[str, str | int]) -> None:
@@ -157,12 +159,18 @@ def claim(out: Path, settings: dict[str, str | int]) -> None:
 # --- encoders --------------------------------------------------------------------------------------------------------
 
 
-def of_run(run: Path, device: str) -> tuple[Encode, TwoStageIndex]:
-    """The image side of a trained model, and an empty index that ranks as it does. Raises ``ValueError``."""
+def of_run(run: Path, device: str, precision: str, compiled: bool) -> tuple[Encode, TwoStageIndex]:
+    """The image side of a trained model, and an empty index that ranks as it does. Raises ``ValueError``.
+
+    What looks at pictures may take bfloat16 and be compiled; what makes vectors of that is small, and stays as it is.
+    """
     model = load_model(run).to(device)
     index, look = TwoStageIndex.for_model(model, "images"), getattr(model, "backbone", None)
     if look is None:
         raise ValueError(f"--run {run} looks at features of regions: expected one of data_scripts.train --pictures")
+
+    if compiled:
+        look.network.compile()
 
     def encode(pictures: list[Image]) -> Encoded:
         count = len(pictures)
@@ -170,20 +178,22 @@ def of_run(run: Path, device: str) -> tuple[Encode, TwoStageIndex]:
         features = upload(torch.from_numpy(pixels[np.arange(count), slice(None)]), device).float()
         boxes = torch.from_numpy(WHOLE).to(device).expand(count, -1, -1)
         mask = torch.ones(count, 1, dtype=torch.bool, device=device)
-        return model.encode_images(look(ImageBatch(features, boxes, mask)))
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+            regions = look(ImageBatch(features, boxes, mask))
+        return model.encode_images(regions)
 
     return encode, index
 
 
-def of_encoder(name: str, device: str) -> tuple[Encode, TwoStageIndex]:
+def of_encoder(name: str, device: str, precision: str, compiled: bool) -> tuple[Encode, TwoStageIndex]:
     """An image encoder's vector of the whole picture, at length 1; and an index of vectors."""
-    encoder = load_image_encoder(name, device, crop=True)
+    encoder = load_image_encoder(name, device, crop=True, precision=precision, compiled=compiled)
     return lambda pictures: l2_normalise(encoder(pictures).whole), TwoStageIndex("images")
 
 
-def encoder_alone(make: Callable, name: str | Path, device: str) -> Encode:
+def encoder_alone(make: Callable, name: str | Path, *how: str | bool) -> Encode:
     """The encoder without an index, for a process of its own."""
-    return make(name, device)[0]
+    return make(name, *how)[0]
 
 
 # --- part by part ----------------------------------------------------------------------------------------------------
@@ -304,6 +314,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--ray", type=int, metavar="PROCESSES", help="encode in so many processes of Ray Data's")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--precision", default="auto", choices=("auto", *PRECISIONS), help="auto: the faster one")
+    parser.add_argument("--compile", action="store_true", help="a minute first, then faster: for some 10,000 pictures")
     options = parser.parse_args(arguments)
     for name in ("batch_size", "ray"):
         if (value := getattr(options, name)) is not None and value < 1:
@@ -313,13 +325,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device = choose_device(options.device)
         parts = parts_of([path.expanduser().resolve() for path in options.pictures], problems)
         chosen = (of_run, options.run) if options.run else (of_encoder, options.model)
-        encode, index = chosen[0](chosen[1], device)
-        claim(out, settings_of(str(chosen[1]), parts))
+        how = device, faster_precision(device) if options.precision == "auto" else options.precision, options.compile
+        encode, index = chosen[0](chosen[1], *how)
+        claim(out, settings_of(str(chosen[1]), how[1], parts))
         if options.ray:
-            where = (
-                Path(chosen[1]).resolve() if Path(chosen[1]).exists() else chosen[1]
-            )  # Ray's processes stand elsewhere
-            make = partial(encoder_alone, chosen[0], where, device)
+            there = Path(chosen[1]).exists()  # Ray's processes stand elsewhere
+            where = Path(chosen[1]).resolve() if there else chosen[1]
+            make = partial(encoder_alone, chosen[0], where, *how)
             work_on_ray(parts, out.resolve(), make, options.batch_size, options.ray)
         else:
             work(parts, out, encode, options.batch_size)
@@ -333,7 +345,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             index.save(options.index)
             print(f"{options.index}: {len(index):,} pictures, {index.bytes_per_item:,.0f} bytes each")
     except (OSError, ValueError, RuntimeError) as error:  # the last: no memory left
-        print(f"encode: {error}", file=sys.stderr)
+        no_compiler = options.compile and "C++ compiler" in str(error)
+        print(f"encode: {NO_COMPILER if no_compiler else error}", file=sys.stderr)
         return 1
     return 0
 

@@ -167,7 +167,8 @@ first = np.unique(some.image_of_caption, return_index=True)[1]
 batch = itr_data.pair_batch(some, tokens, first, lesson.device)
 for s in range(10):
     new = recipes.user(profile, data, s).build(splits.train, tokenizer).to(lesson.device)
-    for part in new.modules():  # no dropout; but a GRU on a GPU has gradients in training mode alone
+    # No dropout. But a GRU on a GPU has gradients in training mode alone.
+    for part in new.modules():
         part.training = isinstance(part, torch.nn.GRU)
     own = (new.encode_images(batch.images) * new.encode_captions(batch.captions)).sum(dim=1)
     pull = {}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import shutil
+import subprocess
 import sys
 import tarfile
 
@@ -61,7 +64,7 @@ def small_parts(monkeypatch):
 
 def command(root, out, *more, model="tgdt"):
     given = ["--pictures", root / "some", root / "more.tar", "--run", root / model, "--out", out, "--device", "cpu"]
-    return [*map(str, given), "--batch-size", "2", *map(str, more)]
+    return [*map(str, given), "--batch-size", "2", "--precision", "float32", *map(str, more)]
 
 
 def expected(root, model):
@@ -94,6 +97,52 @@ def test_folders_and_tars_become_parts_and_an_index(collection, tmp_path, capsys
     assert TwoStageIndex.load(tmp_path / "images.index").ids == names
 
 
+def vectors_in(out):
+    return torch.cat([encoded for _, encoded in encoded_in(out)])
+
+
+@pytest.mark.parametrize("source", ["--run", "--model"])
+def test_sixteen_bits_come_near_and_do_not_mix_with_others(collection, tmp_path, capsys, source):
+    name = {"--run": "vse", "--model": "network"}[source]
+    given = ["--pictures", str(collection / "some"), source, str(collection / name)]
+    for name in ("float32", "bfloat16"):
+        more = ["--out", str(tmp_path / name), "--device", "cpu", "--precision", name]
+        assert main([*given, *more]) == 0
+    near, right = vectors_in(tmp_path / "bfloat16"), vectors_in(tmp_path / "float32")
+    assert near.dtype == torch.float32 and not torch.equal(near, right)
+    assert float((near * right).sum(dim=1).min()) > 0.999
+    assert main([*given, *more[2:], "--out", str(tmp_path / "float32")]) == 1
+    assert "is of other precision, 'float32' and not 'bfloat16'" in capsys.readouterr().err
+
+
+@pytest.mark.slow  # a C++ compiler at work, some ten seconds a network
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="there is no C++ compiler")
+@pytest.mark.parametrize("source", ["--run", "--model"])
+def test_a_compiled_network_gives_the_same_vectors(collection, tmp_path, source):
+    name = {"--run": "vse", "--model": "network"}[source]
+    given = ["--pictures", str(collection / "some"), source, str(collection / name)]
+    for name, more in {"plain": [], "compiled": ["--compile"]}.items():
+        more += ["--out", str(tmp_path / name), "--device", "cpu", "--precision", "float32"]
+        assert main([*given, *more]) == 0
+    assert torch.allclose(vectors_in(tmp_path / "compiled"), vectors_in(tmp_path / "plain"), atol=1e-5)
+
+
+@pytest.mark.slow  # a process of its own, where nothing is compiled yet
+def test_where_nothing_compiles_the_option_is_named(collection, tmp_path):
+    given = [
+        "--pictures",
+        str(collection / "some"),
+        "--model",
+        str(collection / "network"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    own = {"CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "data_scripts.encode", *given, "--device", "cpu", "--compile"]
+    done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.endswith(f"encode: {encode.NO_COMPILER}\n")
+
+
 def test_who_is_killed_loses_a_part_and_another_run_is_refused(collection, tmp_path, monkeypatch, capsys):
     out, calm, write, made = tmp_path / "out", tmp_path / "calm", encode.write, []
 
@@ -124,7 +173,7 @@ def test_a_part_that_another_is_at_work_on_is_left_to_it(collection, tmp_path, c
     out = tmp_path / "out"
     out.mkdir()
     parts = encode.parts_of([collection / "some", collection / "more.tar"], encode.Problems())
-    encode.claim(out, encode.settings_of(str(collection / "vse"), parts))
+    encode.claim(out, encode.settings_of(str(collection / "vse"), "float32", parts))
     index = tmp_path / "images.index"
     with FileLock(out / "000001.lock"):
         process = multiprocessing.get_context("spawn").Process(

@@ -62,7 +62,12 @@ class ImageEncoder:
 
 
 def load_image_encoder(
-    name: str | os.PathLike, device: str = "cpu", *, crop: bool = False, precision: str = "float32"
+    name: str | os.PathLike,
+    device: str = "cpu",
+    *,
+    crop: bool = False,
+    precision: str = "float32",
+    compiled: bool = False,
 ) -> ImageEncoder:
     """An image encoder, frozen and in evaluation mode.
 
@@ -73,6 +78,7 @@ def load_image_encoder(
             default the whole picture is squashed to the model's size: then the map shows all of it, and boxes relative
             to the picture are relative to the map.
         precision: ``"float32"``, or ``"bfloat16"`` for matrix products and convolutions (autocast).
+        compiled: by ``torch.compile``, when the first pictures come. On a CPU that takes a minute and a C++ compiler.
 
     Raises:
         OSError: the model cannot be had; says what to do.
@@ -81,6 +87,8 @@ def load_image_encoder(
     expect_choice("precision", precision, PRECISIONS)
     network, prepare = load_network(name, crop=crop)
     network.to(device)
+    if compiled:
+        network.compile()
 
     def encode(arrays: dict[str, np.ndarray]) -> Maps:
         maps = run(network, arrays, device, precision)
