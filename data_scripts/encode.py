@@ -314,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--ray", type=int, metavar="PROCESSES", help="encode in so many processes of Ray Data's")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--precision", default="auto", choices=("auto", *PRECISIONS), help="auto: the faster one")
+    parser.add_argument("--precision", default="auto", choices=("auto", *PRECISIONS), help="auto: the faster one here")
     parser.add_argument("--compile", action="store_true", help="a minute first, then faster: for some 10,000 pictures")
     options = parser.parse_args(arguments)
     for name in ("batch_size", "ray"):
