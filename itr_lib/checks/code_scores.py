@@ -187,8 +187,8 @@ SCORES_MISTAKES: dict[str, Callable] = {
 
 
 def rehearsal() -> Inputs:
-    """A gallery of the lesson's size in eight parts."""
-    codes = torch.randint(256, (100_000, 8), generator=generator(3)).to(torch.uint8)
+    """A twentieth of the lesson's gallery, in eight parts."""
+    codes = torch.randint(256, (5_000, 8), generator=generator(3)).to(torch.uint8)
     return {"query": normal(64, seed=1).float(), "codes": codes, "codebooks": normal(8, 256, 8, seed=2).float()}
 
 
@@ -211,5 +211,5 @@ EXERCISE = Exercise(
     steps=_first_item,
     mistakes=SCORES_MISTAKES,
     family=(scores_with, TOGGLES),
-    rehearsal=Rehearsal(rehearsal, calls=600),
+    rehearsal=Rehearsal(rehearsal, calls=20 * 600),
 )
