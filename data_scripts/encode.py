@@ -168,7 +168,6 @@ def of_run(run: Path, device: str, precision: str, compiled: bool) -> tuple[Enco
     index, look = TwoStageIndex.for_model(model, "images"), getattr(model, "backbone", None)
     if look is None:
         raise ValueError(f"--run {run} looks at features of regions: expected one of data_scripts.train --pictures")
-
     if compiled:
         look.network.compile()
 
@@ -315,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ray", type=int, metavar="PROCESSES", help="encode in so many processes of Ray Data's")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--precision", default="auto", choices=("auto", *PRECISIONS), help="auto: the faster one here")
-    parser.add_argument("--compile", action="store_true", help="a minute first, then faster: for some 10,000 pictures")
+    parser.add_argument("--compile", action="store_true", help="torch.compile: a minute first, then faster")
     options = parser.parse_args(arguments)
     for name in ("batch_size", "ray"):
         if (value := getattr(options, name)) is not None and value < 1:
@@ -325,9 +324,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device = choose_device(options.device)
         parts = parts_of([path.expanduser().resolve() for path in options.pictures], problems)
         chosen = (of_run, options.run) if options.run else (of_encoder, options.model)
-        how = device, faster_precision(device) if options.precision == "auto" else options.precision, options.compile
+        precision = faster_precision(device) if options.precision == "auto" else options.precision
+        how = device, precision, options.compile
         encode, index = chosen[0](chosen[1], *how)
-        claim(out, settings_of(str(chosen[1]), how[1], parts))
+        claim(out, settings_of(str(chosen[1]), precision, parts))
         if options.ray:
             there = Path(chosen[1]).exists()  # Ray's processes stand elsewhere
             where = Path(chosen[1]).resolve() if there else chosen[1]

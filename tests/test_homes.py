@@ -207,10 +207,7 @@ def test_first_stages_that_may_miss_find_more_where_they_look_longer(kind, few, 
 @pytest.mark.parametrize(("kind", "probes"), [("PQ3", None), ("IVF16,SQ4", 16)])
 def test_codes_choose_a_shortlist_and_the_vectors_score_it(kind, probes, tmp_path):
     items, queries = encodings(2000, seed=9), encodings(30, seed=10)
-    memory, index = (
-        TwoStageIndex("images"),
-        FaissIndex(tmp_path, "images", kind=kind, probes=probes),
-    )
+    memory, index = TwoStageIndex("images"), FaissIndex(tmp_path, "images", kind=kind, probes=probes)
     for which in (memory, index):
         which.add(names(2000), items)
     same(index.query(queries, shortlist=2000, top=50), memory.query(queries, shortlist=2000, top=50))

@@ -171,7 +171,7 @@ class FaissIndex:
             space = self._faiss.ParameterSpace()
             space.set_index_parameter(self._first, "efSearch" if "HNSW" in self.kind else "nprobe", self.probes)
         values, rows = (torch.from_numpy(part) for part in self._first.search(wholes.numpy(), count))
-        if self.kind != "Flat":  # codes only come near to a score
+        if self.kind != "Flat":  # others may hold codes, whose scores only come near
             values = self._dots(wholes, rows.clamp(min=0))
         return best_first(values.where(rows >= 0, -torch.inf), rows)
 
